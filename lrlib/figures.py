@@ -1,0 +1,279 @@
+"""The report's figures, one function each: tables in, a matplotlib figure and what it draws out.
+
+Each returns (figure, data): data is the tidy DataFrame that was drawn. Lines are means over seeds, bands reach from
+the least to the largest seed. Colours are Okabe and Ito's, told apart also by colour-blind readers, and legible
+on light and dark paper; INK, GRID and PAPER are for whoever shows the figure to exchange.
+"""
+
+import contextlib
+import itertools
+
+import matplotlib
+import matplotlib.ticker
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from lrlib.statistics import estimate_accuracy
+
+INK, GRID, PAPER = "#1f2328", "#d0d7de", "#ffffff"
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+AUTHOR_COLOR = "#8b949e"
+AUTHOR = "author"
+N_BINS = 240  # points of a curve over steps: what a figure can show
+
+STYLE = {
+    "axes.edgecolor": INK,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 9,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.titlecolor": INK,
+    "figure.facecolor": PAPER,
+    "font.size": 9,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "legend.labelcolor": INK,
+    "lines.linewidth": 1.5,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+}
+
+
+def draw_range_test(epochs, steps, label):
+    """Figure 1 of the author: test and training loss of a range test over its steps."""
+    epochs, steps = _pick(epochs, [label]), _pick(steps, [label])
+    steps_per_epoch = len(steps.query(f"seed == {steps['seed'].iloc[0]}")) // epochs["epoch"].max()
+    test = epochs.assign(step=epochs["epoch"] * steps_per_epoch, split="test", loss=epochs["test_loss"])
+    train = bin_steps(steps).assign(split="train")
+    with _panels(2) as (figure, (left, right)):
+        _line(left, test, x="step", y="loss", marker="o", markersize=4)
+        _line(right, train, x="step", y="loss")
+        _label(left, "(a) test", x="step", y="loss")
+        _label(right, "(b) training", x="step", y="loss")
+        for axes in (left, right):
+            _limit_loss(axes, train["loss"])
+            axes.get_legend().remove()
+    return figure, _tidy([test, train], ["split", "run", "seed", "step", "loss"])
+
+
+def draw_sweep(steps, label, smoothed, points):
+    """Figure 2 of the author: the learning rate over the steps, and the loss over the learning rate.
+
+    smoothed: (n_steps,) of one seed each, in a list; points: the TurningPoints of each seed; their medians are marked.
+    """
+    steps = _pick(steps, [label]).assign(smoothed=np.concatenate(smoothed))
+    binned = bin_steps(steps, ["lr", "loss", "smoothed"])
+    with _panels(2) as (figure, (left, right)):
+        _line(left, binned.query("seed == 0"), x="step", y="lr")
+        left.get_legend().remove()
+        _label(left, "(a)", x="step", y="learning rate")
+        for _, group in binned.groupby("seed"):
+            right.plot(group["lr"], group["loss"], color=AUTHOR_COLOR, linewidth=0.6, alpha=0.6)
+        _line(right, binned, x="lr", y="smoothed")
+        right.set_xscale("log")
+        right.get_legend().remove()
+        _limit_loss(right, binned["loss"])
+        marks = {
+            "start of fall": np.median([p.start_of_fall for p in points]),
+            "lowest": np.median([p.lowest for p in points]),
+        }
+        for (name, lr), color, side in zip(marks.items(), COLORS[1:], ("right", "left")):
+            right.axvline(lr, color=color, linestyle="--", linewidth=1.2)
+            right.annotate(
+                f"{name}\n{lr:.2g}",
+                (lr, 0.02),
+                xycoords=("data", "axes fraction"),
+                xytext=(-4 if side == "right" else 4, 0),
+                textcoords="offset points",
+                ha=side,
+                va="bottom",
+                fontsize=8,
+                color=color,
+            )
+        _label(right, "(b)", x="learning rate", y="training loss")
+    return figure, _tidy([binned], ["run", "seed", "step", "lr", "loss", "smoothed"])
+
+
+def draw_sweeps(steps, labels):
+    """Range tests beside each other: training loss over the learning rate."""
+    binned = bin_steps(_pick(steps, labels), ["lr", "loss"])
+    with _panels(1) as (figure, (axes,)):
+        _line(axes, binned, x="lr", y="loss")
+        axes.set_xscale("log")
+        _limit_loss(axes, binned["loss"])
+        _label(axes, "", x="learning rate", y="training loss")
+    return figure, _tidy([binned], ["run", "seed", "step", "lr", "loss"])
+
+
+def draw_losses(epochs, steps, labels, *, author_curve=None, author_label=AUTHOR):
+    """Figures 3 and 4 of the author: test loss over the epochs and training loss over the steps, of several runs.
+
+    author_curve: epoch and test_loss of the author's, laid over (a), called author_label.
+    """
+    epochs, binned = _pick(epochs, labels), bin_steps(_pick(steps, labels))
+    with _panels(2) as (figure, (left, right)):
+        _line(left, epochs, x="epoch", y="test_loss")
+        if author_curve is not None:
+            _line_of_author(left, author_curve, "test_loss", author_label)
+        _line(right, binned, x="step", y="loss", linewidth=1.0)
+        for axes in (left, right):
+            axes.set_yscale("log")
+            _plain_numbers(axes.yaxis)
+        right.get_legend().remove()
+        _legend(left)
+        _label(left, "(a) test", x="epoch", y="loss")
+        _label(right, "(b) training", x="step", y="loss")
+    test = epochs.assign(split="test", loss=epochs["test_loss"])
+    parts = [test, binned.assign(split="train")]
+    if author_curve is not None:
+        parts.append(author_curve.assign(run=author_label, split="test", loss=author_curve["test_loss"]))
+    return figure, _tidy(parts, ["split", "run", "seed", "epoch", "step", "loss"])
+
+
+def draw_schedules(epochs, steps, labels, author_curves):
+    """Figure 5 of the author: the learning rates of two schedules, and their test losses beside the author's.
+
+    author_curves: the author's, whose runs are called as labels begin.
+    """
+    epochs = _pick(epochs, labels)
+    steps = _pick(steps, labels).query("seed == 0")
+    binned = bin_steps(steps, ["lr", "momentum"])
+    with _panels(2) as (figure, (left, right)):
+        _line(left, binned, x="step", y="lr")
+        _line(right, epochs, x="epoch", y="test_loss")
+        for label, color in zip(labels, COLORS):
+            curve = author_curves[author_curves["run"] == label.split()[0]]
+            _line_of_author(right, curve, "test_loss", f"{AUTHOR}, {label.split()[0]}", color=color)
+        right.set_yscale("log")
+        _plain_numbers(right.yaxis)
+        left.get_legend().remove()
+        _legend(right)
+        _label(left, "(a)", x="step", y="learning rate")
+        _label(right, "(b)", x="epoch", y="test loss")
+    theirs = author_curves.assign(run=AUTHOR + ", " + author_curves["run"])
+    return figure, _tidy([binned, epochs, theirs], ["run", "seed", "step", "epoch", "lr", "momentum", "test_loss"])
+
+
+def draw_accuracies(epochs, labels, author_accuracies):
+    """The last test accuracy of every seed, the mean with its interval, and the author's, in percent.
+
+    author_accuracies: name -> fraction; a label's is the one whose name it begins with.
+    """
+    last = _pick(epochs, labels)
+    last = last[last["epoch"] == last["epoch"].max()].assign(percent=lambda frame: 100 * frame["test_accuracy"])
+    with _panels(1, height=1.5) as (figure, (axes,)):
+        for row, (label, color) in enumerate(zip(labels, COLORS)):
+            seeds = last[last["run"] == label]
+            found = estimate_accuracy(seeds["test_accuracy"].to_numpy(), int(seeds["n_test"].iloc[0]))
+            axes.plot([100 * found.low, 100 * found.high], [row, row], color=color, linewidth=1.2)
+            axes.plot(seeds["percent"], [row] * len(seeds), "o", color=color, markersize=3.5, alpha=0.6)
+            axes.plot(100 * found.mean, row, "|", color=color, markersize=14, markeredgewidth=2)
+            theirs = 100 * author_accuracies[label.split()[0]]
+            axes.plot(theirs, row, "D", color=AUTHOR_COLOR, markersize=5, label=AUTHOR if row == 0 else None)
+        axes.set_yticks(range(len(labels)), labels)
+        axes.set_ylim(len(labels) - 0.5, -0.5)
+        axes.grid(visible=False, axis="y")
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        _label(axes, "", x="test accuracy, %", y="")
+    return figure, _tidy([last], ["run", "seed", "epoch", "test_accuracy"])
+
+
+def bin_steps(steps, columns=("loss",)):
+    """Means over neighbouring steps, so that each run and seed keeps at most N_BINS rows.
+
+    Where a run diverged the rows after it are left out.
+    """
+    width = max(1, -(-steps.groupby(["run", "seed"], sort=False).size().max() // N_BINS))
+    finite = steps[np.isfinite(steps["loss"])]
+    grouped = finite.groupby(["run", "seed", finite["step"] // width], sort=False)
+    return grouped[["step", *columns]].mean().reset_index(["run", "seed"]).reset_index(drop=True)
+
+
+@contextlib.contextmanager
+def _panels(n, height=2.7):
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.6, height), layout="constrained")
+        yield figure, tuple(np.atleast_1d(figure.subplots(1, n)))
+
+
+def _pick(frame, labels):
+    picked = frame[frame["run"].isin(labels)]
+    missing = [label for label in labels if label not in set(picked["run"])]
+    if missing:
+        raise ValueError(f"the results hold no run {missing[0]!r}; train it with them")
+    return picked
+
+
+def _line(axes, data, *, x, y, **style):
+    runs = list(dict.fromkeys(data["run"]))
+    if x == "step" or x == "lr":
+        # Bins of one run stand at the same steps in every seed, but for rounding.
+        data = data.assign(**{x: data[x].round(12)})
+    sns.lineplot(
+        data=data,
+        x=x,
+        y=y,
+        hue="run",
+        hue_order=runs,
+        palette=[COLORS[i % len(COLORS)] for i in range(len(runs))],
+        estimator="mean",
+        errorbar=("pi", 100),
+        err_kws={"linewidth": 0, "alpha": 0.2},
+        ax=axes,
+        **style,
+    )
+    _mark_divergence(axes, data, x, y, runs)
+
+
+def _mark_divergence(axes, data, x, y, runs):
+    """A cross where a run's last finite value stands, if it ends before the others because it diverged."""
+    end = data[x].max()
+    for run, color in zip(runs, itertools.cycle(COLORS)):
+        for _, group in data[data["run"] == run].groupby("seed"):
+            finite = group[np.isfinite(group[y])]
+            if len(finite) and finite[x].iloc[-1] < 0.98 * end and x != "lr":
+                axes.plot(finite[x].iloc[-1], finite[y].iloc[-1], "X", color=color, markersize=7)
+
+
+def _line_of_author(axes, curve, column, label, color=AUTHOR_COLOR):
+    axes.plot(curve["epoch"], curve[column], color=color, linestyle=(0, (2, 1.5)), linewidth=1.1, label=label)
+
+
+def _limit_loss(axes, losses):
+    """Keep an exploded loss from pressing the rest of its curve flat."""
+    start = losses.dropna().iloc[:5].mean()
+    axes.set_ylim(0, min(1.05 * losses.max(), 2 * start))
+
+
+def _label(axes, title, *, x, y):
+    axes.set_title(title)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+
+
+def _legend(axes):
+    axes.legend(title=None)
+
+
+def _plain_numbers(axis):
+    formatter = matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}")
+    axis.set_major_formatter(formatter)
+    axis.set_minor_locator(matplotlib.ticker.LogLocator(subs=(2, 5)))
+    axis.set_minor_formatter(formatter)
+    axis.set_tick_params(which="minor", labelsize=7)
+
+
+def _tidy(parts, columns):
+    frame = pd.concat([part.reindex(columns=columns) for part in parts], ignore_index=True)
+    return frame.dropna(axis="columns", how="all")

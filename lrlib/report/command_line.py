@@ -1,0 +1,126 @@
+"""The command line: `python -m lrlib report`, `section`, `publish`; what the Makefile calls."""
+
+import argparse
+import shlex
+import sys
+import warnings
+
+from lrlib.data import DatasetError
+from lrlib.engine import EngineError
+from lrlib.report.driver import NotebookError, make_report, make_section, publish_report
+from lrlib.report.sections import ParameterError, find_sections, parse_assignments
+from lrlib.store import StoreError
+
+# Flags of the whole report, and the parameter that each one gives.
+FLAGS = {
+    "seeds": "how many seeds, from 0 on",
+    "epochs": "epochs of each run, the range tests apart",
+    "batch_size": "images in a batch",
+    "dataset": "mnist, sample, or auto: MNIST where it can be had, else the sample",
+}
+
+
+def main(arguments=None):
+    """Run a command. Returns the exit status: 0, 1 for what went wrong, 2 for bad input, 130 for Ctrl-C."""
+    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+    parser = _build_parser()
+    options = parser.parse_args(arguments)
+    try:
+        return options.act(options)
+    except ParameterError as err:
+        print(f"lrlib: {err}", file=sys.stderr)
+        return 2
+    except (DatasetError, StoreError, EngineError, NotebookError) as err:
+        print(f"lrlib: {err}", file=sys.stderr)
+        return 1
+    except OSError as err:
+        print(f"lrlib: {err.filename or 'a file'} cannot be written or read ({err.strerror or err})", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("lrlib: stopped; finished epochs are stored, and the same command goes on from them", file=sys.stderr)
+        return 130
+
+
+def _build_parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m lrlib", description="Make the report on the learning-rate range test, or a part of it."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    report = commands.add_parser(
+        "report", help="the whole report, into report/build", epilog=_list_parameters(), formatter_class=_Formatter
+    )
+    report.set_defaults(act=_report)
+    publish = commands.add_parser("publish", help="the whole report, and copy it to report/", formatter_class=_Formatter)
+    publish.set_defaults(act=_publish)
+    section = commands.add_parser(
+        "section", help="one section, into report/build/sections", epilog=_list_parameters(), formatter_class=_Formatter
+    )
+    section.add_argument("name", metavar="NAME", help="the section, such as 2-2")
+    section.set_defaults(act=_section)
+    for command in (report, publish, section):
+        for flag, text in FLAGS.items():
+            command.add_argument(f"--{flag.replace('_', '-')}", metavar="VALUE", help=text)
+        command.add_argument(
+            "--params", metavar="'NAME=VALUE ...'", default="", help="further parameters, given to each section that has them"
+        )
+        command.add_argument("--quick", action="store_true", help="a few epochs on the sample, for a look")
+    return parser
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the list of parameters in lines."""
+
+
+def _list_parameters():
+    lines = ["sections and their parameters:"]
+    try:
+        for section in find_sections():
+            lines.append(f"  {section.name}  ({section.path.name})")
+            lines += [f"      {p.name}: {p.type} = {p.default}  {p.help}" for p in section.declared.values()]
+    except ParameterError as err:
+        lines.append(f"  {err}")
+    return "\n".join(lines).replace("%", "%%")
+
+
+def _report(options):
+    made = make_report(_texts(options), command=_command("report", options), say=_say, quick=options.quick)
+    _print_made(made, [made.html, made.pdf])
+    return 0
+
+
+def _publish(options):
+    made = make_report(_texts(options), command=_command("publish", options), say=_say, quick=options.quick)
+    _print_made(made, publish_report(made))
+    return 0
+
+
+def _section(options):
+    command = _command(f"section NAME={options.name}", options)
+    made = make_section(options.name, _texts(options), command=command, say=_say, quick=options.quick)
+    print(made.html)
+    return 0
+
+
+def _texts(options):
+    flags = {flag: value for flag in FLAGS if (value := getattr(options, flag)) is not None}
+    return flags | parse_assignments(options.params)
+
+
+def _command(target, options):
+    words = ["make", target]
+    words += [f"{flag.upper()}={value}" for flag in FLAGS if (value := getattr(options, flag)) is not None]
+    words += ["QUICK=1"] if options.quick else []
+    words += [f"PARAMS={shlex.quote(options.params)}"] if options.params else []
+    return " ".join(words)
+
+
+def _say(line):
+    print(line, file=sys.stderr, flush=True)
+
+
+def _print_made(made, paths):
+    _say(f"made in {made.seconds:.0f} s")
+    for row in made.accuracies.itertuples():
+        print(f"{row.method + ':':<10} {row.accuracy:.2f} % test accuracy (author: {row.author:.2f} %)")
+    for path in paths:
+        print(path)

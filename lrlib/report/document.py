@@ -1,0 +1,212 @@
+"""Merge executed section notebooks into one: numbers, anchors, references.
+
+Everything that must read the same in HTML and PDF is settled here, in Markdown: section numbers, figure and table
+numbers, anchors and what `@fig-x`, `@tbl-x` and `@sec-x` become. The exporters only typeset.
+
+A section notebook carries `metadata["lrlib"] = {"section": "2.1", "anchor": "no-scheduling"}`, and the first of a part
+`"part": "Experiments"` besides. Section "" is the abstract: its first heading is the title of the report.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+NOUNS = {"figure": "Figure", "table": "Table"}
+PREFIXES = {"figure": "fig", "table": "tbl"}
+ELSEWHERE = {"fig": "another figure", "tbl": "another table", "sec": "another section"}
+
+NO_BREAK_SPACE = "\u00a0"
+
+# In both patterns the first alternative is code, which stays as it is.
+_HEADING = re.compile(r"^(```+|~~~+).*?^\1|^(?P<marks>#{1,6})[ \t]+(?P<title>[^\n]+?)(?:[ \t]+#+)?[ \t]*$", re.M | re.S)
+_REFERENCE = re.compile(r"(`+).+?\1|(?<![\w\\])@(?P<target>(?P<prefix>fig|tbl|sec)-[a-z0-9-]*[a-z0-9])", re.S)
+
+
+@dataclass
+class Section:
+    """One notebook on its way into the document. `number` is "" for the abstract, "2.1" for a subsection."""
+
+    name: str
+    number: str
+    anchor: str
+    part: str | None
+    cells: list
+
+    @property
+    def depth(self):
+        return self.number.count(".") + 1
+
+
+def merge_notebooks(paths, *, partial=False):
+    """One notebook of all cells of the section notebooks, in the order of `paths`.
+
+    Cell ids and heading anchors are unique; figures and tables are numbered in document order and carry the number in
+    their caption; references are Markdown links. Streams and widgets are left out.
+    Each cell says where its section opens and closes (`metadata.lrlib`); `metadata.lrlib.title` is the first heading.
+
+    With `partial`, references to what is not among `paths` become plain words ("another section").
+
+    Raises ValueError for a notebook without section metadata or heading, an image without alternative text,
+    a label or anchor used twice, and, unless `partial`, a reference to nothing.
+    """
+    sections = [_read_section(Path(path)) for path in paths]
+    targets = _number(sections)
+    title = _title(sections[0].cells[0].source.partition("\n")[0])
+    outline = Outline(targets)
+    for section in sections:
+        _place_headings(section, outline)
+        _resolve_references(section, targets, partial)
+        for index, cell in enumerate(section.cells):
+            cell.id = f"{section.anchor[:56]}-{index}"  # nbformat allows 64 characters
+            cell.metadata["lrlib"] = {
+                "section": section.anchor,
+                "abstract": section.number == "",
+                "opens": index == 0,
+                "closes": index == len(section.cells) - 1,
+            }
+    merged = nbformat.v4.new_notebook(cells=[cell for section in sections for cell in section.cells])
+    merged.metadata["lrlib"] = {"title": title}
+    return merged
+
+
+def _read_section(path):
+    notebook = nbformat.read(path, as_version=4)
+    about = notebook.metadata.get("lrlib", {})
+    if not {"section", "anchor"} <= about.keys():
+        raise ValueError(f"{path.name} has no section in its metadata; set metadata.lrlib.section and .anchor")
+    first = notebook.cells[0] if notebook.cells else None
+    if first is None or first.cell_type != "markdown" or not first.source.startswith("# "):
+        raise ValueError(f"{path.name} must start with a Markdown cell whose first line is '# ' and its heading")
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if _belongs(output)]
+            for output in cell.outputs:
+                _check_described(output, path.name)
+    return Section(path.name, about["section"], about["anchor"], about.get("part"), notebook.cells)
+
+
+def _belongs(output):
+    """Whether an output is for the reader: streams and widgets (progress bars) tell of the execution."""
+    return output.output_type in ("display_data", "execute_result") and WIDGET not in output.data
+
+
+def _check_described(output, name):
+    report = output.metadata.get("report", {})
+    has_image = any(mime.startswith("image/") for mime in output.data)
+    if has_image and not report.get("alt", "").strip():
+        label = report.get("label", "without a label")
+        raise ValueError(f"{name}: figure {label!r} has no alternative text; show it with lrlib.display.show_figure")
+
+
+def _number(sections):
+    """Number figures and tables in their captions; return what can be referenced, anchor -> "Figure 3"."""
+    targets, defined_in = {}, {}
+
+    def define(anchor, text, section):
+        if anchor in targets:
+            raise ValueError(
+                f"{section.name}: label {anchor!r} is already used in {defined_in[anchor]}; labels must be unique"
+            )
+        targets[anchor], defined_in[anchor] = text, section.name
+
+    counts = dict.fromkeys(NOUNS, 0)
+    for section in sections:
+        if section.part:
+            define(f"sec-{_slug(section.part)}", f"Section {section.number.split('.')[0]}", section)
+        define(f"sec-{section.anchor}", f"Section {section.number}" if section.number else "Abstract", section)
+        for report in _reports(section.cells):
+            kind = report.get("kind")
+            if kind in NOUNS:
+                counts[kind] += 1
+                report.anchor = f"{PREFIXES[kind]}-{report.label}"
+                define(report.anchor, f"{NOUNS[kind]} {counts[kind]}", section)
+                report.caption = f"[{targets[report.anchor]}.]{{.number}} {report.caption}"
+    return targets
+
+
+def _reports(cells):
+    return (output.metadata.get("report", {}) for cell in cells for output in cell.get("outputs", []))
+
+
+class Outline:
+    """The headings of the document so far: no anchor comes twice and no level is skipped (PDF/UA forbids it)."""
+
+    def __init__(self, taken):
+        self.taken = set(taken)
+        self.level = 0
+
+    def own(self, depth, number, title, anchor):
+        """The numbered heading of a section or part, whose anchor is what references name."""
+        return self._heading(depth, f"[{number}]{{.section-number}} {title}", anchor)
+
+    def inner(self, depth, title, anchor):
+        while anchor in self.taken:
+            anchor += "-again"
+        self.taken.add(anchor)
+        return self._heading(depth, title, anchor)
+
+    def _heading(self, depth, title, anchor):
+        self.level = min(depth, self.level + 1, 6)
+        return f"{'#' * self.level} {title} {{#{anchor}}}"
+
+
+def _place_headings(section, outline):
+    """Number and anchor a section's heading, set its part's above it, and push its other headings below it.
+
+    The heading of the abstract is the title of the document, which stands apart: here it goes.
+    """
+    first = section.cells[0]
+    title, _, first.source = first.source.partition("\n")
+    headings = []
+    if section.part:
+        headings.append(outline.own(1, section.number.split(".")[0], section.part, f"sec-{_slug(section.part)}"))
+    if section.number:
+        headings.append(outline.own(section.depth, section.number, _title(title), f"sec-{section.anchor}"))
+
+    def place(match):
+        if not match["marks"]:
+            return match[0]
+        depth = section.depth + max(1, len(match["marks"]) - 1)
+        return outline.inner(depth, match["title"], f"sec-{section.anchor}-{_slug(match['title'])}")
+
+    for holder, key in markdown_pieces(section.cells):
+        holder[key] = _HEADING.sub(place, holder[key])
+    first.source = "\n\n".join([*headings, first.source]).strip()
+
+
+def _title(line):
+    return line.removeprefix("#").strip()
+
+
+def _slug(title):
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+
+
+def _resolve_references(section, targets, partial):
+    def resolve(match):
+        target = match["target"]
+        if target is None:
+            return match[0]
+        if target in targets:
+            return f"[{targets[target].replace(' ', NO_BREAK_SPACE)}](#{target})"
+        if partial:
+            return ELSEWHERE[match["prefix"]]
+        raise ValueError(f"{section.name} refers to @{target}, which is not among {', '.join(sorted(targets))}")
+
+    for holder, key in markdown_pieces(section.cells):
+        holder[key] = _REFERENCE.sub(resolve, holder[key])
+
+
+def markdown_pieces(cells):
+    """Every place in cells that holds Markdown, in document order: pairs of a mapping and its key."""
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            yield cell, "source"
+        for output in cell.get("outputs", []):
+            if "caption" in output.metadata.get("report", {}):
+                yield output.metadata.report, "caption"
+            if "text/markdown" in output.data:
+                yield output.data, "text/markdown"

@@ -1,0 +1,233 @@
+"""The way from parameters to a report: plan, train, execute the notebooks, assemble.
+
+All runs of all sections are trained at once, so that every core has work to the end and one bar shows all of it;
+the notebooks then find their runs in the store. A notebook does not rely on that: what is missing it trains itself.
+"""
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import papermill
+import psutil
+from dask.system import CPU_COUNT
+from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
+
+from lrlib.data import choose_dataset
+from lrlib.project import project_folder
+from lrlib.provenance import Making, read_commit
+from lrlib.readings import tabulate_accuracies
+from lrlib.report.document import merge_notebooks
+from lrlib.report.export_html import export_html
+from lrlib.report.export_pdf import export_pdf
+from lrlib.report.sections import ParameterError, find_sections, give_values, pick_section, plan_section
+from lrlib.runs import train
+
+# A look at the whole report in a minute or two: few epochs, on the embedded sample.
+QUICK = {
+    "dataset": "sample",
+    "epochs": "5",
+    "range_epochs": "4",
+    "turning_points": "[1, 3, 4]",
+    "milestones": "[3, 4]",
+}
+TITLE = {
+    "title": "A Learning-Rate Range Test for LeNet-5 on MNIST",
+    "subtitle": "A reproduction of “Colossalai and LR Range Test” that anyone can run again",
+}
+
+
+class NotebookError(Exception):
+    """A section's notebook that raised; says which cell, and where the executed notebook is."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was made: the files, and the final accuracies (`tabulate_accuracies`) where the whole report was made."""
+
+    html: Path
+    pdf: Path | None
+    accuracies: object
+    n_trained: int
+    seconds: float
+
+
+def build_folder():
+    """Where reports are made: `report/build` of the project, git-ignored."""
+    return project_folder() / "report" / "build"
+
+
+def make_report(texts, *, command, say, quick=False):
+    """Make report.html and report.pdf in `build_folder()`, with the executed notebooks beside them.
+
+    texts: parameter name -> value as written on the command line. command: what makes this very report again.
+    say: called with each line that a person should see while it runs.
+    Raises ParameterError before anything is trained; DatasetError, StoreError, EngineError, NotebookError, OSError.
+    """
+    started = time.time()
+    sections = _settle_dataset(give_values(find_sections(), (QUICK if quick else {}) | texts))
+    plans = [plan_section(section) for section in sections]
+    folder = build_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    results = _train(plans, started=started, command=command, say=say)
+    say(f"executing {len(sections)} notebooks")
+    executed = execute_notebooks(sections, folder / "notebooks")
+    say("writing report.html and report.pdf")
+    document = _merge(executed, started)
+    export_html(document, out=folder / "report.html")
+    export_pdf(document, out=folder / "report.pdf")
+    design = plans[-1][0]
+    return Made(
+        html=folder / "report.html",
+        pdf=folder / "report.pdf",
+        accuracies=tabulate_accuracies(results, design),
+        n_trained=results.n_computed,
+        seconds=time.time() - started,
+    )
+
+
+def make_section(name, texts, *, command, say, quick=False):
+    """Make one section's HTML and executed notebook in `build_folder()/sections`, leaving the report alone.
+
+    Arguments and errors as of `make_report`.
+    """
+    started = time.time()
+    section = pick_section(find_sections(), name)
+    if quick:
+        texts = {key: value for key, value in QUICK.items() if key in section.declared} | texts
+    sections = _settle_dataset(give_values([section], texts))
+    plans = [plan_section(section) for section in sections]
+    folder = build_folder() / "sections"
+    folder.mkdir(parents=True, exist_ok=True)
+    results = _train(plans, started=started, command=command, say=say)
+    say(f"executing {section.path.name}")
+    executed = execute_notebooks(sections, folder)
+    html = folder / f"{section.path.stem}.html"
+    export_html(_merge(executed, started, partial=True), out=html)
+    return Made(html=html, pdf=None, accuracies=None, n_trained=results.n_computed, seconds=time.time() - started)
+
+
+def publish_report(made):
+    """Copy a made report to `report/`, where it is committed. Returns the two paths."""
+    published = []
+    for path in (made.html, made.pdf):
+        target = project_folder() / "report" / path.name
+        temporary = target.with_suffix(f"{target.suffix}.part")
+        shutil.copyfile(path, temporary)
+        os.replace(temporary, target)
+        published.append(target)
+    return published
+
+
+def execute_notebooks(sections, folder):
+    """Execute sections by papermill, as many at once as there are cores.
+
+    A notebook is executed under a temporary name and then moved to folder, also when it raised: its traceback is in it.
+    Returns the executed notebooks' paths. Raises NotebookError for the first, in order, that raised.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    before = psutil.Process().children(recursive=True)
+    with _findable_package(), ThreadPoolExecutor(CPU_COUNT) as pool:
+        futures = [pool.submit(_execute, section, folder) for section in sections]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            # Kernels are in sessions of their own and hear no Ctrl-C; a thread waiting for one would never end.
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(psutil.Process().children(recursive=True)) - set(before):
+                process.kill()
+            raise
+
+
+@contextlib.contextmanager
+def _findable_package():
+    """Kernels find lrlib also where it is not installed."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(project_folder()), before]))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+def _kernel_settings(folder):
+    """Have a kernel be talked to through socket files in a folder of its own.
+
+    A TCP port that is free when it is looked for may be taken by another kernel when it is used.
+    """
+    if os.name != "posix":
+        return Config()
+    return Config({"KernelManager": {"transport": "ipc", "connection_file": str(Path(folder) / "kernel.json")}})
+
+
+def _execute(section, folder):
+    target = folder / section.path.name
+    with (
+        tempfile.TemporaryDirectory(dir=folder, prefix=".executing-") as temporary,
+        # The path of a socket file must be short, which a home or temporary folder's is not everywhere.
+        tempfile.TemporaryDirectory(dir="/tmp" if os.name == "posix" else None, prefix="lrlib-") as sockets,
+    ):
+        output = Path(temporary) / section.path.name
+        try:
+            papermill.execute_notebook(
+                section.path,
+                output,
+                parameters=section.values,
+                cwd=section.path.parent,
+                progress_bar=False,
+                config=_kernel_settings(sockets),
+            )
+        except PapermillExecutionError as err:
+            os.replace(output, target)
+            raise NotebookError(
+                f"section {section.name}: cell {err.cell_index} of {section.path.name} raised {err.ename}: {err.evalue}; "
+                f"its traceback is in {target}"
+            ) from err
+        os.replace(output, target)
+    return target
+
+
+def _settle_dataset(sections):
+    """Sections with "auto" replaced by the dataset that it stands for, so that all of them use the same one."""
+    asked = [section.values.get("dataset", section.declared["dataset"].default) for section in sections]
+    try:
+        chosen = {name: choose_dataset(name) for name in dict.fromkeys(asked)}
+    except ValueError as err:
+        raise ParameterError(str(err)) from err
+    return [
+        replace(section, values={**section.values, "dataset": chosen[name]}) for section, name in zip(sections, asked)
+    ]
+
+
+def _train(plans, *, started, command, say):
+    start = time.time()
+    results = train([run for _, runs in plans for run in runs])
+    Making(
+        command=command,
+        started=started,
+        n_trained=results.n_computed,
+        training_seconds=results.computed_seconds,
+        training_wall_seconds=time.time() - start,
+    ).hand_over()
+    n_stored = results.n_epochs - results.n_computed
+    say(f"{results.n_computed} epochs trained, {n_stored} from the store")
+    return results
+
+
+def _merge(executed, started, *, partial=False):
+    document = merge_notebooks(executed, partial=partial)
+    document.metadata["report"] = {
+        **(TITLE if not partial else {}),
+        "date": time.strftime("%-d %B %Y", time.gmtime(started)),
+        "commit": read_commit(),
+    }
+    return document

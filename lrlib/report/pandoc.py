@@ -1,0 +1,59 @@
+"""Markdown of a whole notebook to HTML or Typst, in one pandoc run."""
+
+import subprocess
+
+import pypandoc
+
+from lrlib.project import project_folder
+from lrlib.report.document import markdown_pieces
+
+REPORT = project_folder() / "report"
+TEMPLATES = REPORT / "templates"
+BIBLIOGRAPHY = REPORT / "references.bib"
+
+# Raw HTML and TeX would show in one output and be missing in the other; `(@)` is no numbered example here;
+# Jupyter needs no blank line before a list, so neither does the report.
+MARKDOWN = "markdown-raw_html-raw_tex-example_lists-implicit_figures+lists_without_preceding_blankline"
+OPTIONS = {
+    "html": ["--to=html5", "--mathml", "--shift-heading-level-by=1", "--reference-location=block"],
+    "typst": ["--to=typst-citations"],
+}
+BOUNDARIES = {"html": "<!-- lrlib: next piece -->", "typst": "// lrlib: next piece"}
+
+
+def render_markdown(notebook, *, to):
+    """Replace every piece of Markdown in a merged notebook by HTML or Typst, in place.
+
+    to: "html" or "typst". Returns the list of references that were cited, rendered likewise; "" if none was.
+    Raises ValueError for what pandoc warns of, for example a citation that is not in the bibliography.
+    """
+    pieces = list(markdown_pieces(notebook.cells))
+    boundary = BOUNDARIES[to]
+    separator = f"\n\n```{{={to}}}\n{boundary}\n```\n\n"
+    # A piece more, empty: citeproc adds the list of references at the end.
+    source = separator.join([*(holder[key] for holder, key in pieces), ""])
+    *rendered, references = _pandoc(source, to).split(boundary)
+    if len(rendered) != len(pieces):
+        raise ValueError("a Markdown cell opens a code fence (```) and does not close it; close it in that cell")
+    for (holder, key), text in zip(pieces, rendered, strict=True):
+        holder[key] = text.strip()
+    return references.strip()
+
+
+def _pandoc(source, to):
+    command = [
+        pypandoc.get_pandoc_path(),
+        f"--from={MARKDOWN}",
+        *OPTIONS[to],
+        f"--lua-filter={TEMPLATES / 'filter.lua'}",
+        "--syntax-highlighting=none",
+        "--citeproc",
+        f"--bibliography={BIBLIOGRAPHY}",
+        "--metadata=link-citations",
+        "--wrap=preserve",
+        "--fail-if-warnings",
+    ]
+    done = subprocess.run(command, input=source, capture_output=True, encoding="utf-8")
+    if done.returncode:
+        raise ValueError(f"pandoc could not render the report's Markdown: {' '.join(done.stderr.split())}")
+    return done.stdout

@@ -1,0 +1,192 @@
+"""Schedules, turned into the learning rate and momentum of every step.
+
+A schedule says how the learning rate moves over a run. `lr_per_step` turns it into two arrays by driving
+torch's own scheduler, so torch stays the definition and no formula is written a second time.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.optim import lr_scheduler
+
+# A base momentum that no run uses: it shows afterwards whether the scheduler moved the momentum.
+_UNMOVED = 0.5
+
+
+def _require_positive(name, value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise ValueError(f"{name} must be a positive number, got {value!r}; a learning rate is e.g. 0.1")
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same lr at every step. Raises ValueError unless lr > 0."""
+
+    lr: float
+
+    def __post_init__(self):
+        _require_positive("lr", self.lr)
+
+    def check_epochs(self, epochs):
+        """Any number of epochs fits a constant lr."""
+
+    def build(self, optimizer, *, epochs, steps_per_epoch):
+        """torch's scheduler of this schedule, to be stepped after each optimizer step, and its start lr is set."""
+        _set_lr(optimizer, self.lr)
+        return lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+
+    def __str__(self):
+        return f"constant lr {self.lr:g}"
+
+
+@dataclass(frozen=True)
+class MultiStep:
+    """lr, multiplied by gamma at each milestone; torch's MultiStepLR, stepped once an epoch.
+
+    milestones: epochs, increasing; milestone m means that epochs 1 .. m use the lr before it.
+    gamma: factor in (0, 1].
+    Raises ValueError if a value is outside its range, or (`check_epochs`) a milestone is not inside the run.
+    """
+
+    lr: float
+    milestones: tuple = (15, 25)
+    gamma: float = 0.1
+
+    def __post_init__(self):
+        _require_positive("lr", self.lr)
+        _require_positive("gamma", self.gamma)
+        milestones = tuple(self.milestones)
+        whole = all(isinstance(m, int) and not isinstance(m, bool) and m >= 1 for m in milestones)
+        if not milestones or not whole or list(milestones) != sorted(set(milestones)):
+            raise ValueError(
+                f"milestones must be whole epochs from 1 on in increasing order, got {list(milestones)}; "
+                "e.g. [15, 25]"
+            )
+        if self.gamma > 1:
+            raise ValueError(f"gamma must be in (0, 1], got {self.gamma!r}; it multiplies lr at each milestone")
+        object.__setattr__(self, "milestones", milestones)
+
+    def check_epochs(self, epochs):
+        """Raise ValueError if a milestone lies at or past the last epoch, where it would change nothing."""
+        late = [m for m in self.milestones if m >= epochs]
+        if late:
+            raise ValueError(
+                f"milestones must lie before the last epoch, {epochs}, got {list(self.milestones)}; "
+                f"lower {late} or train for more epochs"
+            )
+
+    def build(self, optimizer, *, epochs, steps_per_epoch):
+        """torch's scheduler of this schedule; milestones in steps, since it is stepped at every step."""
+        _set_lr(optimizer, self.lr)
+        return lr_scheduler.MultiStepLR(
+            optimizer, milestones=[m * steps_per_epoch for m in self.milestones], gamma=self.gamma
+        )
+
+    def __str__(self):
+        return f"MultiStep lr {self.lr:g}, milestones {list(self.milestones)}, gamma {self.gamma:g}"
+
+
+@dataclass(frozen=True)
+class OneCycle:
+    """lr up from max_lr / div_factor to max_lr and down to that start over final_div_factor; torch's OneCycleLR.
+
+    pct_start: fraction of the steps spent rising, in (0, 1). torch peaks at step pct_start * total_steps - 1.
+    cycle_momentum: move momentum from 0.95 to 0.85 and back, as torch does by default; the optimizer's own
+    momentum is then not used.
+    Raises ValueError if a value is outside its range.
+    """
+
+    max_lr: float
+    final_div_factor: float = 1e4
+    pct_start: float = 0.3
+    div_factor: float = 25.0
+    cycle_momentum: bool = True
+
+    def __post_init__(self):
+        for name in ("max_lr", "final_div_factor", "div_factor"):
+            _require_positive(name, getattr(self, name))
+        if not isinstance(self.pct_start, (int, float)) or not 0 < self.pct_start < 1:
+            raise ValueError(f"pct_start must be in (0, 1), got {self.pct_start!r}; it is a fraction of the steps")
+
+    def check_epochs(self, epochs):
+        """Any number of epochs fits one cycle."""
+
+    def build(self, optimizer, *, epochs, steps_per_epoch):
+        """torch's scheduler of this schedule, to be stepped after each optimizer step."""
+        return lr_scheduler.OneCycleLR(
+            optimizer,
+            max_lr=self.max_lr,
+            total_steps=epochs * steps_per_epoch,
+            pct_start=self.pct_start,
+            div_factor=self.div_factor,
+            final_div_factor=self.final_div_factor,
+            cycle_momentum=self.cycle_momentum,
+        )
+
+    def __str__(self):
+        return f"OneCycle max_lr {self.max_lr:g}, final_div_factor {self.final_div_factor:g}"
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """lr(k) = start_lr * (end_lr / start_lr) ** (k / total_steps): the range test's sweep; torch's ExponentialLR.
+
+    k = 0 .. total_steps - 1, so the last step's lr is one step short of end_lr, as the reproduced report ran it.
+    Source: Smith 2017, "Cyclical learning rates", section 3.3, with an exponential in place of its linear rise.
+    Raises ValueError unless 0 < start_lr < end_lr.
+    """
+
+    start_lr: float
+    end_lr: float
+
+    def __post_init__(self):
+        _require_positive("start_lr", self.start_lr)
+        _require_positive("end_lr", self.end_lr)
+        if self.start_lr >= self.end_lr:
+            raise ValueError(
+                f"start_lr must be less than end_lr, got {self.start_lr!r} and {self.end_lr!r}; a sweep goes upwards"
+            )
+
+    def check_epochs(self, epochs):
+        """Any number of epochs fits a sweep."""
+
+    def build(self, optimizer, *, epochs, steps_per_epoch):
+        """torch's scheduler of this schedule, to be stepped after each optimizer step."""
+        _set_lr(optimizer, self.start_lr)
+        gamma = (self.end_lr / self.start_lr) ** (1 / (epochs * steps_per_epoch))
+        return lr_scheduler.ExponentialLR(optimizer, gamma=gamma)
+
+    def __str__(self):
+        return f"range test {self.start_lr:g} to {self.end_lr:g}"
+
+
+def lr_per_step(schedule, *, epochs, steps_per_epoch, momentum):
+    """Learning rate and momentum that each update uses.
+
+    Driven out of torch's own scheduler on a throw-away optimizer, so torch stays the definition.
+    momentum: the optimizer's own (SGD's momentum, Adam's first beta), kept where the schedule leaves it alone.
+
+    Returns lr, momentum: float64 arrays of shape (epochs * steps_per_epoch,).
+    Raises ValueError if a milestone does not lie inside the run.
+    """
+    schedule.check_epochs(epochs)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0, momentum=_UNMOVED)
+    scheduler = schedule.build(optimizer, epochs=epochs, steps_per_epoch=steps_per_epoch)
+    group = optimizer.param_groups[0]
+    total_steps = epochs * steps_per_epoch
+    lrs, momenta = np.empty(total_steps), np.empty(total_steps)
+    for step in range(total_steps):
+        lrs[step], momenta[step] = group["lr"], group["momentum"]
+        optimizer.step()
+        if step + 1 < total_steps:
+            scheduler.step()
+    if (momenta == _UNMOVED).all():
+        momenta[:] = momentum
+    return lrs, momenta
+
+
+def _set_lr(optimizer, lr):
+    for group in optimizer.param_groups:
+        group["lr"] = lr

@@ -1,0 +1,442 @@
+"""A learning rate from a range test: pure functions on two arrays, (lr, loss) -> Suggestion.
+
+They work on the history of any tool: `lr` increasing, `loss` beside it, NaN or infinity where the loss
+had no value. Everything is measured over log10 of the learning rate, in decades.
+
+What all of them share:
+
+Smoothing has no lag. At every point a parabola in log10 lr is fitted to the points on both sides (tricube
+weights; Cleveland 1979, "Robust locally weighted regression"), so a smoothed value looks ahead as far as
+back; a running mean looks back only, and puts every mark of the curve too late. The width of the window
+is not a setting: it is the widest whose leave-one-out error is within 5 % of the least.
+
+Noise is dealt with in three steps. A loss that stands out from the running median of five by more than
+five times the local scatter, and by more than a tenth of the curve's height, is a spike and is replaced by that
+median (Hampel 1974). Losses above the starting level plus the height of the fall are drawn in to that
+level, so that an explosion does not bend the curve before it. Where the bottom is flat to within four
+standard errors of the smoothed curve, its centre is taken and not its luckiest point. A curve without
+noise (scatter under a thousandth of its fall) is read as it stands.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+MIN_POINTS = 10
+MAX_POINTS = 600  # above, neighbours are averaged first: 100 points a decade over six decades
+FALL_FRACTION = 0.05
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A learning rate, the range around it, and whether the curve supports it.
+
+    lr: the learning rate to use.
+    lower, upper: learning rates, the range in which training works; which rule, each heuristic says.
+    spread_decades: log10 of the largest over the smallest lr that several sweeps suggest; None for one.
+    reliable: False where the curve does not show what the heuristic looks for.
+    reason: in words, why it is reliable or not.
+    heuristic: the name of the function that made it.
+    """
+
+    lr: float
+    lower: float
+    upper: float
+    spread_decades: float | None
+    reliable: bool
+    reason: str
+    heuristic: str
+
+
+@dataclass(frozen=True)
+class TurningPoints:
+    """Where the loss starts to fall and where it is lowest.
+
+    start_of_fall, lowest: learning rates.
+    loss_at_start: the plateau's level before the fall; loss_at_lowest: the smoothed loss at the bottom.
+    reliable, reason: as in Suggestion.
+    """
+
+    start_of_fall: float
+    lowest: float
+    loss_at_start: float
+    loss_at_lowest: float
+    reliable: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """A cleaned curve; all arrays float64 of the same shape, at most (MAX_POINTS,)."""
+
+    x: np.ndarray  # log10 lr
+    level: np.ndarray  # smoothed loss
+    slope: np.ndarray  # d loss / d log10 lr
+    error: np.ndarray  # standard error of level
+    start: float  # level of the plateau
+    start_error: float
+    low: int  # index of the least level
+    n_finite: int
+    exploded: bool  # the history ends in NaN, infinity or a loss far above the start
+
+
+def smooth(lr, loss):
+    """The loss without its noise, without lag.
+
+    Returns float64 of shape (n,): NaN where `loss` is not finite; losses above the starting level plus
+    the height of the fall come out at that level (see the head of this module).
+    Raises ValueError if lr is not positive and increasing, or the shapes differ.
+    """
+    lr, loss = _check(lr, loss)
+    finite = np.isfinite(loss)
+    smoothed = np.full(loss.shape, np.nan)
+    if finite.any():
+        curve = _read(lr, loss)
+        smoothed[finite] = np.interp(np.log10(lr[finite]), curve.x, curve.level)
+    return smoothed
+
+
+def slope(lr, loss):
+    """d loss / d log10 lr, the smoothed loss per decade: float64 of shape (n,), NaN where loss is not finite."""
+    lr, loss = _check(lr, loss)
+    finite = np.isfinite(loss)
+    slopes = np.full(loss.shape, np.nan)
+    if finite.any():
+        curve = _read(lr, loss)
+        slopes[finite] = np.interp(np.log10(lr[finite]), curve.x, curve.slope)
+    return slopes
+
+
+def turning_points(lr, loss, *, fraction=FALL_FRACTION):
+    """Where the loss starts to fall, and where it is lowest.
+
+    The plateau is the median of the losses before the curve moves. `lowest` is the bottom of the smoothed
+    loss. The fall is the drop from the one to the other, and `start_of_fall` is the learning rate at which the
+    smoothed loss goes below plateau - fraction * drop for the last time before the bottom: it has
+    lost that share of the fall and does not come back. A curve that falls from its first step on has its
+    start of fall at its first learning rate, and the reason says so.
+
+    fraction in (0, 1): the share of the drop that counts as a start, 0.05 unless told.
+    Raises ValueError if fraction is outside, lr is not positive and increasing, or the shapes differ.
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction must be in (0, 1), got {fraction}; it is the share of the drop that counts as a start")
+    lr, loss = _check(lr, loss)
+    if not np.isfinite(loss).any():
+        first = _first(lr)
+        return TurningPoints(first, first, np.nan, np.nan, False, "no loss is finite: start at a smaller learning rate")
+    curve = _read(lr, loss)
+    reliable, reason = _judge(curve)
+    return TurningPoints(
+        start_of_fall=_lr(_start_of_fall(curve, fraction)),
+        lowest=_lr(_lowest(curve)),
+        loss_at_start=float(curve.start),
+        loss_at_lowest=float(curve.level[curve.low]),
+        reliable=reliable,
+        reason=reason,
+    )
+
+
+def steepest(lr, loss):
+    """Where the smoothed loss falls fastest per decade of learning rate.
+
+    The usual first guess (torch-lr-finder's and Lightning's, which take the slope over the index and over the
+    raw learning rate instead). lower, upper: the start of the fall and the lowest point.
+    """
+    return _suggest(lr, loss, "steepest", lambda curve: (_steepest(curve), _start_of_fall(curve), _lowest(curve)))
+
+
+def minimum_over_ten(lr, loss):
+    """A tenth of the learning rate where the smoothed loss is lowest (Howard & Gugger 2020, fastai).
+
+    lower, upper: the start of the fall and the lowest point.
+    """
+    return _suggest(lr, loss, "minimum_over_ten", lambda curve: (_lowest(curve) - 1, _start_of_fall(curve), _lowest(curve)))
+
+
+def valley(lr, loss):
+    """Two thirds, over log lr, into the longest fall of the smoothed loss (ESRI's idea, as fastai describes it).
+
+    It goes from the start of the fall to the lowest point: the smoothed loss may pause on the way, but does
+    not come back to where it was. lower, upper: its two ends.
+    """
+    return _suggest(lr, loss, "valley", lambda curve: (_part_way(curve, 2 / 3), _start_of_fall(curve), _lowest(curve)))
+
+
+def smith_bounds(lr, loss):
+    """Smith's two bounds for a cyclical or one-cycle schedule.
+
+    The rule (Smith 2015, "Cyclical learning rates", section 3.3): the lower bound is where the accuracy starts to
+    rise, the upper where the rise slows, becomes ragged or turns. Read on the smoothed loss: lower is the start
+    of the fall (5 % of the drop made), upper is where 95 % of it is made. lr is the upper bound, the peak
+    of a cycle (Smith & Topin 2018).
+    """
+
+    def bounds(curve):
+        upper = min(_crossing(curve, 1 - FALL_FRACTION), _lowest(curve))
+        return upper, min(_start_of_fall(curve), upper), upper
+
+    return _suggest(lr, loss, "smith_bounds", bounds)
+
+
+def suggest_lr(lr, loss):
+    """The project's recommended learning rate.
+
+    lr, for a constant rate: two thirds, over log lr, of the way from the start of the fall to the lowest point,
+    and at most a third of the lowest point's (Smith & Topin 2018 set the two bounds of a cycle that far apart).
+    upper, for the peak of a cycle, which is held for a few steps only: five sixths of the way, and at most half.
+    lower, for a cycle's base: the start of the fall (Smith 2015, section 3.3), never above lr.
+    """
+
+    def recommend(curve):
+        recommended = min(_part_way(curve, 2 / 3), _lowest(curve) - np.log10(3))
+        upper = min(_part_way(curve, 5 / 6), _lowest(curve) - np.log10(2))
+        return recommended, min(_start_of_fall(curve), recommended), upper
+
+    return _suggest(lr, loss, "suggest_lr", recommend)
+
+
+def combine(suggestions, *, max_spread_decades):
+    """One suggestion out of those of several sweeps of the same model.
+
+    lr, lower and upper are medians over log lr, and spread_decades is log10(largest lr / smallest lr): over the
+    reliable sweeps where these are more than half, else over all. Reliable is the whole if more than half
+    are and the spread is at most max_spread_decades. One suggestion comes back as it is.
+    Raises ValueError if there is none.
+    """
+    if not suggestions:
+        raise ValueError("suggestions must hold at least one Suggestion, got none; run at least one sweep")
+    if len(suggestions) == 1:
+        return suggestions[0]
+    n = len(suggestions)
+    good = [s for s in suggestions if s.reliable]
+    bad = [s for s in suggestions if not s.reliable]
+    enough = len(good) > n / 2
+    x = np.log10([[s.lr, s.lower, s.upper] for s in (good if enough else suggestions)])
+    spread = float(np.ptp(x[:, 0]))
+    if not enough:
+        reason = f"{len(bad)} of {n} sweeps are not reliable: {bad[0].reason}"
+    elif spread > max_spread_decades:
+        reason = (
+            f"the {n} sweeps disagree by {spread:.2f} decades, more than {max_spread_decades:g}; "
+            "use more steps or larger batches"
+        )
+    else:
+        reason = f"{len(good)} of {n} sweeps agree within {spread:.2f} decades"
+        reason += f"; the rest: {bad[0].reason}" if bad else ""
+    lr, lower, upper = (_lr(value) for value in np.median(x, axis=0))
+    reliable = enough and spread <= max_spread_decades
+    return Suggestion(lr, lower, upper, spread, reliable, reason, suggestions[0].heuristic)
+
+
+def _suggest(lr, loss, heuristic, locate):
+    """Suggestion out of locate(curve) -> log10 of lr, lower, upper."""
+    lr, loss = _check(lr, loss)
+    if not np.isfinite(loss).any():
+        first = _first(lr)
+        reason = "no loss is finite: start at a smaller learning rate"
+        return Suggestion(first, first, first, None, False, reason, heuristic)
+    curve = _read(lr, loss)
+    suggested, lower, upper = (_lr(x) for x in locate(curve))
+    reliable, reason = _judge(curve)
+    return Suggestion(suggested, lower, upper, None, reliable, reason, heuristic)
+
+
+def _check(lr, loss):
+    lr = np.asarray(lr, dtype=np.float64)
+    loss = np.asarray(loss, dtype=np.float64)
+    if lr.ndim != 1 or lr.shape != loss.shape:
+        raise ValueError(f"lr and loss must be two arrays of shape (n,), got {lr.shape} and {loss.shape}; give one loss for each lr")
+    if not (np.isfinite(lr).all() and (lr > 0).all() and (np.diff(lr) > 0).all()):
+        raise ValueError("lr must be positive and increasing, got a history that is not; sort it by lr and drop repeated values")
+    return lr, loss
+
+
+def _first(lr):
+    return float(lr[0]) if len(lr) else np.nan
+
+
+def _lr(x):
+    return float(10.0**x)
+
+
+def _read(lr, loss):
+    """The cleaned, smoothed curve of the finite losses; at least one is finite."""
+    finite = np.isfinite(loss)
+    x, y = np.log10(lr[finite]), loss[finite]
+    n_finite = len(y)
+    last = y[-3:].max()
+    y = _without_spikes(y)
+    if n_finite > MAX_POINTS:
+        x, y = _average_neighbours(x, y)
+    n_start = max(3, int((x <= x[0] + 0.1 * (x[-1] - x[0])).sum()))
+    start = np.median(y[:n_start])
+    drop = max(start - y.min(), 0.0)
+    ceiling = start + max(drop, 0.05 * abs(start))
+    y = np.minimum(y, ceiling)
+
+    scatter = _scatter(y, bottom=int(np.argmin(y)))
+    if len(y) < 5 or np.median(scatter) <= 1e-3 * drop:
+        level, error = y, np.zeros_like(y)
+        slopes = np.gradient(y, x) if len(y) > 1 else np.zeros_like(y)
+    else:
+        level, slopes, error = _smooth(x, y, scatter)
+    # The plateau again, now that the whole of it is known: all points before a tenth of the fall.
+    low = int(np.argmin(level))
+    above = np.flatnonzero(level[: low + 1] >= start - 0.1 * (start - level[low]))
+    n_start = max(n_start, int(0.8 * above[-1]) if len(above) else 0)
+    return _Curve(
+        x=x,
+        level=level,
+        slope=slopes,
+        error=error,
+        start=float(np.median(y[:n_start])),
+        start_error=float(1.25 * np.median(scatter[:n_start]) / np.sqrt(n_start)),
+        low=low,
+        n_finite=n_finite,
+        exploded=bool(not finite[-1] or last > start + max(0.05 * abs(start), 4 * np.median(scatter))),
+    )
+
+
+def _without_spikes(y):
+    """y, float64 (n,), with lone outliers replaced by the running median of five."""
+    if len(y) < MIN_POINTS:
+        return y
+    median = _running_median(y, 2)
+    away = np.abs(y - median)
+    scatter = 1.4826 * _running_median(away, min(10, len(y) // 2))
+    height = np.subtract(*np.quantile(y, [0.9, 0.1]))
+    spike = (away > 5 * scatter) & (away > 0.1 * height)
+    spike[:2] = spike[-2:] = False  # no neighbours on both sides to judge by: a rise at the end may be the explosion
+    return np.where(spike, median, y)
+
+
+def _running_median(y, half):
+    padded = np.pad(y, half, mode="reflect")
+    return np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1), axis=1)
+
+
+def _average_neighbours(x, y):
+    edges = np.linspace(0, len(x), MAX_POINTS + 1).astype(int)[:-1]
+    counts = np.diff(np.append(edges, len(x)))
+    return np.add.reduceat(x, edges) / counts, np.add.reduceat(y, edges) / counts
+
+
+def _scatter(y, *, bottom):
+    """Local standard deviation of the noise, float64 (n,), from third differences: blind to any parabola.
+
+    From the bottom on it is the scatter before the bottom: differences across the explosion's wall measure the wall.
+    """
+    calm = y[: bottom + 1] if bottom >= 10 else y
+    if len(calm) < 5:
+        return np.zeros_like(y)
+    # Third differences of white noise have variance 1 + 9 + 9 + 1 = 20.
+    difference = np.pad(np.abs(np.diff(calm, 3)) / np.sqrt(20), (1, 2), mode="edge")
+    local = 1.4826 * _running_median(difference, min(max(5, len(y) // 20), len(calm) - 1))
+    # Few points can look calm by chance: never below a fifth of the whole curve's scatter.
+    local = np.maximum(local, 0.2 * 1.4826 * np.median(difference))
+    return np.pad(local, (0, len(y) - len(calm)), mode="edge")
+
+
+def _smooth(x, y, scatter):
+    """Level, slope and standard error of the level, float64 (n,) each, at the window that predicts best."""
+    fits, misses = [], []
+    for window in _windows(len(x)):
+        level, slopes, gain, own = _fit_parabolas(x, y, window)
+        fits.append((window, level, gain))
+        misses.append(np.mean(np.abs(y - level) / (1 - own)))
+    best = np.flatnonzero(np.array(misses) <= 1.05 * min(misses))[-1]
+    window, level, gain = fits[best]
+    # A slope needs a wider window than a level for the same relative error.
+    slopes = _fit_parabolas(x, y, int(1.5 * window) | 1)[1]
+    return level, slopes, scatter * gain
+
+
+def _windows(n):
+    """Odd window lengths, 5 and up by a third each, to a third of n points."""
+    windows, size = [5], 5.0
+    while (size := size * 1.35) <= n / 3:
+        windows.append(int(size) | 1)
+    return sorted(set(windows))
+
+
+def _fit_parabolas(x, y, window):
+    """A weighted parabola around every point.
+
+    Returns, float64 (n,) each: its value and its slope at the point, the factor by which the value's standard error is
+    smaller than the noise, and the weight of the point's own loss in its value (the hat matrix's diagonal).
+    """
+    n = len(x)
+    window = min(window, n)
+    first = np.clip(np.arange(n) - window // 2, 0, n - window)
+    index = first[:, None] + np.arange(window)  # (n, window)
+    offset = x[index] - x[:, None]
+    reach = np.abs(offset).max(axis=1, keepdims=True) * (1 + 1 / window)
+    u = offset / reach
+    weight = (1 - np.abs(u) ** 3) ** 3
+    powers = np.stack([np.ones_like(u), u, u**2], axis=-1)  # (n, window, 3)
+    normal = np.einsum("nka,nk,nkb->nab", powers, weight, powers) + 1e-10 * np.eye(3)
+    inverse = np.linalg.inv(normal)
+    hat = np.einsum("nab,nkb,nk->nak", inverse[:, :2], powers, weight)  # (n, 2, window)
+    value, slopes = np.einsum("nak,nk->an", hat, y[index])
+    gain = np.sqrt((hat[:, 0] ** 2).sum(axis=1))
+    return value, slopes / reach[:, 0], gain, np.clip(inverse[:, 0, 0], 0, 0.999)
+
+
+def _lowest(curve):
+    """log10 lr of the bottom: the centre of what lies within four standard errors, and a tenth of the drop, above it."""
+    low = curve.low
+    ceiling = curve.level[low] + min(4 * curve.error[low], 0.1 * max(curve.start - curve.level[low], 0))
+    if ceiling <= curve.level[low]:
+        return curve.x[low]
+    high = curve.level > ceiling
+    before = np.flatnonzero(high[:low])
+    after = np.flatnonzero(high[low:])
+    bottom = slice(before[-1] + 1 if len(before) else 0, low + after[0] if len(after) else len(high))
+    return float(np.average(curve.x[bottom], weights=ceiling - curve.level[bottom]))
+
+
+def _start_of_fall(curve, fraction=FALL_FRACTION):
+    return min(_crossing(curve, fraction), _lowest(curve))
+
+
+def _part_way(curve, share):
+    """log10 lr at a share of the way from the start of the fall to the bottom."""
+    start, lowest = _start_of_fall(curve), _lowest(curve)
+    return start + share * (lowest - start)
+
+
+def _crossing(curve, fraction):
+    """log10 lr at which the level goes below start - fraction * drop for the last time before the bottom."""
+    height = curve.start - fraction * (curve.start - curve.level[curve.low])
+    above = np.flatnonzero(curve.level[: curve.low + 1] >= height)
+    if len(above) == 0 or above[-1] == curve.low:
+        return curve.x[0 if len(above) == 0 else curve.low]
+    i = above[-1]
+    share = (curve.level[i] - height) / (curve.level[i] - curve.level[i + 1])
+    return float(curve.x[i] + share * (curve.x[i + 1] - curve.x[i]))
+
+
+def _steepest(curve):
+    """log10 lr of the least slope at or before the bottom."""
+    return curve.x[np.argmin(curve.slope[: curve.low + 1])]
+
+
+def _judge(curve):
+    """(reliable, reason): whether the curve is flat, falls, and turns up again."""
+    if curve.n_finite < MIN_POINTS:
+        return False, f"too short: {curve.n_finite} finite losses, and it takes {MIN_POINTS}; use more steps or start lower"
+    drop = curve.start - curve.level[curve.low]
+    noise = float(np.hypot(curve.error[curve.low], curve.start_error))
+    falls = drop > 5 * noise and drop > 1e-6 * abs(curve.start)
+    rise_at_end = curve.level[-1] - curve.start
+    if not falls:
+        if curve.exploded or rise_at_end > 5 * np.hypot(curve.error[-1], curve.start_error):
+            return False, "the loss only rises: start at a smaller learning rate"
+        return False, "the loss is flat: nothing above the noise falls or rises; widen the range of learning rates"
+    back = curve.level[-1] - curve.level[curve.low]
+    if not curve.exploded and back < max(0.05 * drop, 3 * curve.error[-1]):
+        return False, "the loss has not turned up: the sweep ended before its largest useful learning rate; raise end_lr"
+    if curve.level[0] < curve.start - 0.25 * drop or curve.low == 0:
+        return True, "the loss falls and turns up; it falls from the first learning rate on, so lower is only a bound"
+    return True, "the loss is level, falls, and turns up again"

@@ -1,0 +1,145 @@
+import pypdf
+import pytest
+from nbformat.v4 import new_output
+from test_document import figure, prose, shows, table, words, write_section
+
+from lrlib.report.document import merge_notebooks
+from lrlib.report.export_pdf import export_pdf, typst_string
+
+UNUSUAL = r"C\# costs \$5 \@ 100% a\*b snake_case lr<1e-3 & Łódź a\|b \[1\] \"q\" // <b>x</b>"
+FORMULA = r'\begin{align} a &= \text{a "b"} \\ b &= c \end{align}'
+UNUSUAL_READ = 'C# costs $5 @ 100% a*b snake_case lr<1e-3 & Łódź a|b [1] "q" // <b>x</b>'
+
+
+@pytest.fixture(scope="module")
+def notebook(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sections")
+    merged = merge_notebooks(
+        [
+            write_section(
+                folder,
+                "00-abstract",
+                "",
+                "abstract",
+                [
+                    prose("# Title\n\nAfter @smith2017 and $\\eta$, see @sec-test."),
+                    shows(words("The **sample** only.", "banner", banner="warning")),
+                ],
+            ),
+            write_section(
+                folder,
+                "1-1-test",
+                "1.1",
+                "test",
+                [
+                    prose(f"# The test\n\nA formula:\n\n$${FORMULA}$$\n\n## Detail"),
+                    shows(source="secret = 3", tags=["parameters"]),
+                    shows(figure("one", caption=f"As in @tbl-t. {UNUSUAL}", alt='A "line"\\ #1.'), source="code()"),
+                    shows(table("t", f"| a | b |\n|:--|--:|\n| {UNUSUAL} | 1 |")),
+                    shows(new_output("execute_result", {"text/plain": 'a "b"\n  #c \\'}, execution_count=1)),
+                ],
+                part="Part",
+            ),
+        ]
+    )
+    merged.metadata["report"] = {"title": 'A "title" #1', "authors": ["N. N."], "date": "1 May", "commit": "abc"}
+    return merged
+
+
+@pytest.fixture(scope="module")
+def path(notebook, tmp_path_factory):
+    out = tmp_path_factory.mktemp("pdf") / "report.pdf"
+    export_pdf(notebook, out=out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def pdf(path):
+    return pypdf.PdfReader(path)
+
+
+@pytest.fixture(scope="module")
+def text(pdf):
+    return " ".join(" ".join(page.extract_text() for page in pdf.pages).split())
+
+
+def test_the_words_are_on_the_pages(text):
+    for passage in [
+        'A "title" #1',
+        "N. N.",
+        "1 May · commit abc",
+        "Abstract",
+        "The sample only.",
+        "1 Part",
+        "1.1 The test",
+        "see Section 1.1",
+        "Figure 1. As in Table 1.",
+        "Table 1. A caption.",
+        "References",
+        "Cyclical Learning Rates for Training Neural Networks",
+    ]:
+        assert passage in text
+
+
+def test_code_is_not_printed_but_plain_results_are(text):
+    assert "secret" not in text and "code()" not in text
+    assert 'a "b" #c \\' in text
+
+
+def test_unusual_signs_survive_in_captions_and_tables(text):
+    assert f"As in Table 1. {UNUSUAL_READ}" in text
+    assert f"a b {UNUSUAL_READ} 1" in text
+
+
+def test_the_pdf_is_tagged_with_title_language_and_bookmarks(pdf):
+    root = pdf.trailer["/Root"]
+    assert root["/MarkInfo"]["/Marked"].value
+    assert "/StructTreeRoot" in root
+    assert root["/Lang"] == "en"
+    assert pdf.metadata.title == 'A "title" #1' and pdf.metadata.author == "N. N."
+    assert root["/ViewerPreferences"]["/DisplayDocTitle"].value
+    assert b"pdfuaid:part" in root["/Metadata"].get_data()
+    assert [entry.title.split()[-1] for entry in pdf.outline if not isinstance(entry, list)] == ["Part", "References"]
+
+
+def test_figures_and_formulas_have_alternative_texts(pdf):
+    assert alternative_texts(pdf.trailer["/Root"]["/StructTreeRoot"]) == [
+        r"\eta",
+        FORMULA,
+        r'A "line"\ #1.',
+    ]
+
+
+def alternative_texts(element):
+    if not isinstance(element, pypdf.generic.DictionaryObject):
+        return []
+    children = element.get("/K", [])
+    children = children if isinstance(children, list) else [children]
+    own = [element["/Alt"]] if "/Alt" in element else []
+    return own + [alt for child in children for alt in alternative_texts(child.get_object())]
+
+
+def test_the_same_notebook_gives_the_same_bytes_and_leaves_nothing_else(notebook, path, tmp_path):
+    export_pdf(notebook, out=tmp_path / "again.pdf")
+    assert (tmp_path / "again.pdf").read_bytes() == path.read_bytes()
+    assert [file.name for file in tmp_path.iterdir()] == ["again.pdf"]
+    assert pypdf.PdfReader(path).metadata.creation_date is None
+
+
+def test_one_subsection_can_be_typeset_alone(tmp_path):
+    section = write_section(tmp_path, "1", "2.3", "a", [prose("# Alone\n\n### Deep\n\nSee @sec-none.")])
+    export_pdf(merge_notebooks([section], partial=True), out=tmp_path / "r.pdf")
+    words = " ".join(pypdf.PdfReader(tmp_path / "r.pdf").pages[0].extract_text().split())
+    assert "2.3 Alone" in words and "See another section." in words
+
+
+def test_a_figure_that_typst_cannot_read_is_an_error_and_leaves_no_file(tmp_path):
+    section = write_section(tmp_path, "1", "1", "a", [prose("# A"), shows(figure("x", svg="no svg"))])
+    with pytest.raises(ValueError, match="Typst could not typeset the report: .*SVG"):
+        export_pdf(merge_notebooks([section]), out=tmp_path / "r.pdf")
+    assert not (tmp_path / "r.pdf").exists()
+
+
+@pytest.mark.parametrize("text, literal", [('a "b"', r'"a \"b\""'), ("\\", r'"\\"'), ("a\nb", r'"a\nb"')])
+def test_a_string_of_typst_ends_where_it_should(text, literal):
+    assert typst_string(text) == literal
