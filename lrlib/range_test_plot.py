@@ -15,13 +15,19 @@ def plot_range_test(result, ax, suggestions=()):
     curve = result.median_curve()
     ax.plot(curve.lr, curve.median_loss, color="C0", linewidth=1.8, label="smoothed median", zorder=3)
     if len(result.sweeps) > 1:
-        ax.fill_between(curve.lr, curve.least, curve.greatest, color="C0", alpha=0.2, linewidth=0, label="all sweeps", zorder=2)
+        ax.fill_between(
+            curve.lr, curve.least, curve.greatest, color="C0", alpha=0.2, linewidth=0, label="all sweeps", zorder=2
+        )
     for i, suggestion in enumerate(suggestions):
         doubt = "" if suggestion.reliable else ", not reliable"
         label = f"{suggestion.heuristic}: lr = {suggestion.lr:.2g}{doubt}"
-        ax.axvline(suggestion.lr, color=f"C{i + 1}", linestyle="-" if suggestion.reliable else "--", label=label, zorder=4)
+        ax.axvline(
+            suggestion.lr, color=f"C{i + 1}", linestyle="-" if suggestion.reliable else "--", label=label, zorder=4
+        )
     for suggestion in suggestions[:1]:
-        ax.axvspan(suggestion.lower, suggestion.upper, color="C1", alpha=0.12, linewidth=0, label="lower to upper", zorder=0)
+        ax.axvspan(
+            suggestion.lower, suggestion.upper, color="C1", alpha=0.12, linewidth=0, label="lower to upper", zorder=0
+        )
     _finish(ax, result, [curve])
     return ax
 

@@ -9,7 +9,7 @@ import math
 import os
 import tempfile
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -104,8 +104,8 @@ class RangeTestResult:
         """
         each = self.suggest_each(heuristic)
         if len(each) > 1 and self._identical():
-            reason = f"{each[0].reason} (the {len(each)} sweeps are identical, the loader gives one order: they count as one)"
-            return heuristics.Suggestion(**{**asdict(each[0]), "reason": reason})
+            counted = f"the {len(each)} sweeps are identical, their data came in one order: they count as one"
+            return replace(each[0], reason=f"{each[0].reason} ({counted})")
         return heuristics.combine(each, max_spread_decades=self.settings.max_spread_decades)
 
     def suggest_each(self, heuristic=heuristics.suggest_lr):
@@ -115,8 +115,8 @@ class RangeTestResult:
     def one_cycle(self, *, total_steps, div_factor=20, heuristic=heuristics.suggest_lr):
         """Keyword arguments for torch.optim.lr_scheduler.OneCycleLR(optimizer, **result.one_cycle(total_steps=...)).
 
-        The peak is the suggestion's upper bound (Smith & Topin 2018), the start a twentieth of it (Smith 2018, "A disciplined
-        approach": a tenth to a twentieth). One max_lr a parameter group, in the optimizer's ratios.
+        The peak is the suggestion's upper bound (Smith & Topin 2018), the start a twentieth of it (Smith 2018,
+        "A disciplined approach": a tenth to a twentieth). One max_lr a parameter group, in the optimizer's ratios.
         Momentum is cycled only where the optimizer uses one. Warns if the suggestion is not reliable.
         """
         suggestion = self._suggestion_or_warning(heuristic)
@@ -130,8 +130,9 @@ class RangeTestResult:
     def cyclic(self, *, step_size_up, mode="triangular", heuristic=heuristics.suggest_lr):
         """Keyword arguments for torch.optim.lr_scheduler.CyclicLR(optimizer, **result.cyclic(step_size_up=...)).
 
-        Between the suggestion's lower and upper bound (Smith 2015, section 3.3; there, step_size_up is 2 to 10 epochs' steps).
-        One base_lr and max_lr a parameter group, in the optimizer's ratios. Warns if the suggestion is not reliable.
+        Between the suggestion's lower and upper bound (Smith 2015, section 3.3; section 3.2 there sets step_size_up to
+        the steps of 2 to 10 epochs). One base_lr and max_lr a parameter group, in the optimizer's ratios. Warns if
+        the suggestion is not reliable.
         """
         suggestion = self._suggestion_or_warning(heuristic)
         return {
@@ -186,14 +187,14 @@ class RangeTestResult:
         return pd.concat(frames, ignore_index=True)
 
     def plot(self, ax=None, *, marks=None):
-        """Draw the curves on the axes, a new figure's unless given; marks: suggestions to mark, this one's unless given.
+        """Draw the curves on the axes, a new figure's unless given, and return them.
 
-        Returns the axes.
+        marks: the suggestions to mark; this result's own unless given.
         """
         if ax is None:
-            from matplotlib.figure import Figure
+            import matplotlib.pyplot as plt
 
-            ax = Figure(figsize=(7, 4), layout="constrained").add_subplot()
+            _, ax = plt.subplots(figsize=(7, 4), layout="constrained")
         return plot_range_test(self, ax, [self.suggest()] if marks is None else list(marks))
 
     def save(self, path):
@@ -222,7 +223,9 @@ class RangeTestResult:
         try:
             return {"json": cls._from_json, "csv": cls._from_csv}[_ending(path)](text)
         except (KeyError, TypeError, IndexError, json.JSONDecodeError) as err:
-            raise ValueError(f"{path} must be a range test that save() wrote, got something else; save it again") from err
+            raise ValueError(
+                f"{path} must be a range test that save() wrote, got something else; save it again"
+            ) from err
 
     def __eq__(self, other):
         return isinstance(other, RangeTestResult) and self._to_json() == other._to_json()
@@ -231,15 +234,15 @@ class RangeTestResult:
 
     def __repr__(self):
         settings, suggestion = self.settings, self.suggest()
-        swept = f"{settings.start_lr:.3g} to {settings.end_lr:.3g}, {settings.step_mode}, up to {settings.num_iter} steps"
+        swept = (
+            f"{settings.start_lr:.3g} to {settings.end_lr:.3g}, {settings.step_mode}, up to {settings.num_iter} steps"
+        )
         lines = [f"Range test of {settings.optimizer}: {len(self.sweeps)} sweeps, lr {swept}", _in_words(suggestion)]
         lines += [f"sweep {i} (seed {s.seed}): {len(s.lr)} steps, {s.stop_reason}" for i, s in enumerate(self.sweeps)]
         return "\n  ".join(lines)
 
     def _repr_html_(self):
-        summary, *lines = (html.escape(line) for line in repr(self).split("\n  "))
-        items = "".join(f"<li>{line}</li>" for line in lines)
-        return f"<div><p><b>{summary}</b></p>{_inline_picture(self.plot(), repr(self))}<ul>{items}</ul></div>"
+        return _page(self)
 
     def _identical(self):
         first = self.sweeps[0]
@@ -275,7 +278,8 @@ class RangeTestResult:
     def _from_json(cls, text):
         head = json.loads(text)
         columns = [
-            (_decode(saved["lr"]), _decode(saved["loss"]), saved["val_step"], _decode(saved["val"])) for saved in head["sweeps"]
+            (_decode(saved["lr"]), _decode(saved["loss"]), saved["val_step"], _decode(saved["val"]))
+            for saved in head["sweeps"]
         ]
         return cls._from_parts(head, columns)
 
@@ -360,19 +364,19 @@ class Overlay:
     def plot(self, ax=None):
         """Draw every result's smoothed median on the axes, a new figure's unless given. Returns the axes."""
         if ax is None:
-            from matplotlib.figure import Figure
+            import matplotlib.pyplot as plt
 
-            ax = Figure(figsize=(7, 4), layout="constrained").add_subplot()
+            _, ax = plt.subplots(figsize=(7, 4), layout="constrained")
         return plot_overlay(self, ax)
 
     def __repr__(self):
-        lines = [f"{self.parameter} = {value:g}: {_in_words(result.suggest())}" for value, result in self.results.items()]
+        lines = [
+            f"{self.parameter} = {value:g}: {_in_words(result.suggest())}" for value, result in self.results.items()
+        ]
         return "\n  ".join([f"Range tests over {self.parameter}", *lines])
 
     def _repr_html_(self):
-        summary, *lines = (html.escape(line) for line in repr(self).split("\n  "))
-        items = "".join(f"<li>{line}</li>" for line in lines)
-        return f"<div><p><b>{summary}</b></p>{_inline_picture(self.plot(), repr(self))}<ul>{items}</ul></div>"
+        return _page(self)
 
 
 def _in_words(suggestion):
@@ -382,11 +386,20 @@ def _in_words(suggestion):
     return f"suggested lr = {suggestion.lr:.3g} ({bounds}){spread}; {verdict}: {suggestion.reason}"
 
 
-def _inline_picture(ax, description):
+def _page(shown):
+    """HTML of a result or an overlay: its first line, its picture, its other lines."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    shown.plot(figure.add_subplot())
     file = io.BytesIO()
-    ax.figure.savefig(file, format="png", dpi=100)
+    figure.savefig(file, format="png", dpi=100)
     data = base64.b64encode(file.getvalue()).decode("ascii")
-    return f'<img alt="{html.escape(description)}" src="data:image/png;base64,{data}">'
+    description = html.escape(repr(shown))
+    summary, *lines = description.split("\n  ")
+    items = "".join(f"<li>{line}</li>" for line in lines)
+    picture = f'<img alt="{description}" src="data:image/png;base64,{data}">'
+    return f"<div><p><b>{summary}</b></p>{picture}<ul>{items}</ul></div>"
 
 
 def _ending(path):

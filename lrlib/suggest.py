@@ -25,6 +25,7 @@ import numpy as np
 MIN_POINTS = 10
 MAX_POINTS = 600  # above, neighbours are averaged first: 100 points a decade over six decades
 FALL_FRACTION = 0.05
+HUGE = 1e100  # losses beyond count as this, so that their squares are finite
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,9 @@ def turning_points(lr, loss, *, fraction=FALL_FRACTION):
     Raises ValueError if fraction is outside, lr is not positive and increasing, or the shapes differ.
     """
     if not 0 < fraction < 1:
-        raise ValueError(f"fraction must be in (0, 1), got {fraction}; it is the share of the drop that counts as a start")
+        raise ValueError(
+            f"fraction must be in (0, 1), got {fraction}; it is the share of the drop that counts as a start"
+        )
     lr, loss = _check(lr, loss)
     if not np.isfinite(loss).any():
         first = _first(lr)
@@ -151,7 +154,9 @@ def minimum_over_ten(lr, loss):
 
     lower, upper: the start of the fall and the lowest point.
     """
-    return _suggest(lr, loss, "minimum_over_ten", lambda curve: (_lowest(curve) - 1, _start_of_fall(curve), _lowest(curve)))
+    return _suggest(
+        lr, loss, "minimum_over_ten", lambda curve: (_lowest(curve) - 1, _start_of_fall(curve), _lowest(curve))
+    )
 
 
 def valley(lr, loss):
@@ -246,9 +251,13 @@ def _check(lr, loss):
     lr = np.asarray(lr, dtype=np.float64)
     loss = np.asarray(loss, dtype=np.float64)
     if lr.ndim != 1 or lr.shape != loss.shape:
-        raise ValueError(f"lr and loss must be two arrays of shape (n,), got {lr.shape} and {loss.shape}; give one loss for each lr")
+        raise ValueError(
+            f"lr and loss must be two arrays of shape (n,), got {lr.shape} and {loss.shape}; give one loss for each lr"
+        )
     if not (np.isfinite(lr).all() and (lr > 0).all() and (np.diff(lr) > 0).all()):
-        raise ValueError("lr must be positive and increasing, got a history that is not; sort it by lr and drop repeated values")
+        raise ValueError(
+            "lr must be positive and increasing, got a history that is not; sort it by lr and drop repeated values"
+        )
     return lr, loss
 
 
@@ -263,7 +272,7 @@ def _lr(x):
 def _read(lr, loss):
     """The cleaned, smoothed curve of the finite losses; at least one is finite."""
     finite = np.isfinite(loss)
-    x, y = np.log10(lr[finite]), loss[finite]
+    x, y = np.log10(lr[finite]), np.clip(loss[finite], -HUGE, HUGE)
     n_finite = len(y)
     last = y[-3:].max()
     y = _without_spikes(y)
@@ -384,7 +393,7 @@ def _fit_parabolas(x, y, window):
 
 
 def _lowest(curve):
-    """log10 lr of the bottom: the centre of what lies within four standard errors, and a tenth of the drop, above it."""
+    """log10 lr of the bottom: the centre of what is within four standard errors, and a tenth of the drop, of it."""
     low = curve.low
     ceiling = curve.level[low] + min(4 * curve.error[low], 0.1 * max(curve.start - curve.level[low], 0))
     if ceiling <= curve.level[low]:
@@ -425,7 +434,10 @@ def _steepest(curve):
 def _judge(curve):
     """(reliable, reason): whether the curve is flat, falls, and turns up again."""
     if curve.n_finite < MIN_POINTS:
-        return False, f"too short: {curve.n_finite} finite losses, and it takes {MIN_POINTS}; use more steps or start lower"
+        return (
+            False,
+            f"too short: {curve.n_finite} finite losses, and it takes {MIN_POINTS}; use more steps or start lower",
+        )
     drop = curve.start - curve.level[curve.low]
     noise = float(np.hypot(curve.error[curve.low], curve.start_error))
     falls = drop > 5 * noise and drop > 1e-6 * abs(curve.start)
@@ -436,7 +448,10 @@ def _judge(curve):
         return False, "the loss is flat: nothing above the noise falls or rises; widen the range of learning rates"
     back = curve.level[-1] - curve.level[curve.low]
     if not curve.exploded and back < max(0.05 * drop, 3 * curve.error[-1]):
-        return False, "the loss has not turned up: the sweep ended before its largest useful learning rate; raise end_lr"
+        return (
+            False,
+            "the loss has not turned up: the sweep ended before its largest useful learning rate; raise end_lr",
+        )
     if curve.level[0] < curve.start - 0.25 * drop or curve.low == 0:
         return True, "the loss falls and turns up; it falls from the first learning rate on, so lower is only a bound"
     return True, "the loss is level, falls, and turns up again"

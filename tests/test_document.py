@@ -144,6 +144,15 @@ def test_streams_and_widgets_are_left_out(tmp_path):
     assert output.data["text/plain"] == "42"
 
 
+def test_a_banner_that_every_section_shows_stands_once(tmp_path):
+    banners = [words("From the sample.", "banner"), words("Other.", "banner"), words("Other.")]
+    paths = [
+        write_section(tmp_path, name, name, f"section-{name}", [prose("# A"), shows(*banners)]) for name in ("1", "2")
+    ]
+    shown = [output.data["text/plain"] for output in outputs_of(merge_notebooks(paths))]
+    assert shown == ["From the sample.", "Other.", "Other.", "Other."]
+
+
 def test_a_part_of_the_report_says_in_words_what_it_does_not_hold(three_sections):
     merged = merge_notebooks(three_sections[2:], partial=True)
     assert outputs_of(merged)[0].metadata.report.caption == "[Figure 1.]{.number} Unlike another figure."

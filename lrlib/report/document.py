@@ -44,7 +44,7 @@ def merge_notebooks(paths, *, partial=False):
     """One notebook of all cells of the section notebooks, in the order of `paths`.
 
     Cell ids and heading anchors are unique; figures and tables are numbered in document order and carry the number in
-    their caption; references are Markdown links. Streams and widgets are left out.
+    their caption; references are Markdown links. Streams, widgets and repetitions of a banner are left out.
     Each cell says where its section opens and closes (`metadata.lrlib`); `metadata.lrlib.title` is the first heading.
 
     With `partial`, references to what is not among `paths` become plain words ("another section").
@@ -53,6 +53,7 @@ def merge_notebooks(paths, *, partial=False):
     a label or anchor used twice, and, unless `partial`, a reference to nothing.
     """
     sections = [_read_section(Path(path)) for path in paths]
+    _keep_first_banners(sections)
     targets = _number(sections)
     title = _title(sections[0].cells[0].source.partition("\n")[0])
     outline = Outline(targets)
@@ -99,6 +100,22 @@ def _check_described(output, name):
     if has_image and not report.get("alt", "").strip():
         label = report.get("label", "without a label")
         raise ValueError(f"{name}: figure {label!r} has no alternative text; show it with lrlib.display.show_figure")
+
+
+def _keep_first_banners(sections):
+    """Leave out a banner that said the same before: each notebook warns of what concerns them all."""
+    seen = set()
+
+    def is_news(output):
+        if output.metadata.get("report", {}).get("kind") != "banner":
+            return True
+        text = output.data["text/markdown"]
+        return not (text in seen or seen.add(text))
+
+    for section in sections:
+        for cell in section.cells:
+            if "outputs" in cell:
+                cell.outputs = [output for output in cell.outputs if is_news(output)]
 
 
 def _number(sections):

@@ -1,0 +1,58 @@
+# `make help` lists what there is. An active environment that has the packages is used; otherwise .venv is made.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help report section publish test lab environment clean
+
+BASE_PYTHON = $(or $(PYTHON),$(shell for python in python3 python python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done))
+# The packages whose presence makes an active environment good enough; versions are those of pyproject.toml.
+IS_READY := import importlib.util as u, sys; sys.exit(sys.prefix == sys.base_prefix and not u.os.environ.get("CONDA_PREFIX") \
+	or not all(map(u.find_spec, "torch torchvision jupyterlab papermill seaborn nbconvert distributed mlxtend pypandoc \
+	safetensors typst ipywidgets pytest".split())))
+ACTIVE_IS_READY := $(shell $(or $(BASE_PYTHON),false) -c '$(IS_READY)' 2>/dev/null && echo yes)
+ifeq ($(ACTIVE_IS_READY),yes)
+RUN := $(BASE_PYTHON)
+ENVIRONMENT :=
+else
+RUN := .venv/bin/python
+ENVIRONMENT := .venv/installed
+endif
+
+OPTIONS = $(if $(SEEDS),--seeds '$(SEEDS)') $(if $(EPOCHS),--epochs '$(EPOCHS)') \
+	$(if $(BATCH_SIZE),--batch-size '$(BATCH_SIZE)') $(if $(DATASET),--dataset '$(DATASET)') \
+	$(if $(PARAMS),--params '$(subst ','\'',$(PARAMS))') $(if $(filter-out 0,$(QUICK)),--quick)
+
+help:
+	@echo 'make report      train every experiment and make report/build/report.html and report.pdf'
+	@echo '                 SEEDS=5 EPOCHS=30 BATCH_SIZE=128 DATASET=mnist|sample PARAMS="name=value ..." QUICK=1'
+	@echo 'make section     run one section anew: NAME=2-2 PARAMS="turning_points=[10,20] epochs=20"'
+	@echo 'make lab         open the notebooks in JupyterLab'
+	@echo 'make test        run the tests'
+	@echo 'make publish     make the report and copy it to report/, where it is committed'
+	@echo 'make environment make the environment and nothing else'
+	@echo 'make clean       delete what was made, the trained runs (.lrlib) and the environment (.venv) apart'
+
+report publish: $(ENVIRONMENT)
+	@$(RUN) -m lrlib $@ $(OPTIONS)
+
+section: $(ENVIRONMENT)
+	@$(RUN) -m lrlib section '$(or $(NAME),none given; add NAME=2-2)' $(OPTIONS)
+
+lab: $(ENVIRONMENT)
+	PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(RUN) -m jupyterlab --notebook-dir=notebooks
+
+test: $(ENVIRONMENT)
+	$(RUN) -m pytest
+
+environment: $(ENVIRONMENT)
+
+.venv/installed: requirements.lock pyproject.toml
+	@test -n "$(BASE_PYTHON)" || { echo 'lrlib needs Python 3.11 or newer; install it or name it: make PYTHON=/path/to/python' >&2; exit 2; }
+	@echo 'making .venv from requirements.lock; this happens once and downloads some gigabytes' >&2
+	$(BASE_PYTHON) -m venv --clear .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+clean:
+	rm -rf report/build

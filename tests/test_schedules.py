@@ -1,0 +1,106 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.optim import lr_scheduler
+
+from lrlib.schedules import Constant, Exponential, MultiStep, OneCycle, lr_per_step
+
+EPOCHS, STEPS = 6, 7
+TOTAL = EPOCHS * STEPS
+
+
+def drive(lr, make, *, per_epoch=False):
+    """lr and momentum of each step of an ordinary training loop with torch's scheduler."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=lr, momentum=0.9)
+    scheduler = make(optimizer)
+    seen = []
+    for step in range(TOTAL):
+        group = optimizer.param_groups[0]
+        seen.append((group["lr"], group["momentum"]))
+        optimizer.step()
+        if step + 1 < TOTAL and (not per_epoch or (step + 1) % STEPS == 0):
+            scheduler.step()
+    return np.array(seen).T
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (Constant(0.3), drive(0.3, lambda o: lr_scheduler.ConstantLR(o, factor=1.0))),
+        (
+            MultiStep(0.1, [2, 5], 0.1),
+            drive(0.1, lambda o: lr_scheduler.MultiStepLR(o, [2, 5], gamma=0.1), per_epoch=True),
+        ),
+        (MultiStep(0.1, [1], 0.5), drive(0.1, lambda o: lr_scheduler.MultiStepLR(o, [1], gamma=0.5), per_epoch=True)),
+        (
+            OneCycle(0.1, final_div_factor=4),
+            drive(1.0, lambda o: lr_scheduler.OneCycleLR(o, 0.1, total_steps=TOTAL, final_div_factor=4)),
+        ),
+        (
+            OneCycle(0.2, pct_start=0.5, div_factor=10, cycle_momentum=False),
+            drive(
+                1.0,
+                lambda o: lr_scheduler.OneCycleLR(
+                    o, 0.2, total_steps=TOTAL, pct_start=0.5, div_factor=10, cycle_momentum=False
+                ),
+            ),
+        ),
+        (
+            Exponential(1e-6, 1.18),
+            drive(1e-6, lambda o: lr_scheduler.ExponentialLR(o, gamma=(1.18 / 1e-6) ** (1 / TOTAL))),
+        ),
+    ],
+    ids=lambda value: str(value) if not isinstance(value, np.ndarray) else "",
+)
+def test_every_step_has_the_lr_and_momentum_that_torch_uses(schedule, expected):
+    found = lr_per_step(schedule, epochs=EPOCHS, steps_per_epoch=STEPS, momentum=0.9)
+    np.testing.assert_array_equal(np.stack(found), expected)
+
+
+def test_multistep_drops_at_the_first_step_after_its_milestone():
+    lr, _ = lr_per_step(MultiStep(0.1, [2], 0.1), epochs=4, steps_per_epoch=10, momentum=0.9)
+    assert lr[19] == 0.1
+    assert lr[20] == pytest.approx(0.01)
+
+
+def test_onecycle_reaches_its_peak_and_ends_at_max_lr_over_both_factors():
+    lr, momentum = lr_per_step(OneCycle(0.1, final_div_factor=4), epochs=30, steps_per_epoch=469, momentum=0.9)
+    assert lr.argmax() == 0.3 * 30 * 469 - 1  # torch's peak
+    assert lr[0] == pytest.approx(0.1 / 25)
+    assert lr[-1] == pytest.approx(1e-3, rel=1e-9)
+    assert (momentum[0], momentum[-1]) == (0.95, 0.95)
+    assert momentum.min() == pytest.approx(0.85)
+
+
+def test_exponential_is_the_protocol_s_formula():
+    lr, momentum = lr_per_step(Exponential(1e-6, 1.18), epochs=10, steps_per_epoch=469, momentum=0.9)
+    k = np.arange(4690)
+    np.testing.assert_allclose(lr, 1e-6 * (1.18 / 1e-6) ** (k / 4690), rtol=1e-9)
+    assert (momentum == 0.9).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Constant(0), "lr must be a positive number, got 0"),
+        (lambda: Constant(math.nan), "lr must be a positive number, got nan"),
+        (lambda: MultiStep(-1.0), "lr must be a positive number, got -1.0"),
+        (lambda: MultiStep(0.1, [25, 15]), r"milestones must be .* in increasing order, got \[25, 15\]"),
+        (lambda: MultiStep(0.1, []), "milestones must be"),
+        (lambda: MultiStep(0.1, [5], gamma=2.0), r"gamma must be in \(0, 1\], got 2.0"),
+        (lambda: OneCycle(0.1, pct_start=30), r"pct_start must be in \(0, 1\), got 30; it is a fraction"),
+        (lambda: Exponential(1.0, 0.1), "start_lr must be less than end_lr, got 1.0 and 0.1"),
+        (lambda: Exponential(0.0, 0.1), "start_lr must be a positive number"),
+    ],
+)
+def test_values_outside_their_range_are_refused_by_name(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("milestones", [[30], [15, 31]])
+def test_milestones_must_lie_inside_the_run(milestones):
+    with pytest.raises(ValueError, match=r"milestones must lie before the last epoch, 30, got \[.*\]; lower"):
+        lr_per_step(MultiStep(0.1, milestones), epochs=30, steps_per_epoch=2, momentum=0.9)

@@ -1,0 +1,249 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from lrlib import suggest
+from lrlib.suggest import Suggestion, combine, smith_bounds, smooth, steepest, suggest_lr, turning_points, valley
+
+HEURISTICS = [steepest, suggest.minimum_over_ten, valley, smith_bounds, suggest_lr]
+
+
+def fall_and_wall(x, *, fall=-2.0, sharpness=2.0, wall=0.0):
+    """Level at 2.3, a logistic fall of 2.2 centred at 10**fall, and a wall that is 1 at 10**wall; x is log10 lr."""
+    return 0.1 + 2.2 / (1 + 10 ** (sharpness * (x - fall))) + 10 ** (4 * (x - wall))
+
+
+CURVES = {
+    "plain": {},
+    "sharp": {"fall": -1.5, "sharpness": 3.0, "wall": 0.3},
+    "slow": {"fall": -3.0, "sharpness": 1.0},
+    "wide bottom": {"fall": -3.5, "sharpness": 2.0},
+}
+
+
+def sample(curve, n=200, *, low=-6.0, high=0.8):
+    x = np.linspace(low, high, n)
+    return 10**x, fall_and_wall(x, **CURVES[curve])
+
+
+def known(curve):
+    """The answers off a grid of a hundred thousand points, without any of the module's code: in log10 lr."""
+    x = np.linspace(-6, 0.8, 100_001)
+    loss = fall_and_wall(x, **CURVES[curve])
+    low = np.argmin(loss)
+    drop = loss[0] - loss[low]
+    start = x[np.flatnonzero(loss[:low] >= loss[0] - 0.05 * drop)[-1]]
+    slows = x[np.flatnonzero(loss[:low] >= loss[0] - 0.95 * drop)[-1]]
+    return {
+        "steepest": x[np.argmin(np.diff(loss))],
+        "lowest": x[low],
+        "start_of_fall": start,
+        "minimum_over_ten": x[low] - 1,
+        "valley": start + 2 / 3 * (x[low] - start),
+        "smith_bounds": slows,
+    }
+
+
+def decades(lr, x):
+    return abs(np.log10(lr) - x)
+
+
+@pytest.mark.parametrize("curve", CURVES)
+def test_every_heuristic_finds_its_point_on_a_curve_without_noise(curve):
+    lr, loss = sample(curve)
+    answers = known(curve)
+    for heuristic in (steepest, suggest.minimum_over_ten, valley, smith_bounds):
+        assert decades(heuristic(lr, loss).lr, answers[heuristic.__name__]) < 0.06, heuristic.__name__
+    turning = turning_points(lr, loss)
+    assert decades(turning.start_of_fall, answers["start_of_fall"]) < 0.05
+    assert decades(turning.lowest, answers["lowest"]) < 0.03
+    assert turning.loss_at_start == pytest.approx(2.3, abs=0.02)
+    assert turning.loss_at_lowest == pytest.approx(loss.min(), abs=1e-6)
+
+
+@pytest.mark.parametrize("curve", CURVES)
+@pytest.mark.parametrize("noise", [0.01, 0.05])
+def test_noise_moves_the_median_answer_by_less_than_a_quarter_of_a_decade(curve, noise):
+    lr, loss = sample(curve, 300)
+    answers = known(curve)
+    rng = np.random.default_rng(0)
+    noisy = [loss + noise * 2.2 * rng.standard_normal(len(loss)) for _ in range(9)]
+    for heuristic in (steepest, suggest.minimum_over_ten, valley):
+        found = np.median([np.log10(heuristic(lr, each).lr) for each in noisy])
+        assert abs(found - answers[heuristic.__name__]) < 0.25, heuristic.__name__
+    assert all(suggest_lr(lr, each).reliable for each in noisy)
+
+
+@pytest.mark.parametrize("height", [-2.0, 50.0])
+def test_single_spikes_do_not_move_a_suggestion(height):
+    lr, loss = sample("plain")
+    loss = loss + 0.02 * np.random.default_rng(1).standard_normal(len(loss))
+    spiked = loss.copy()
+    spiked[[20, 70, 110, 130, 150]] += height
+    for heuristic in HEURISTICS:
+        assert abs(np.log10(heuristic(lr, spiked).lr / heuristic(lr, loss).lr)) < 0.15, heuristic.__name__
+
+
+@pytest.mark.parametrize("tail", [np.nan, np.inf])
+def test_a_tail_that_is_not_finite_counts_as_an_explosion_and_is_kept_out_of_the_fit(tail):
+    lr, loss = sample("plain")
+    cut = np.argmin(loss) + 3  # before the loss has come back up
+    ended = loss.copy()
+    ended[cut:] = tail
+    assert not suggest_lr(lr[:cut], loss[:cut]).reliable
+    found = suggest_lr(lr, ended)
+    assert found.reliable
+    assert found.lr == suggest_lr(lr[:cut], loss[:cut]).lr
+    assert np.isnan(smooth(lr, ended)[cut:]).all() and np.isfinite(smooth(lr, ended)[:cut]).all()
+
+
+def test_smoothing_has_no_lag_where_a_running_mean_is_late():
+    x = np.linspace(-6, 0, 300)
+    valley_at_minus_3 = (x + 3) ** 2 + 0.3 * np.random.default_rng(0).standard_normal(300)
+    running, mean = [], valley_at_minus_3[0]
+    for loss in valley_at_minus_3:
+        mean = 0.05 * loss + 0.95 * mean
+        running.append(mean)
+    assert x[np.argmin(running)] > -2.75
+    assert abs(x[np.argmin(smooth(10**x, valley_at_minus_3))] + 3) < 0.15
+
+
+def test_slope_is_the_derivative_over_log10_of_lr_for_exponential_and_linear_steps():
+    for lr in (np.logspace(-4, 0, 200), np.linspace(1e-2, 1, 200)):
+        x = np.log10(lr)
+        assert np.allclose(suggest.slope(lr, x**2 + 3 * x)[5:-5], 2 * x[5:-5] + 3, atol=0.02)
+
+
+def test_turning_points_of_a_long_noisy_sweep_like_the_reports():
+    lr = 1e-6 * (1.18 / 1e-6) ** (np.arange(4690) / 4690)
+    x = np.log10(lr)
+    clean = 0.1 + 2.2 / (1 + 10 ** (2 * (x + 2.5))) + 10 ** (9 * (x - 0.05))
+    # Small batches: next to no noise on the plateau, much of it at the bottom.
+    noise = np.where(x < -3, 0.003, 0.06) * np.random.default_rng(0).standard_normal(4690)
+    turning = turning_points(lr, clean + noise)
+    start = x[np.flatnonzero(clean[: np.argmin(clean)] >= 2.3 - 0.05 * (2.3 - clean.min()))[-1]]
+    assert turning.reliable
+    assert decades(turning.start_of_fall, start) < 0.05
+    assert clean[np.searchsorted(lr, turning.lowest)] < clean.min() + 0.02 * 2.2
+    later = turning_points(lr, clean + noise, fraction=0.5)
+    assert decades(later.start_of_fall, -2.5) < 0.05
+
+
+RANGE = np.logspace(-6, 0, 100)
+NOISE = 0.05 * np.random.default_rng(0).standard_normal(100)
+
+
+@pytest.mark.parametrize(
+    "loss, words",
+    [
+        (2.3 + NOISE, "flat"),
+        (np.full(100, 2.3), "flat"),
+        (2.3 + NOISE - 2 / (1 + 1e-2 / RANGE), "has not turned up"),
+        (2.3 + NOISE + 30 * RANGE**0.5, "only rises"),
+        (np.where(RANGE < 1e-5, 2.3, np.nan), "flat|only rises"),
+        (np.full(100, np.nan), "no loss is finite"),
+        (np.where(np.arange(100) < 4, [2.3 - i for i in range(100)], np.inf), "too short"),
+    ],
+    ids=["flat", "constant", "all falling", "all rising", "explodes at once", "all NaN", "too short"],
+)
+def test_a_curve_that_shows_nothing_gives_a_number_marked_unreliable_and_says_why(loss, words):
+    for heuristic in HEURISTICS:
+        found = heuristic(RANGE, loss)
+        assert not found.reliable
+        assert any(word in found.reason for word in words.split("|")), found.reason
+        assert found.lr > 0
+    assert not turning_points(RANGE, loss).reliable
+
+
+def test_flat_noise_is_hardly_ever_taken_for_a_fall():
+    rng = np.random.default_rng(0)
+    reliable = [suggest_lr(RANGE, 2.3 + 0.1 * rng.standard_normal(100)).reliable for _ in range(100)]
+    assert sum(reliable) <= 5
+
+
+losses = hnp.arrays(
+    np.float64,
+    st.integers(0, 60),
+    elements=st.floats(allow_nan=True, allow_infinity=True, width=64) | st.floats(-10, 10),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(loss=losses, decades_swept=st.floats(0.1, 12))
+@pytest.mark.filterwarnings("error")
+def test_a_suggestion_is_never_an_exception_or_none_whatever_the_losses(loss, decades_swept):
+    lr = np.logspace(-6, -6 + decades_swept, len(loss))
+    for heuristic in HEURISTICS:
+        found = heuristic(lr, loss)
+        assert isinstance(found, Suggestion) and isinstance(found.reliable, bool) and found.reason
+        if len(loss):
+            assert 0 < found.lr <= lr[-1] * (1 + 1e-9)
+            assert found.lower <= found.upper * (1 + 1e-9)
+    assert smooth(lr, loss).shape == loss.shape
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 99), log_scale=st.floats(-3, 3), loss_scale=st.floats(1e-3, 1e3), noise=st.sampled_from([0, 0.05])
+)
+def test_rescaling_lr_rescales_the_suggestion_and_rescaling_the_loss_does_not(seed, log_scale, loss_scale, noise):
+    lr, loss = sample("plain", 100)
+    loss = loss + noise * np.random.default_rng(seed).standard_normal(100)
+    for heuristic in HEURISTICS:
+        plain = heuristic(lr, loss)
+        scaled = heuristic(lr * 10**log_scale, loss * loss_scale)
+        assert np.log10(scaled.lr / plain.lr) == pytest.approx(log_scale, abs=1e-3)
+        assert scaled.reliable == plain.reliable
+
+
+def test_the_recommended_lr_lies_between_its_bounds_and_below_the_bottom():
+    for curve in CURVES:
+        lr, loss = sample(curve)
+        found, lowest = suggest_lr(lr, loss), turning_points(lr, loss).lowest
+        assert found.lower <= found.lr < found.upper
+        assert found.lr <= lowest / 2.999 and found.upper <= lowest / 1.999
+
+
+def suggestion(lr, *, reliable=True, reason="fine"):
+    return Suggestion(lr, lr / 10, lr * 2, None, reliable, reason, "suggest_lr")
+
+
+def test_combine_takes_medians_over_log_lr_and_the_whole_spread():
+    found = combine([suggestion(lr) for lr in (1e-3, 1.5e-3, 3e-3)], max_spread_decades=0.5)
+    assert found.lr == pytest.approx(1.5e-3)
+    assert (found.lower, found.upper) == pytest.approx((1.5e-4, 3e-3))
+    assert found.spread_decades == pytest.approx(np.log10(3))
+    assert found.reliable and found.reason == "3 of 3 sweeps agree within 0.48 decades"
+
+
+def test_combine_says_when_sweeps_disagree():
+    found = combine([suggestion(lr) for lr in (1e-4, 1e-3, 1e-2)], max_spread_decades=0.5)
+    assert not found.reliable
+    assert "the 3 sweeps disagree by 2.00 decades, more than 0.5" in found.reason
+
+
+def test_combine_needs_more_than_half_of_the_sweeps_and_leaves_the_others_out():
+    stray = suggestion(1.0, reliable=False, reason="the loss is flat")
+    good = [suggestion(1e-3), suggestion(1.2e-3)]
+    kept = combine([*good, stray], max_spread_decades=0.5)
+    assert kept.reliable and kept.spread_decades == pytest.approx(np.log10(1.2))
+    assert kept.reason == "2 of 3 sweeps agree within 0.08 decades; the rest: the loss is flat"
+    lost = combine([*good, stray, stray], max_spread_decades=9)
+    assert not lost.reliable and "2 of 4 sweeps are not reliable: the loss is flat" in lost.reason
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: smooth([1e-3, 1e-2], [1.0]), r"shape \(n,\), got \(2,\) and \(1,\)"),
+        (lambda: steepest([1e-2, 1e-3], [1.0, 2.0]), "must be positive and increasing"),
+        (lambda: steepest([0.0, 1e-3], [1.0, 2.0]), "must be positive and increasing"),
+        (lambda: turning_points([1e-3, 1e-2], [1.0, 2.0], fraction=5), r"fraction must be in \(0, 1\), got 5"),
+        (lambda: combine([], max_spread_decades=1), "at least one Suggestion"),
+    ],
+)
+def test_arguments_that_cannot_be_a_curve_are_refused_in_one_sentence(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
