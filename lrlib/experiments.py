@@ -4,6 +4,7 @@ A Design holds the settings of the whole report, with the author's protocol as d
 from its parameters and asks it for that section's runs.
 """
 
+import math
 from dataclasses import dataclass
 
 from lrlib.data import SAMPLE, choose_dataset
@@ -57,6 +58,9 @@ class Design:
             if not values or len(set(values)) != len(values):
                 raise ValueError(f"{name} must be one or more different values, got {list(values)}")
             object.__setattr__(self, name, values)
+        for lr in self.learning_rates:
+            if not 0 < lr < math.inf:
+                raise ValueError(f"learning_rates must be positive numbers, got {lr!r}; e.g. 0.1")
 
     def range_test(self):
         """Section 1: SGD's range test, and Adam's from the author's notebook."""

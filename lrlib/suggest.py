@@ -12,7 +12,7 @@ is not a setting: it is the widest whose leave-one-out error is within 5 % of th
 
 Noise is dealt with in three steps. A loss that stands out from the running median of five by more than
 five times the local scatter, and by more than a tenth of the curve's height, is a spike and is replaced by that
-median (Hampel 1974). Losses above the starting level plus the height of the fall are drawn in to that
+median (Hampel 1974). Losses above the starting level plus a quarter of the fall are drawn in to that
 level, so that an explosion does not bend the curve before it. Where the bottom is flat to within four
 standard errors of the smoothed curve, its centre is taken and not its luckiest point. A curve without
 noise (scatter under a thousandth of its fall) is read as it stands.
@@ -85,7 +85,7 @@ def smooth(lr, loss):
     """The loss without its noise, without lag.
 
     Returns float64 of shape (n,): NaN where `loss` is not finite; losses above the starting level plus
-    the height of the fall come out at that level (see the head of this module).
+    a quarter of the fall come out at that level (see the head of this module).
     Raises ValueError if lr is not positive and increasing, or the shapes differ.
     """
     lr, loss = _check(lr, loss)
@@ -281,7 +281,7 @@ def _read(lr, loss):
     n_start = max(3, int((x <= x[0] + 0.1 * (x[-1] - x[0])).sum()))
     start = np.median(y[:n_start])
     drop = max(start - y.min(), 0.0)
-    ceiling = start + max(drop, 0.05 * abs(start))
+    ceiling = start + max(0.25 * drop, 0.05 * abs(start))
     y = np.minimum(y, ceiling)
 
     scatter = _scatter(y, bottom=int(np.argmin(y)))

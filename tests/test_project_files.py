@@ -1,0 +1,73 @@
+"""pyproject.toml, the lock and environment.yml say the same; nothing in them is bound to one machine."""
+
+import json
+import re
+import tomllib
+
+import nbformat
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+
+@pytest.fixture
+def project(root):
+    return tomllib.loads((root / "pyproject.toml").read_text())["project"]
+
+
+@pytest.fixture
+def lock(root):
+    lines = [line for line in (root / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+    return [Requirement(line) for line in lines]
+
+
+def test_the_lock_holds_an_exact_version_of_all_that_the_project_asks_for(project, lock):
+    asked = [Requirement(text) for text in project["dependencies"] + project["optional-dependencies"]["test"]]
+    for requirement in asked:
+        locked = [r for r in lock if canonicalize_name(r.name) == canonicalize_name(requirement.name)]
+        assert locked, f"{requirement.name} is not in requirements.lock"
+        for entry in locked:
+            [specifier] = entry.specifier
+            assert specifier.operator == "=="
+            assert Version(specifier.version) in requirement.specifier
+
+
+def test_the_lock_names_no_index_and_no_local_version(root, lock):
+    text = (root / "requirements.lock").read_text()
+    assert not re.search(r"https?:|--(extra-)?index|--find-links|file:", text)
+    assert not [r.name for r in lock if "+" in str(r.specifier)]
+    versions = {r.name: str(r.specifier) for r in lock}
+    assert (versions["torch"], versions["torchvision"]) == ("==2.15.0", "==0.29.2")
+
+
+def test_environment_yml_installs_the_lock_and_the_project_on_the_same_pythons(root, project):
+    environment = yaml.safe_load((root / "environment.yml").read_text())
+    [pip] = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    assert pip == ["-r requirements.lock", "-e ."]
+    [python] = [entry for entry in environment["dependencies"] if str(entry).startswith("python")]
+    assert python == f"python {project['requires-python']}"
+
+
+def test_the_makefile_asks_an_active_environment_for_packages_of_the_project(root, project):
+    names = re.search(r'"(torch [^"]+)"', (root / "Makefile").read_text().replace("\\\n", " "))[1].split()
+    asked = {Requirement(t).name.replace("-", "_") for t in project["dependencies"] + project["optional-dependencies"]["test"]}
+    renamed = {"pypandoc": "pypandoc_binary"}
+    assert {renamed.get(name, name) for name in names} <= asked
+
+
+def test_notebooks_are_committed_without_outputs_and_can_be_read_by_any_jupyter(root):
+    for path in sorted((root / "notebooks").glob("*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+        for cell in notebook.cells:
+            assert not cell.get("outputs") and cell.get("execution_count") is None, path.name
+        assert json.loads(path.read_text())["metadata"]["kernelspec"]["name"] == "python3"
+
+
+def test_notebooks_hold_no_functions_and_no_loops(root):
+    for path in sorted((root / "notebooks").glob("[0-9]*.ipynb")):
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "code":
+                assert not re.search(r"^\s*(def|class|for|while) ", cell.source, re.M), path.name
