@@ -82,6 +82,8 @@ def choose_dataset(name):
 
     Raises DatasetMissing if a dataset asked for by name cannot be had, DatasetError if a file of it is damaged.
     """
+    if name == SAMPLE:
+        return SAMPLE
     if name != AUTO:
         return find_dataset(name).name
     try:

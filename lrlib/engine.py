@@ -2,24 +2,34 @@
 
 An epoch's task carries its parent's state with it and is keyed by the epoch's name. So a task depends on no other
 task: a worker that dies takes nothing with it, and two callers that want the same epoch at the same time share it.
+What is done is in the store before anything goes on from it.
 """
 
 import contextlib
+import heapq
+import logging
 import os
+import pickle
+import queue
+import signal
+import threading
 import time
+import warnings
 from collections import defaultdict
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 
 import dask
 import distributed
 import numpy as np
 import torch
 from dask.system import CPU_COUNT
-from distributed import Client, LocalCluster, WorkerPlugin, as_completed, get_worker
+from distributed import Client, LocalCluster, WorkerPlugin, get_worker
 
 from lrlib.data import Dataset, load_dataset
 from lrlib.numerics import describe_numerics, fix_numerics
-from lrlib.store import Artefact
+from lrlib.store import Artefact, StoreError
 from lrlib.training import epoch_order, evaluate, initial_state, train_epoch
 
 
@@ -32,6 +42,21 @@ WORKER_ENVIRONMENT = {
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
+# How long a cluster may be without a single worker before that is an error.
+NO_WORKER_SECONDS = 60
+# How often workers are counted, and epochs that another process computes are looked for.
+CHECK_SECONDS = 1
+# How long an epoch that another process says it computes is waited for: that process may be stopped, or hang.
+CLAIM_SECONDS = 600
+# One task computes while the next lies ready; more would only fill the scheduler's memory with states.
+TASKS_PER_THREAD = 2
+# How long a task waits for the dataset that another caller is just sending to its worker.
+DATASET_SECONDS = 60
+# What is read of a stored epoch besides its tensors. An epoch's name does not hold this file's digest.
+VALUES = {"diverged", "test_loss", "n_correct", "n_test", "train_seconds", "test_seconds"}
+
+
+_one_at_a_time = threading.Lock()
 
 
 class EngineError(Exception):
@@ -59,80 +84,112 @@ class Epoch:
     dataset_checksum: str
 
 
-def compute_epochs(epochs, *, load_state, client):
-    """Compute epochs on a cluster, parents before children, the longest chains first.
+def compute_epochs(epochs, *, store, client):
+    """Compute epochs on a cluster and store each, parents before children, the longest chains first.
 
-    epochs: the Epochs to compute. load_state: name -> state of a parent that is not among them.
-    Yields (epoch, Artefact) as each is done, and (epoch, None) for each epoch below one that diverged.
-    Children start when the caller asks for the next result, so what goes on has been stored before.
-    Raises EngineError where a task fails.
+    epochs: the Epochs to compute; a parent that is not among them is in the store.
+    Yields (epoch, Artefact, whether it was computed by this call) as each is stored, and (epoch, None, False) for each
+    epoch below one that diverged. What another process computes on the same store is waited for, not computed again.
+    Raises EngineError where a task fails, or no worker is left for NO_WORKER_SECONDS; StoreError where an epoch
+    cannot be stored or its parent is no longer there. What was stored stays.
     """
     by_name = {epoch.name: epoch for epoch in epochs}
     children = defaultdict(list)
     for epoch in epochs:
         children[epoch.parent].append(epoch)
     n_below = _count_longest_below(epochs, children)
+    rank = {epoch.name: (-n_below[epoch.name], place, epoch.name) for place, epoch in enumerate(epochs)}
     for name, checksum in {(epoch.dataset, epoch.dataset_checksum) for epoch in epochs}:
         _place_dataset(client, name, checksum)
 
-    pool, futures = as_completed(loop=client.loop), {}
+    ready = sorted(rank[epoch.name] for epoch in epochs if epoch.parent not in by_name)  # sorted is a heap too
+    running, done = {}, queue.SimpleQueue()
+    elsewhere, first_seen, looked = [], {}, time.monotonic()
+    workers = _Workers(client)
 
-    def submit(epoch, state):
-        future = client.submit(
-            compute_epoch, epoch, state, describe_numerics(), key=epoch.name, priority=n_below[epoch.name]
-        )
-        futures[epoch.name] = future
-        pool.add(future)
+    def finish(epoch, artefact, computed):
+        yield epoch, artefact, computed
+        if artefact.values["diverged"]:
+            for below in _list_below(epoch, children):
+                yield below, None, False
+        else:
+            for child in children[epoch.name]:
+                heapq.heappush(ready, rank[child.name])
 
     try:
-        for epoch in epochs:
-            if epoch.parent not in by_name:
-                submit(epoch, load_state(epoch.parent) if epoch.parent else None)
-        for future in pool:
-            epoch, artefact = by_name[future.key], _result(future)
-            yield epoch, artefact
-            if artefact.values["diverged"]:
-                for below in _list_below(epoch, children):
-                    yield below, None
-            for child in children[epoch.name] if not artefact.values["diverged"] else ():
-                submit(child, state_of(artefact))
-            del futures[epoch.name]
+        while ready or running or elsewhere:
+            n_tasks = TASKS_PER_THREAD * workers.count_threads()
+            while ready and len(running) < n_tasks:
+                epoch = by_name[heapq.heappop(ready)[-1]]
+                now = time.monotonic()
+                if not store.claim(epoch.name) and now - first_seen.setdefault(epoch.name, now) < CLAIM_SECONDS:
+                    elsewhere.append(epoch)
+                elif artefact := load_epoch(store, epoch.name):  # another process stored it since we looked
+                    store.release(epoch.name)
+                    yield from finish(epoch, artefact, computed=False)
+                else:
+                    future = running[epoch.name] = _submit(client, epoch, store, priority=n_below[epoch.name])
+                    future.add_done_callback(done.put)
+            with contextlib.suppress(queue.Empty):
+                future = done.get(timeout=CHECK_SECONDS)
+                artefact = _fetch(future)
+                if artefact is None:
+                    future.add_done_callback(done.put)
+                else:
+                    store.save(future.key, artefact)
+                    store.release(future.key)
+                    del running[future.key]
+                    future.release()
+                    yield from finish(by_name[future.key], artefact, computed=True)
+            if time.monotonic() - looked > CHECK_SECONDS:
+                for epoch in elsewhere:
+                    heapq.heappush(ready, rank[epoch.name])
+                elsewhere, looked = [], time.monotonic()
     finally:
-        client.cancel(list(futures.values()), reason="the caller ended")
+        # Released and not cancelled: another thread with this client may want the same epoch.
+        for name, future in running.items():
+            future.release()
+            store.release(name)
 
 
 def compute_epoch(epoch, state, numerics):
     """The task: train and evaluate one epoch on this worker.
 
     state: the parent's, None for a run's first epoch. numerics: those of the caller, which stand in the epoch's name.
-    Returns an Artefact: the new state and the step losses as tensors, the test figures and the time as values.
+    Returns an Artefact: the new state and the step losses as tensors; as values the test figures, the time, and
+    what the epoch is ("epoch": what `python -m lrlib store` lists it by).
     Raises RuntimeError where this worker's numerics differ from the caller's: the name would be wrong.
     """
-    fix_numerics()
     here = describe_numerics()
     if here != numerics:
-        differ = ", ".join(f"{k} {here[k]!r} instead of {numerics[k]!r}" for k in numerics if here[k] != numerics[k])
-        raise RuntimeError(f"worker {get_worker().address} computes otherwise than the caller: {differ}")
-    dataset = get_worker().lrlib_datasets[epoch.dataset_checksum]
-    start = time.perf_counter()
-    if state is None:
-        state = initial_state(epoch.seed)
-    state, losses = train_epoch(
-        state,
-        lr=epoch.lr,
-        momentum=epoch.momentum,
-        images=dataset.train_images,
-        labels=dataset.train_labels,
-        order=epoch_order(epoch.seed, epoch.number, len(dataset.train_labels)),
-        batch_size=epoch.batch_size,
-        optimizer=epoch.optimizer,
-        weight_decay=epoch.weight_decay,
-    )
-    trained = time.perf_counter()
-    diverged = not np.isfinite(losses).all()
-    test_loss, n_correct = (np.nan, None) if diverged else evaluate(
-        state, images=dataset.test_images, labels=dataset.test_labels, batch_size=epoch.batch_size
-    )
+        differ = ", ".join(f"{k} {here.get(k)!r} instead of {v!r}" for k, v in numerics.items() if here.get(k) != v)
+        raise RuntimeError(
+            f"worker {get_worker().address} computes otherwise than the caller: {differ}; "
+            "install the same versions there and start it again"
+        )
+    dataset = _await_dataset(get_worker(), epoch.dataset_checksum)
+    # LeNet5() draws from torch's one random generator, so a worker with several threads trains one epoch at a time.
+    with _one_at_a_time:
+        fix_numerics()
+        start = time.perf_counter()
+        if state is None:
+            state = initial_state(epoch.seed)
+        state, losses = train_epoch(
+            state,
+            lr=epoch.lr,
+            momentum=epoch.momentum,
+            images=dataset.train_images,
+            labels=dataset.train_labels,
+            order=epoch_order(epoch.seed, epoch.number, len(dataset.train_labels)),
+            batch_size=epoch.batch_size,
+            optimizer=epoch.optimizer,
+            weight_decay=epoch.weight_decay,
+        )
+        trained = time.perf_counter()
+        diverged = not np.isfinite(losses).all()
+        test_loss, n_correct = (np.nan, None) if diverged else evaluate(
+            state, images=dataset.test_images, labels=dataset.test_labels, batch_size=epoch.batch_size
+        )
     return Artefact(
         tensors={**state, "losses": torch.from_numpy(losses)},
         values={
@@ -142,8 +199,27 @@ def compute_epoch(epoch, state, numerics):
             "n_test": len(dataset.test_labels),
             "train_seconds": trained - start,
             "test_seconds": time.perf_counter() - trained,
+            "epoch": {
+                "parent": epoch.parent,
+                "number": epoch.number,
+                "seed": epoch.seed,
+                "lr": [float(epoch.lr[0]), float(epoch.lr[-1])],
+                "optimizer": epoch.optimizer,
+                "weight_decay": epoch.weight_decay,
+                "batch_size": epoch.batch_size,
+                "dataset": epoch.dataset,
+            },
         },
     )
+
+
+def load_epoch(store, name):
+    """An epoch's Artefact from the store, or None; one written by a lrlib that kept other values is warned of."""
+    artefact = store.load(name)
+    if artefact is None or (VALUES <= artefact.values.keys() and "losses" in artefact.tensors):
+        return artefact
+    warnings.warn(f"{store.path(name)} is of another version of lrlib and is computed again", stacklevel=3)
+    return None
 
 
 def state_of(artefact):
@@ -156,27 +232,64 @@ def open_client(n_tasks):
     """A client of the cluster at $DASK_SCHEDULER_ADDRESS, else of one of this machine's cores, which ends with it.
 
     n_tasks: how many tasks can run at once; more workers than that are not started.
+    Raises EngineError where the address does not answer.
     """
     address = os.environ.get("DASK_SCHEDULER_ADDRESS")
     if address:
         try:
             client = Client(address, timeout="10s", set_as_default=False)
-        except OSError as err:
-            raise EngineError(f"DASK_SCHEDULER_ADDRESS {address} does not answer; start `dask scheduler` there or unset it") from err
-        with client:
+        except (OSError, ValueError) as err:
+            raise EngineError(
+                f"DASK_SCHEDULER_ADDRESS {address} does not answer; start `dask scheduler` there or unset it"
+            ) from err
+        with _quiet_log(), client:
             yield client
         return
-    with dask.config.set({"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT}):
+    with _deaf_to_interrupts(), dask.config.set({"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT}):
         cluster = LocalCluster(
             n_workers=max(1, min(CPU_COUNT, n_tasks)),
             threads_per_worker=1,
             processes=True,
-            dashboard_address=":0",
+            dashboard_address="127.0.0.1:0",
             memory_limit=None,
             silence_logs="CRITICAL",
         )
     with cluster, Client(cluster, set_as_default=False) as client:
         yield client
+
+
+def find_dashboard(client):
+    """The address of the cluster's dashboard, None where it has none (it needs bokeh, and runs without)."""
+    return client.dashboard_link if "dashboard" in client.scheduler_info()["services"] else None
+
+
+@contextlib.contextmanager
+def _deaf_to_interrupts():
+    """Threads and processes started in here hear no Ctrl-C: a terminal sends it to workers too, and each would print.
+
+    The caller hears it when this is over.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # started later, by Python up to 3.11, it would make its thread hear again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _quiet_log():
+    """Without Dask's log: what a person must know of it is said by EngineError."""
+    logger = logging.getLogger("distributed")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 class DatasetPlugin(WorkerPlugin):
@@ -204,11 +317,99 @@ def _place_dataset(client, name, checksum):
         client.register_plugin(DatasetPlugin(load_dataset(name)))
 
 
-def _result(future):
+def _await_dataset(worker, checksum):
+    deadline = time.monotonic() + DATASET_SECONDS
+    while checksum not in getattr(worker, "lrlib_datasets", {}):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"worker {worker.address} did not receive the dataset in {DATASET_SECONDS} s; start it again")
+        time.sleep(0.05)
+    return worker.lrlib_datasets[checksum]
+
+
+def _submit(client, epoch, store, *, priority):
+    state = None
+    if epoch.parent:
+        parent = load_epoch(store, epoch.parent)
+        if parent is None:
+            raise StoreError(f"{store.path(epoch.parent)} is needed and no longer there; the same call computes it again")
+        state = {name: tensor.numpy() for name, tensor in state_of(parent).items()}
+    # Bytes, so that the scheduler, which unpickles tasks, has nothing to import; arrays pickle in a tenth of
+    # the time that tensors take.
+    payload = pickle.dumps((epoch, state, describe_numerics()), protocol=5)
+    return client.submit(_make_task(), payload, key=epoch.name, priority=priority)
+
+
+def _make_task():
+    def task(payload):  # travels by value, since a scheduler need not have lrlib
+        from lrlib.engine import answer
+
+        return answer(payload)
+
+    return task
+
+
+def answer(payload):
+    """`compute_epoch` on a worker, from and to what travels: pickled (epoch, state, numerics) -> (arrays, values)."""
+    epoch, state, numerics = pickle.loads(payload)
+    if state is not None:
+        state = {name: torch.from_numpy(array) for name, array in state.items()}
+    artefact = compute_epoch(epoch, state, numerics)
+    return {name: tensor.numpy() for name, tensor in artefact.tensors.items()}, artefact.values
+
+
+def _fetch(future):
+    """The Artefact of a future that is done; None where its worker died with it, and it is computed again."""
     try:
-        return future.result()
+        arrays, values = future.result(timeout=NO_WORKER_SECONDS)
+    except TimeoutError as err:
+        if future.status == "error":  # the task's own
+            raise EngineError(f"an epoch could not be computed: {err!r}") from err
+        return None
+    except CancelledError as err:
+        raise EngineError(
+            f"the scheduler {future.client.scheduler.address} was lost, or dropped an epoch; "
+            "finished epochs are stored, and the same call goes on from them"
+        ) from err
+    except distributed.KilledWorker as err:
+        raise EngineError(
+            "an epoch was given up after its worker died again and again; "
+            "see that there is memory enough, finished epochs are stored"
+        ) from err
+    except ImportError as err:
+        raise EngineError(f"a worker cannot import what it needs ({err}); install lrlib there or set its PYTHONPATH") from err
     except Exception as err:
         raise EngineError(f"an epoch could not be computed: {err}") from err
+    return Artefact({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}, values)
+
+
+class _Workers:
+    """The cluster's workers, counted from time to time."""
+
+    def __init__(self, client):
+        self.client = client
+        self.n_threads, self.counted, self.last_seen = 0, -np.inf, time.monotonic()
+
+    def count_threads(self):
+        """Threads of all workers. Raises EngineError where there was none for NO_WORKER_SECONDS, or no scheduler is."""
+        now = time.monotonic()
+        if now - self.counted < CHECK_SECONDS:
+            return self.n_threads
+        address = self.client.scheduler.address
+        try:
+            self.n_threads = sum(self.client.nthreads().values())
+        except (OSError, RuntimeError) as err:
+            raise EngineError(
+                f"the scheduler {address} was lost; finished epochs are stored, and the same call goes on from them"
+            ) from err
+        self.counted = now
+        if self.n_threads:
+            self.last_seen = now
+        elif now - self.last_seen > NO_WORKER_SECONDS:
+            raise EngineError(
+                f"the scheduler {address} has had no worker for {NO_WORKER_SECONDS} s; finished epochs are stored; "
+                f"start `dask worker {address} --nthreads 1` and make the same call again"
+            )
+        return self.n_threads
 
 
 def _list_below(epoch, children):

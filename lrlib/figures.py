@@ -92,12 +92,12 @@ def draw_sweep(steps, label, smoothed, points):
             right.axvline(lr, color=color, linestyle="--", linewidth=1.2)
             right.annotate(
                 f"{name}\n{lr:.2g}",
-                (lr, 0.02),
+                (lr, 0.5),
                 xycoords=("data", "axes fraction"),
                 xytext=(-4 if side == "right" else 4, 0),
                 textcoords="offset points",
                 ha=side,
-                va="bottom",
+                va="center",
                 fontsize=8,
                 color=color,
             )
@@ -112,6 +112,7 @@ def draw_sweeps(steps, labels):
         _line(axes, binned, x="lr", y="loss")
         axes.set_xscale("log")
         _limit_loss(axes, binned["loss"])
+        axes.legend(title=None)
         _label(axes, "", x="learning rate", y="training loss")
     return figure, _tidy([binned], ["run", "seed", "step", "lr", "loss"])
 
@@ -131,7 +132,7 @@ def draw_losses(epochs, steps, labels, *, author_curve=None, author_label=AUTHOR
             axes.set_yscale("log")
             _plain_numbers(axes.yaxis)
         right.get_legend().remove()
-        _legend(left)
+        left.legend(title=None)
         _label(left, "(a) test", x="epoch", y="loss")
         _label(right, "(b) training", x="step", y="loss")
     test = epochs.assign(split="test", loss=epochs["test_loss"])
@@ -158,7 +159,7 @@ def draw_schedules(epochs, steps, labels, author_curves):
         right.set_yscale("log")
         _plain_numbers(right.yaxis)
         left.get_legend().remove()
-        _legend(right)
+        right.legend(title=None)
         _label(left, "(a)", x="step", y="learning rate")
         _label(right, "(b)", x="epoch", y="test loss")
     theirs = author_curves.assign(run=AUTHOR + ", " + author_curves["run"])
@@ -260,10 +261,6 @@ def _label(axes, title, *, x, y):
     axes.set_title(title)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
-
-
-def _legend(axes):
-    axes.legend(title=None)
 
 
 def _plain_numbers(axis):

@@ -79,8 +79,11 @@ def describe_time(making, *, now, n_workers):
     )
 
 
-def read_commit():
-    """The commit of the checkout and whether its files differ from it; "not a git checkout" where there is none."""
+def read_commit(digits=40):
+    """The commit of the checkout, its first digits, and whether its files differ from it.
+
+    "not a git checkout" where there is none.
+    """
     try:
         commit, status = (
             subprocess.run(
@@ -90,7 +93,7 @@ def read_commit():
         )
     except (OSError, subprocess.CalledProcessError):
         return "not a git checkout"
-    return f"{commit}, {'with uncommitted changes' if status else 'clean'}"
+    return f"{commit[:digits]}, {'with uncommitted changes' if status else 'clean'}"
 
 
 def describe_hardware():

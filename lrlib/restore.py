@@ -75,7 +75,7 @@ class State:
             self._plan({k: v for k, v in group.items() if k != "params"}) for group in optimizer.param_groups
         ]
         carriers = [carrier for carrier in (scaler, *schedulers) if carrier is not None]
-        self._carriers = [(carrier, self._plan(vars(carrier))) for carrier in carriers]
+        self._carrier_plans = [self._plan(vars(carrier)) for carrier in carriers]
         self._generators = [(g, _generator_state(g)) for g in generators_of(*loaders)]
         self._random_state = _random_state()
         if offload == "disk":
@@ -103,8 +103,8 @@ class State:
             _refill(group, {"params": group["params"], **plan()})
         _refill(vars(self._optimizer), self._attributes)
         self._optimizer.param_groups[:] = [group for group, _ in self._groups]
-        for carrier, plan in self._carriers:
-            _refill(vars(carrier), plan())
+        for plan in self._carrier_plans:
+            plan()
         for generator, state in self._generators:
             _set_generator_state(generator, state)
         _set_random_state(self._random_state)

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import math
+import sys
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,11 +16,11 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from lrlib.data import NAMES, find_dataset
-from lrlib.engine import Epoch, compute_epochs, open_client, state_of
+from lrlib.engine import Epoch, compute_epochs, find_dashboard, load_epoch, open_client, state_of
 from lrlib.numerics import describe_numerics
 from lrlib.project import store_folder
 from lrlib.schedules import Constant, Exponential, MultiStep, OneCycle, lr_per_step
-from lrlib.store import Store
+from lrlib.store import Store, StoreError
 from lrlib.training import OPTIMIZERS, load_model
 
 
@@ -79,22 +80,23 @@ def train(runs, *, store=None, client=None, progress=True):
     records = {epoch.name: record for epoch in epochs if (record := _load_record(store, epoch.name))}
     missing = [epoch for epoch in epochs if epoch.name not in records]
     missing = _drop_below_diverged(missing, records)
-    computed_seconds = 0.0
+    n_computed, computed_seconds = 0, 0.0
     if missing:
         store.check_writable()
         n_tasks = len({chain[-1].name for chain in chains.values()})
         with contextlib.nullcontext(client) if client else open_client(n_tasks) as client:
+            if progress and (link := find_dashboard(client)):
+                tqdm.write(f"dashboard: {link}", file=sys.stderr)
             bar = tqdm(total=len(missing), unit="epoch", desc="training", disable=not progress, smoothing=0.1)
-            with bar, contextlib.closing(
-                compute_epochs(missing, load_state=lambda name: state_of(store.load(name)), client=client)
-            ) as results:
-                for epoch, artefact in results:
+            with bar, contextlib.closing(compute_epochs(missing, store=store, client=client)) as results:
+                for epoch, artefact, computed in results:
                     if artefact is not None:
-                        store.save(epoch.name, artefact)
                         records[epoch.name] = _record(artefact)
+                    if computed:
+                        n_computed += 1
                         computed_seconds += records[epoch.name]["seconds"]
                     bar.update()
-    return Results(chains, records, store, n_computed=len(missing), computed_seconds=computed_seconds)
+    return Results(chains, records, store, n_computed=n_computed, computed_seconds=computed_seconds)
 
 
 def plan_epochs(run):
@@ -214,14 +216,18 @@ class Results:
     def model(self, run):
         """The trained LeNet5 of a run, in evaluation mode.
 
-        Raises KeyError for a run that is not among these, ValueError for one that diverged.
+        Raises KeyError for a run that is not among these, ValueError for one that diverged, StoreError where what was
+        stored of it has since been removed or damaged.
         """
         if run not in self._chains:
             raise KeyError(f"{run.label} (seed {run.seed}) is not among these results; train it first")
         last = self._chains[run][-1]
         if self._record(last)["diverged"]:
             raise ValueError(f"{run.label} (seed {run.seed}) diverged, so there is no trained model of it")
-        return load_model(state_of(self._store.load(last.name)))
+        artefact = load_epoch(self._store, last.name)
+        if artefact is None:
+            raise StoreError(f"{self._store.path(last.name)} is needed and no longer there; train the run again")
+        return load_model(state_of(artefact))
 
     def _record(self, epoch):
         return self._records.get(epoch.name, _AFTER_DIVERGENCE)
@@ -253,7 +259,7 @@ def _record(artefact):
 
 
 def _load_record(store, name):
-    artefact = store.load(name)
+    artefact = load_epoch(store, name)
     return _record(artefact) if artefact else None
 
 

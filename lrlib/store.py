@@ -6,10 +6,11 @@ file counts as absent. Files are safetensors, so nothing is ever unpickled.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,19 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks; callers there may compute a name twice
+    fcntl = None
+
+
+SUFFIX = ".safetensors"
+PART = ".part"
+MAX_HEADER = 10**8  # bytes; safetensors' own limit
+
 
 class StoreError(Exception):
-    """A store that cannot be written."""
+    """A store that cannot be written or read, or that lost what it held a moment ago."""
 
 
 @dataclass(frozen=True)
@@ -35,25 +46,33 @@ class Store:
 
     def __init__(self, folder):
         self.folder = Path(folder)
+        self._warned_of = set()
+        self._claims = None
 
     def path(self, name):
         """The file of a name, two letters a folder so that no folder grows large."""
-        return self.folder / name[:2] / f"{name}.safetensors"
+        return self.folder / name[:2] / f"{name}{SUFFIX}"
 
     def load(self, name):
-        """The Artefact of that name, or None where there is none; a damaged one is warned of and counts as none."""
+        """The Artefact of that name, or None where there is none; a damaged one is warned of, once, and counts as none.
+
+        Raises StoreError for a file that is there and may not be read.
+        """
         path = self.path(name)
         try:
             content = path.read_bytes()
-        except FileNotFoundError:
+            artefact = _decode(content)
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        try:
-            artefact, expected = _decode(content)
-        except (safetensors.SafetensorError, ValueError, KeyError):
+        except OSError as err:
+            if err.errno != errno.EIO:  # which is how a disk says that it lost the content
+                raise StoreError(f"{path} cannot be read ({err.strerror}); let it be read, or delete it") from err
             artefact = None
-        if artefact is None or _digest(artefact) != expected:
+        except ValueError:
+            artefact = None
+        if artefact is None and name not in self._warned_of:
+            self._warned_of.add(name)
             warnings.warn(f"{path} is damaged and is computed again", stacklevel=2)
-            return None
         return artefact
 
     def save(self, name, artefact):
@@ -64,26 +83,81 @@ class Store:
             write_whole(path, _encode(artefact))
         except OSError as err:
             raise StoreError(_cannot_write(self.folder, err)) from err
+        self._warned_of.discard(name)
 
     def check_writable(self):
         """Raise StoreError unless a file can be written here."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self.folder) as file:
-                file.write(b"x")
+            path = self.folder / f".check.{secrets.token_hex(8)}{PART}"
+            write_whole(path, b"x")
+            path.unlink()
         except OSError as err:
             raise StoreError(_cannot_write(self.folder, err)) from err
+
+    def claim(self, name):
+        """Take the sole right among processes to compute a name, until `release` or the end of this process.
+
+        name: hexadecimal. Returns whether it was had. Where the file system has no locks everyone has it: then work
+        is done twice, and never wrongly.
+        """
+        if fcntl is None:
+            return True
+        try:
+            if self._claims is None:
+                self._claims = open(self.folder / ".claims", "ab")  # noqa: SIM115 (closing it would end all claims)
+            fcntl.lockf(self._claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _lock_offset(name))
+        except OSError as err:
+            return err.errno not in (errno.EACCES, errno.EAGAIN)
+        return True
+
+    def release(self, name):
+        """Give a claim back; one that was not had is no error."""
+        if self._claims is not None:
+            with contextlib.suppress(OSError):
+                fcntl.lockf(self._claims, fcntl.LOCK_UN, 1, _lock_offset(name))
+
+    def list_files(self):
+        """name -> (bytes, time of writing in seconds since 1970) of all that is stored."""
+        found = {}
+        for path in self.folder.glob(f"??/[!.]*{SUFFIX}"):
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                found[path.name.removesuffix(SUFFIX)] = (path.stat().st_size, path.stat().st_mtime)
+        return found
+
+    def list_parts(self):
+        """path -> (bytes, time of writing) of what writers that were killed left behind, or write just now."""
+        found = {}
+        for path in (*self.folder.glob(f".*{PART}"), *self.folder.glob(f"??/.*{PART}")):
+            with contextlib.suppress(FileNotFoundError):
+                found[path] = (path.stat().st_size, path.stat().st_mtime)
+        return found
+
+    def read_values(self, name):
+        """The values of a stored artefact, unchecked and without reading its tensors; {} where they cannot be read."""
+        try:
+            with open(self.path(name), "rb") as file:
+                header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), MAX_HEADER)))
+            return json.loads(header["__metadata__"]["values"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+
+    def remove(self, name):
+        """Remove an artefact; one that is not there is no error. Raises StoreError where it cannot be removed."""
+        try:
+            self.path(name).unlink(missing_ok=True)
+        except OSError as err:
+            raise StoreError(f"{self.path(name)} cannot be removed ({err.strerror}); let the folder be written") from err
 
 
 def write_whole(path, content):
     """Write bytes so that the path holds either its old content or all of the new. Raises OSError."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{PART}")
     try:
-        with open(handle, "wb") as file:
+        with open(temporary, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's files are private to the user
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
@@ -91,10 +165,9 @@ def write_whole(path, content):
         raise
 
 
-def _umask():
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
+def _lock_offset(name):
+    """A byte for each name: 60 of its bits, so that the locks of a sweep's names do not meet."""
+    return int(name[:15], 16)
 
 
 def _cannot_write(folder, err):
@@ -107,9 +180,17 @@ def _encode(artefact):
 
 
 def _decode(content):
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    metadata = header["__metadata__"]
-    return Artefact(safetensors.torch.load(content), json.loads(metadata["values"])), metadata["sha256"]
+    """The artefact of a file's bytes. Raises ValueError where they are not what was written."""
+    try:
+        tensors = safetensors.torch.load(content)  # which checks the header, so that it can be read plainly below
+        metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+        artefact = Artefact(tensors, json.loads(metadata["values"]))
+        expected = metadata["sha256"]
+    except (safetensors.SafetensorError, KeyError) as err:
+        raise ValueError("not an artefact") from err
+    if _digest(artefact) != expected:
+        raise ValueError("the checksum differs")
+    return artefact
 
 
 def _digest(artefact):

@@ -187,15 +187,17 @@ def smith_bounds(lr, loss):
 def suggest_lr(lr, loss):
     """The project's recommended learning rate.
 
-    lr, for a constant rate: two thirds, over log lr, of the way from the start of the fall to the lowest point,
-    and at most a third of the lowest point's (Smith & Topin 2018 set the two bounds of a cycle that far apart).
-    upper, for the peak of a cycle, which is held for a few steps only: five sixths of the way, and at most half.
+    lr, for a constant rate: two thirds, over log lr, of the way from the start of the fall to the lowest point, but
+    at most a third of the lowest point's, and at most where the fall slows (smith_bounds), since beyond it a
+    loss that is level says little. upper, for the peak of a cycle, which is held for a few steps only: five
+    sixths of the way, but at most half of the lowest point's, and three times where the fall slows.
     lower, for a cycle's base: the start of the fall (Smith 2015, section 3.3), never above lr.
     """
 
     def recommend(curve):
-        recommended = min(_part_way(curve, 2 / 3), _lowest(curve) - np.log10(3))
-        upper = min(_part_way(curve, 5 / 6), _lowest(curve) - np.log10(2))
+        lowest, slows = _lowest(curve), _crossing(curve, 1 - FALL_FRACTION)
+        recommended = min(_part_way(curve, 2 / 3), lowest - np.log10(3), slows)
+        upper = min(_part_way(curve, 5 / 6), lowest - np.log10(2), slows + np.log10(3))
         return recommended, min(_start_of_fall(curve), recommended), upper
 
     return _suggest(lr, loss, "suggest_lr", recommend)
@@ -311,18 +313,19 @@ def _without_spikes(y):
     """y, float64 (n,), with lone outliers replaced by the running median of five."""
     if len(y) < MIN_POINTS:
         return y
-    median = _running_median(y, 2)
+    median = _running(np.median, y, 2)
     away = np.abs(y - median)
-    scatter = 1.4826 * _running_median(away, min(10, len(y) // 2))
+    scatter = 1.4826 * _running(np.median, away, min(10, len(y) // 2))
     height = np.subtract(*np.quantile(y, [0.9, 0.1]))
     spike = (away > 5 * scatter) & (away > 0.1 * height)
     spike[:2] = spike[-2:] = False  # no neighbours on both sides to judge by: a rise at the end may be the explosion
     return np.where(spike, median, y)
 
 
-def _running_median(y, half):
+def _running(statistic, y, half):
+    """The statistic of each point's neighbourhood, half points to either side, float64 (n,)."""
     padded = np.pad(y, half, mode="reflect")
-    return np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1), axis=1)
+    return statistic(np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1), axis=1)
 
 
 def _average_neighbours(x, y):
@@ -341,9 +344,9 @@ def _scatter(y, *, bottom):
         return np.zeros_like(y)
     # Third differences of white noise have variance 1 + 9 + 9 + 1 = 20.
     difference = np.pad(np.abs(np.diff(calm, 3)) / np.sqrt(20), (1, 2), mode="edge")
-    local = 1.4826 * _running_median(difference, min(max(5, len(y) // 20), len(calm) - 1))
-    # Few points can look calm by chance: never below a fifth of the whole curve's scatter.
-    local = np.maximum(local, 0.2 * 1.4826 * np.median(difference))
+    local = 1.4826 * _running(np.median, difference, min(max(5, len(y) // 20), len(calm) - 1))
+    # Few points can look calm by chance: never below half of the whole curve's scatter.
+    local = np.maximum(local, 0.5 * 1.4826 * np.median(difference))
     return np.pad(local, (0, len(y) - len(calm)), mode="edge")
 
 
@@ -356,6 +359,8 @@ def _smooth(x, y, scatter):
         misses.append(np.mean(np.abs(y - level) / (1 - own)))
     best = np.flatnonzero(np.array(misses) <= 1.05 * min(misses))[-1]
     window, level, gain = fits[best]
+    # A parabola at the foot of a wall dips below every loss that there was, and would be taken for the bottom.
+    level = np.maximum(level, _running(np.min, y, window // 2))
     # A slope needs a wider window than a level for the same relative error.
     slopes = _fit_parabolas(x, y, int(1.5 * window) | 1)[1]
     return level, slopes, scatter * gain
@@ -440,7 +445,8 @@ def _judge(curve):
         )
     drop = curve.start - curve.level[curve.low]
     noise = float(np.hypot(curve.error[curve.low], curve.start_error))
-    falls = drop > 5 * noise and drop > 1e-6 * abs(curve.start)
+    # Six, not two: the bottom is the least of many points, and pure noise must not pass for a fall.
+    falls = drop > 6 * noise and drop > 1e-6 * abs(curve.start)
     rise_at_end = curve.level[-1] - curve.start
     if not falls:
         if curve.exploded or rise_at_end > 5 * np.hypot(curve.error[-1], curve.start_error):

@@ -189,7 +189,10 @@ def test_a_suggestion_is_never_an_exception_or_none_whatever_the_losses(loss, de
 
 @settings(max_examples=25, deadline=None)
 @given(
-    seed=st.integers(0, 99), log_scale=st.floats(-3, 3), loss_scale=st.floats(1e-3, 1e3), noise=st.sampled_from([0, 0.05])
+    seed=st.integers(0, 99),
+    log_scale=st.floats(-3, 3),
+    loss_scale=st.floats(1e-3, 1e3),
+    noise=st.sampled_from([0, 0.05]),
 )
 def test_rescaling_lr_rescales_the_suggestion_and_rescaling_the_loss_does_not(seed, log_scale, loss_scale, noise):
     lr, loss = sample("plain", 100)

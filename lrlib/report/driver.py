@@ -19,7 +19,7 @@ from dask.system import CPU_COUNT
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
-from lrlib.data import choose_dataset
+from lrlib.data import SAMPLE, choose_dataset
 from lrlib.project import project_folder
 from lrlib.provenance import Making, read_commit
 from lrlib.readings import tabulate_accuracies
@@ -197,15 +197,23 @@ def _execute(section, folder):
 
 
 def _settle_dataset(sections):
-    """Sections with "auto" replaced by the dataset that it stands for, so that all of them use the same one."""
+    """Sections with "auto" replaced by the dataset that it stands for, so that all of them use the same one.
+
+    Their other parameters are tried first, on the sample: a dataset may have to be downloaded.
+    Raises ParameterError.
+    """
+    for section in sections:
+        plan_section(_with_dataset(section, SAMPLE))
     asked = [section.values.get("dataset", section.declared["dataset"].default) for section in sections]
     try:
         chosen = {name: choose_dataset(name) for name in dict.fromkeys(asked)}
     except ValueError as err:
         raise ParameterError(str(err)) from err
-    return [
-        replace(section, values={**section.values, "dataset": chosen[name]}) for section, name in zip(sections, asked)
-    ]
+    return [_with_dataset(section, chosen[name]) for section, name in zip(sections, asked)]
+
+
+def _with_dataset(section, name):
+    return replace(section, values={**section.values, "dataset": name})
 
 
 def _train(plans, *, started, command, say):
@@ -228,6 +236,6 @@ def _merge(executed, started, *, partial=False):
     document.metadata["report"] = {
         **(TITLE if not partial else {}),
         "date": time.strftime("%-d %B %Y", time.gmtime(started)),
-        "commit": read_commit(),
+        "commit": read_commit(digits=12),
     }
     return document

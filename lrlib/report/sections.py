@@ -108,7 +108,7 @@ def plan_section(section):
     try:
         exec(compile(source, str(section.path), "exec"), namespace)
     except ValueError as err:
-        given = " ".join(f"{name}={value}" for name, value in section.values.items())
+        given = " ".join(f"{name}={value}" for name, value in section.values.items() if name != "dataset")
         raise ParameterError(f"section {section.name}: {err}{f' (given: {given})' if given else ''}") from err
     return namespace["design"], namespace["runs"]
 
