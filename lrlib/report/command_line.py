@@ -7,7 +7,8 @@ import warnings
 
 from lrlib.data import DatasetError
 from lrlib.engine import EngineError
-from lrlib.report.driver import NotebookError, make_report, make_section, publish_report
+from lrlib.report.driver import NotebookError, make_report, make_section
+from lrlib.report.publish import PublishError, check_readme, publish_report
 from lrlib.report.sections import ParameterError, find_sections, parse_assignments
 from lrlib.store import StoreError
 
@@ -30,7 +31,7 @@ def main(arguments=None):
     except ParameterError as err:
         print(f"lrlib: {err}", file=sys.stderr)
         return 2
-    except (DatasetError, StoreError, EngineError, NotebookError) as err:
+    except (DatasetError, StoreError, EngineError, NotebookError, PublishError) as err:
         print(f"lrlib: {err}", file=sys.stderr)
         return 1
     except OSError as err:
@@ -89,8 +90,10 @@ def _report(options):
 
 
 def _publish(options):
-    made = make_report(_texts(options), command=_command("publish", options), say=_say, quick=options.quick)
-    _print_made(made, publish_report(made))
+    check_readme()
+    command = _command("publish", options)
+    made = make_report(_texts(options), command=command, say=_say, quick=options.quick)
+    _print_made(made, publish_report(made, command=command))
     return 0
 
 

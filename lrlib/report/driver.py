@@ -6,7 +6,6 @@ the notebooks then find their runs in the store. A notebook does not rely on tha
 
 import contextlib
 import os
-import shutil
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -49,10 +48,11 @@ class NotebookError(Exception):
 
 @dataclass(frozen=True)
 class Made:
-    """What was made: the files, and the final accuracies (`tabulate_accuracies`) where the whole report was made."""
+    """What was made: the files, and, of the whole report, PDF, notebooks and accuracies (`tabulate_accuracies`)."""
 
     html: Path
     pdf: Path | None
+    notebooks: Path | None
     accuracies: object
     n_trained: int
     seconds: float
@@ -86,6 +86,7 @@ def make_report(texts, *, command, say, quick=False):
     return Made(
         html=folder / "report.html",
         pdf=folder / "report.pdf",
+        notebooks=folder / "notebooks",
         accuracies=tabulate_accuracies(results, design),
         n_trained=results.n_computed,
         seconds=time.time() - started,
@@ -110,19 +111,14 @@ def make_section(name, texts, *, command, say, quick=False):
     executed = execute_notebooks(sections, folder)
     html = folder / f"{section.path.stem}.html"
     export_html(_merge(executed, started, partial=True), out=html)
-    return Made(html=html, pdf=None, accuracies=None, n_trained=results.n_computed, seconds=time.time() - started)
-
-
-def publish_report(made):
-    """Copy a made report to `report/`, where it is committed. Returns the two paths."""
-    published = []
-    for path in (made.html, made.pdf):
-        target = project_folder() / "report" / path.name
-        temporary = target.with_suffix(f"{target.suffix}.part")
-        shutil.copyfile(path, temporary)
-        os.replace(temporary, target)
-        published.append(target)
-    return published
+    return Made(
+        html=html,
+        pdf=None,
+        notebooks=None,
+        accuracies=None,
+        n_trained=results.n_computed,
+        seconds=time.time() - started,
+    )
 
 
 def execute_notebooks(sections, folder):

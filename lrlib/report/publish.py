@@ -1,0 +1,71 @@
+"""The published report: what `report/` and README hold of a report that was made."""
+
+import re
+
+import nbformat
+
+from lrlib.project import project_folder
+from lrlib.provenance import read_commit
+from lrlib.store import write_whole
+
+FIGURE = "onecycle"  # the figure that README shows
+_BLOCK = re.compile(r"(<!-- published -->\n).*?(<!-- /published -->)", re.S)
+
+
+class PublishError(Exception):
+    """A README or a report that lacks what publishing needs."""
+
+
+def check_readme():
+    """README's text. Raises PublishError where it has no place for the result: better known before hours of training."""
+    readme = project_folder() / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    if not _BLOCK.search(text):
+        raise PublishError(
+            f"{readme} has no lines <!-- published --> and <!-- /published -->; put them where the result belongs"
+        )
+    return text
+
+
+def publish_report(made, *, command):
+    """Copy a made report to `report/`, and put its figure, accuracies and commit into README.
+
+    Returns the paths of the published HTML and PDF. Raises PublishError, OSError.
+    """
+    folder, text = project_folder() / "report", check_readme()
+    block, figure = _describe(made.accuracies, command), _find_figure(made.notebooks)
+    published = [folder / path.name for path in (made.html, made.pdf)]
+    for source, target in zip((made.html, made.pdf), published):
+        write_whole(target, source.read_bytes())
+    write_whole(folder / f"{FIGURE}.svg", figure.encode())
+    write_whole(project_folder() / "README.md", _BLOCK.sub(lambda match: f"{match[1]}{block}{match[2]}", text).encode())
+    return published
+
+
+def _describe(accuracies, command):
+    rows = [
+        f"| {row.method} | {row.accuracy:.2f} % | {row.low:.2f} to {row.high:.2f} % | {row.n} | {row.author:.2f} % |"
+        for row in accuracies.itertuples()
+    ]
+    return "\n".join(
+        [
+            "| schedule | test accuracy | 95 % interval | seeds | author, one seed |",
+            "|---|--:|--:|--:|--:|",
+            *rows,
+            "",
+            f"![Learning rates and test losses of the two schedules, beside the author's](report/{FIGURE}.svg)",
+            "",
+            "The published report: [report.html](report/report.html) and [report.pdf](report/report.pdf), made by",
+            f"`{command}` from commit `{read_commit(digits=12)}`.",
+            "",
+        ]
+    )
+
+
+def _find_figure(notebooks):
+    for path in sorted(notebooks.glob("*.ipynb")):
+        for cell in nbformat.read(path, as_version=4).cells:
+            for output in cell.get("outputs", []):
+                if output.get("metadata", {}).get("report", {}).get("label") == FIGURE and "image/svg+xml" in output.data:
+                    return output.data["image/svg+xml"]
+    raise PublishError(f"the executed notebooks in {notebooks} hold no figure {FIGURE!r}; it is the one that README shows")
