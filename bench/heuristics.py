@@ -24,7 +24,7 @@ import numpy as np
 
 from lrlib import suggest
 
-REPEATS = 40
+REPEATS = 20
 NOISES = {
     "none": (0.0, False),
     "1 %": (0.01, False),
@@ -237,7 +237,7 @@ def suggestion_or_none(function, lr, loss):
 
 
 def table(rows):
-    """Markdown: the mean error over curves and repeats, and in brackets the 90 % quantile; n times without an answer."""
+    """Markdown: the mean error over curves and repeats, in brackets the 90 % quantile; how often no answer."""
     lines = [
         "| answer | steps | noise | tool | mean error (90 %) in decades | no answer | best |",
         "|---|---|---|---|---|---|---|",

@@ -117,34 +117,37 @@ def compute_epochs(epochs, *, store, client):
                 heapq.heappush(ready, rank[child.name])
 
     try:
-        while ready or running or elsewhere:
-            n_tasks = TASKS_PER_THREAD * workers.count_threads()
-            while ready and len(running) < n_tasks:
-                epoch = by_name[heapq.heappop(ready)[-1]]
-                now = time.monotonic()
-                if not store.claim(epoch.name) and now - first_seen.setdefault(epoch.name, now) < CLAIM_SECONDS:
-                    elsewhere.append(epoch)
-                elif artefact := load_epoch(store, epoch.name):  # another process stored it since we looked
-                    store.release(epoch.name)
-                    yield from finish(epoch, artefact, computed=False)
-                else:
-                    future = running[epoch.name] = _submit(client, epoch, store, priority=n_below[epoch.name])
-                    future.add_done_callback(done.put)
-            with contextlib.suppress(queue.Empty):
-                future = done.get(timeout=CHECK_SECONDS)
-                artefact = _fetch(future)
-                if artefact is None:
-                    future.add_done_callback(done.put)
-                else:
-                    store.save(future.key, artefact)
-                    store.release(future.key)
-                    del running[future.key]
-                    future.release()
-                    yield from finish(by_name[future.key], artefact, computed=True)
-            if time.monotonic() - looked > CHECK_SECONDS:
-                for epoch in elsewhere:
-                    heapq.heappush(ready, rank[epoch.name])
-                elsewhere, looked = [], time.monotonic()
+        with _interrupts_put_into(done):
+            while ready or running or elsewhere:
+                n_tasks = TASKS_PER_THREAD * workers.count_threads()
+                while ready and len(running) < n_tasks:
+                    epoch = by_name[heapq.heappop(ready)[-1]]
+                    now = time.monotonic()
+                    if not store.claim(epoch.name) and now - first_seen.setdefault(epoch.name, now) < CLAIM_SECONDS:
+                        elsewhere.append(epoch)
+                    elif artefact := load_epoch(store, epoch.name):  # another process stored it since we looked
+                        store.release(epoch.name)
+                        yield from finish(epoch, artefact, computed=False)
+                    else:
+                        future = running[epoch.name] = _submit(client, epoch, store, priority=n_below[epoch.name])
+                        future.add_done_callback(done.put)
+                with contextlib.suppress(queue.Empty):
+                    future = done.get(timeout=CHECK_SECONDS)
+                    if future is None:
+                        raise KeyboardInterrupt
+                    artefact = _fetch(future)
+                    if artefact is None:
+                        future.add_done_callback(done.put)
+                    else:
+                        store.save(future.key, artefact)
+                        store.release(future.key)
+                        del running[future.key]
+                        future.release()
+                        yield from finish(by_name[future.key], artefact, computed=True)
+                if time.monotonic() - looked > CHECK_SECONDS:
+                    for epoch in elsewhere:
+                        heapq.heappush(ready, rank[epoch.name])
+                    elsewhere, looked = [], time.monotonic()
     finally:
         # Released and not cancelled: another thread with this client may want the same epoch.
         for name, future in running.items():
@@ -245,17 +248,24 @@ def open_client(n_tasks):
         with _quiet_log(), client:
             yield client
         return
-    with _deaf_to_interrupts(), dask.config.set({"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT}):
-        cluster = LocalCluster(
-            n_workers=max(1, min(CPU_COUNT, n_tasks)),
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address="127.0.0.1:0",
-            memory_limit=None,
-            silence_logs="CRITICAL",
-        )
-    with cluster, Client(cluster, set_as_default=False) as client:
-        yield client
+    with contextlib.ExitStack() as opened:
+        try:
+            with _deaf_to_interrupts(), dask.config.set({"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT}):
+                cluster = opened.enter_context(
+                    LocalCluster(
+                        n_workers=max(1, min(CPU_COUNT, n_tasks)),
+                        threads_per_worker=1,
+                        processes=True,
+                        dashboard_address="127.0.0.1:0",
+                        memory_limit=None,
+                        silence_logs="CRITICAL",
+                    )
+                )
+                client = opened.enter_context(Client(cluster, set_as_default=False))
+            yield client
+        finally:
+            with _deaf_to_interrupts():  # broken off, it would leave workers to print what they miss
+                opened.close()
 
 
 def find_dashboard(client):
@@ -278,6 +288,28 @@ def _deaf_to_interrupts():
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _interrupts_put_into(done):
+    """Ctrl-C puts None into a queue instead of raising wherever the caller is; a second one raises at once.
+
+    Python drops a KeyboardInterrupt that falls into a finalizer, such as that of a Dask future.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
+        yield
+        return
+
+    def note(*_):
+        signal.signal(signal.SIGINT, before)
+        done.put(None)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

@@ -53,7 +53,7 @@ STYLE = {
 def draw_range_test(epochs, steps, label):
     """Figure 1 of the author: test and training loss of a range test over its steps."""
     epochs, steps = _pick(epochs, [label]), _pick(steps, [label])
-    steps_per_epoch = len(steps.query(f"seed == {steps['seed'].iloc[0]}")) // epochs["epoch"].max()
+    steps_per_epoch = _count_steps_per_epoch(epochs, steps)
     test = epochs.assign(step=epochs["epoch"] * steps_per_epoch, split="test", loss=epochs["test_loss"])
     train = bin_steps(steps).assign(split="train")
     with _panels(2) as (figure, (left, right)):
@@ -120,14 +120,19 @@ def draw_sweeps(steps, labels):
 def draw_losses(epochs, steps, labels, *, author_curve=None, author_label=AUTHOR):
     """Figures 3 and 4 of the author: test loss over the epochs and training loss over the steps, of several runs.
 
-    author_curve: epoch and test_loss of the author's, laid over (a), called author_label.
+    author_curve: epoch, test_loss and train_loss of the author's, laid over both, called author_label; an epoch's mean
+    training loss stands in the middle of its steps.
     """
-    epochs, binned = _pick(epochs, labels), bin_steps(_pick(steps, labels))
+    epochs, steps = _pick(epochs, labels), _pick(steps, labels)
+    binned, steps_per_epoch = bin_steps(steps), _count_steps_per_epoch(epochs, steps)
     with _panels(2) as (figure, (left, right)):
         _line(left, epochs, x="epoch", y="test_loss")
         if author_curve is not None:
-            _line_of_author(left, author_curve, "test_loss", author_label)
+            author_curve = author_curve.assign(step=(author_curve["epoch"] - 0.5) * steps_per_epoch)
+            _line_of_author(left, author_curve, "epoch", "test_loss", label=author_label)
         _line(right, binned, x="step", y="loss", linewidth=1.0)
+        if author_curve is not None:
+            _line_of_author(right, author_curve, "step", "train_loss")
         for axes in (left, right):
             axes.set_yscale("log")
             _plain_numbers(axes.yaxis)
@@ -138,31 +143,35 @@ def draw_losses(epochs, steps, labels, *, author_curve=None, author_label=AUTHOR
     test = epochs.assign(split="test", loss=epochs["test_loss"])
     parts = [test, binned.assign(split="train")]
     if author_curve is not None:
-        parts.append(author_curve.assign(run=author_label, split="test", loss=author_curve["test_loss"]))
+        for split in ("test", "train"):
+            parts.append(author_curve.assign(run=author_label, split=split, loss=author_curve[f"{split}_loss"]))
     return figure, _tidy(parts, ["split", "run", "seed", "epoch", "step", "loss"])
 
 
 def draw_schedules(epochs, steps, labels, author_curves):
-    """Figure 5 of the author: the learning rates of two schedules, and their test losses beside the author's.
+    """Figure 5 of the author: the learning rates of two schedules, and their test losses, beside the author's.
 
-    author_curves: the author's, whose runs are called as labels begin.
+    author_curves: the author's, whose runs are called as labels begin; their lr, at the end of each epoch, as dots.
     """
     epochs = _pick(epochs, labels)
     steps = _pick(steps, labels).query("seed == 0")
     binned = bin_steps(steps, ["lr", "momentum"])
+    theirs = author_curves.assign(step=author_curves["epoch"] * _count_steps_per_epoch(epochs, steps))
     with _panels(2) as (figure, (left, right)):
         _line(left, binned, x="step", y="lr")
         _line(right, epochs, x="epoch", y="test_loss")
         for label, color in zip(labels, COLORS):
-            curve = author_curves[author_curves["run"] == label.split()[0]]
-            _line_of_author(right, curve, "test_loss", f"{AUTHOR}, {label.split()[0]}", color=color)
+            name = label.split()[0]
+            curve = theirs[theirs["run"] == name]
+            left.plot(curve["step"], curve["lr"], "o", color=color, markersize=2.5)
+            _line_of_author(right, curve, "epoch", "test_loss", label=f"{AUTHOR}, {name}", color=color)
         right.set_yscale("log")
         _plain_numbers(right.yaxis)
         left.get_legend().remove()
         right.legend(title=None)
         _label(left, "(a)", x="step", y="learning rate")
         _label(right, "(b)", x="epoch", y="test loss")
-    theirs = author_curves.assign(run=AUTHOR + ", " + author_curves["run"])
+    theirs = theirs.assign(run=AUTHOR + ", " + theirs["run"])
     return figure, _tidy([binned, epochs, theirs], ["run", "seed", "step", "epoch", "lr", "momentum", "test_loss"])
 
 
@@ -247,8 +256,13 @@ def _mark_divergence(axes, data, x, y, runs):
                 axes.plot(finite[x].iloc[-1], finite[y].iloc[-1], "X", color=color, markersize=7)
 
 
-def _line_of_author(axes, curve, column, label, color=AUTHOR_COLOR):
-    axes.plot(curve["epoch"], curve[column], color=color, linestyle=(0, (2, 1.5)), linewidth=1.1, label=label)
+def _line_of_author(axes, curve, x, y, *, label=None, color=INK):
+    axes.plot(curve[x], curve[y], color=color, linestyle=(0, (2, 1.5)), linewidth=1.1, label=label)
+
+
+def _count_steps_per_epoch(epochs, steps):
+    one = steps[(steps["run"] == steps["run"].iloc[0]) & (steps["seed"] == steps["seed"].iloc[0])]
+    return len(one) // int(epochs.loc[epochs["run"] == steps["run"].iloc[0], "epoch"].max())
 
 
 def _limit_loss(axes, losses):

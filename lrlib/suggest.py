@@ -14,7 +14,7 @@ Noise is dealt with in three steps. A loss that stands out from the running medi
 five times the local scatter, and by more than a tenth of the curve's height, is a spike and is replaced by that
 median (Hampel 1974). Losses above the starting level plus a quarter of the fall are drawn in to that
 level, so that an explosion does not bend the curve before it. Where the bottom is flat to within four
-standard errors of the smoothed curve, its centre is taken and not its luckiest point. A curve without
+standard errors of the smoothed curve, the point two thirds into it is taken and not the luckiest. A curve without
 noise (scatter under a thousandth of its fall) is read as it stands.
 """
 
@@ -398,16 +398,20 @@ def _fit_parabolas(x, y, window):
 
 
 def _lowest(curve):
-    """log10 lr of the bottom: the centre of what is within four standard errors, and a tenth of the drop, of it."""
+    """log10 lr of the bottom: two thirds into what is within four standard errors, and a tenth of the drop, of it.
+
+    Not half: a loss comes down into its bottom more gently than it explodes out of it.
+    """
     low = curve.low
     ceiling = curve.level[low] + min(4 * curve.error[low], 0.1 * max(curve.start - curve.level[low], 0))
-    if ceiling <= curve.level[low]:
-        return curve.x[low]
     high = curve.level > ceiling
     before = np.flatnonzero(high[:low])
     after = np.flatnonzero(high[low:])
-    bottom = slice(before[-1] + 1 if len(before) else 0, low + after[0] if len(after) else len(high))
-    return float(np.average(curve.x[bottom], weights=ceiling - curve.level[bottom]))
+    first = before[-1] + 1 if len(before) else 0
+    last = low + after[0] - 1 if len(after) else len(high) - 1
+    if ceiling == curve.level[low]:  # no noise
+        first = last = low
+    return float(curve.x[first] + 2 / 3 * (curve.x[last] - curve.x[first]))
 
 
 def _start_of_fall(curve, fraction=FALL_FRACTION):

@@ -1,12 +1,19 @@
-"""What several tests share: the project's folder, and one small cluster."""
+"""What several tests share: the project's folder, one small cluster, and runs that nothing interrupted."""
 
 from pathlib import Path
 
 import pytest
+import torch
 
+from lrlib import Run, train
 from lrlib.engine import open_client
+from lrlib.runs import plan_epochs
+from lrlib.schedules import OneCycle
+from lrlib.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
+# Of two seeds, so that they share no epoch: one run keeps one worker busy, both keep two.
+RUNS = tuple(Run(OneCycle(0.1, final_div_factor=4), dataset="sample", epochs=6, seed=seed) for seed in (0, 1))
 
 
 @pytest.fixture
@@ -19,3 +26,25 @@ def client():
     """A Dask client of two workers, for the tests that train."""
     with open_client(2) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(tmp_path_factory, client):
+    """A store in which RUNS were trained without a break, on this machine's workers."""
+    store = Store(tmp_path_factory.mktemp("uninterrupted"))
+    train(RUNS, store=store, client=client, progress=False)
+    return store
+
+
+def names_of(runs):
+    return [epoch.name for run in runs for epoch in plan_epochs(run)]
+
+
+def assert_same_epochs(store, expected, runs):
+    """Every epoch of the runs is in both stores, with the same bits in every tensor and the same test figures."""
+    for name in names_of(runs):
+        found, wanted = store.load(name), expected.load(name)
+        assert found.tensors.keys() == wanted.tensors.keys()
+        for key, tensor in wanted.tensors.items():
+            assert torch.equal(found.tensors[key], tensor), key
+        assert all(found.values[key] == wanted.values[key] for key in ("test_loss", "n_correct", "n_test", "diverged"))
