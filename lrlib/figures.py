@@ -21,7 +21,7 @@ INK, GRID, PAPER = "#1f2328", "#d0d7de", "#ffffff"
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 AUTHOR_COLOR = "#8b949e"
 AUTHOR = "author"
-N_BINS = 240  # points of a curve over steps: what a figure can show
+N_BINS = 180  # points of a curve over steps: what a figure can show
 
 STYLE = {
     "axes.edgecolor": INK,
@@ -92,7 +92,7 @@ def draw_sweep(steps, label, smoothed, points):
             right.axvline(lr, color=color, linestyle="--", linewidth=1.2)
             right.annotate(
                 f"{name}\n{lr:.2g}",
-                (lr, 0.5),
+                (lr, 0.3),
                 xycoords=("data", "axes fraction"),
                 xytext=(-4 if side == "right" else 4, 0),
                 textcoords="offset points",
