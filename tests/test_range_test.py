@@ -112,7 +112,7 @@ def test_parameter_groups_keep_their_ratio_and_tensor_rates_stay_tensors():
     optimizer = torch.optim.Adam(
         [
             {"params": model[0].parameters(), "lr": lr},
-            {"params": model[1].parameters(), "lr": 0.001},
+            {"params": model[1].parameters(), "lr": torch.tensor(0.001)},
             {"params": model[4].parameters(), "lr": 0.0},
         ]
     )
