@@ -41,7 +41,11 @@ def start(project, *arguments, **options):
 
 def run(project, *arguments):
     process = start(project, *arguments)
-    out, err = process.communicate(timeout=DONE_WITHIN)
+    try:
+        out, err = process.communicate(timeout=DONE_WITHIN)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        pytest.fail(f"{arguments} did not end within {DONE_WITHIN} s: {process.communicate()[1][-2000:]}")
     return process.returncode, out, err
 
 

@@ -181,6 +181,7 @@ def _execute(section, folder):
                 cwd=section.path.parent,
                 progress_bar=False,
                 config=_kernel_settings(sockets),
+                extra_arguments=["--IPKernelApp.log_level=50"],  # a kernel that is told to end says so as an error
             )
         except PapermillExecutionError as err:
             os.replace(output, target)
