@@ -12,11 +12,12 @@ import os
 import pickle
 import queue
 import signal
+import sys
 import threading
 import time
+import types
 import warnings
 from collections import defaultdict
-from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 
@@ -42,6 +43,8 @@ WORKER_ENVIRONMENT = {
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
+# Dask keeps the last thousand messages of each connection for its developers; ours carry states of half a megabyte.
+QUIET_DASK = {"distributed.admin.low-level-log-length": 10}
 # How long a cluster may be without a single worker before that is an error.
 NO_WORKER_SECONDS = 60
 # How often workers are counted, and epochs that another process computes are looked for.
@@ -238,19 +241,28 @@ def open_client(n_tasks):
     Raises EngineError where the address does not answer.
     """
     address = os.environ.get("DASK_SCHEDULER_ADDRESS")
-    if address:
-        try:
-            client = Client(address, timeout="10s", set_as_default=False)
-        except (OSError, ValueError) as err:
-            raise EngineError(
-                f"DASK_SCHEDULER_ADDRESS {address} does not answer; start `dask scheduler` there or unset it"
-            ) from err
-        with _quiet_log(), client:
-            yield client
-        return
+    with dask.config.set(QUIET_DASK), _join_cluster(address) if address else _start_cluster(n_tasks) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def _join_cluster(address):
+    try:
+        client = Client(address, timeout="10s", set_as_default=False)
+    except (OSError, ValueError) as err:
+        raise EngineError(
+            f"DASK_SCHEDULER_ADDRESS {address} does not answer; start `dask scheduler` there or unset it"
+        ) from err
+    with _quiet_log(), client:
+        yield client
+
+
+@contextlib.contextmanager
+def _start_cluster(n_tasks):
     with contextlib.ExitStack() as opened:
         try:
-            with _deaf_to_interrupts(), dask.config.set({"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT}):
+            environment = dask.config.set({"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT})
+            with _deaf_to_interrupts(), _without_main(), environment:
                 cluster = opened.enter_context(
                     LocalCluster(
                         n_workers=max(1, min(CPU_COUNT, n_tasks)),
@@ -269,8 +281,9 @@ def open_client(n_tasks):
 
 
 def find_dashboard(client):
-    """The address of the cluster's dashboard, None where it has none (it needs bokeh, and runs without)."""
-    return client.dashboard_link if "dashboard" in client.scheduler_info()["services"] else None
+    """The address of the cluster's dashboard, None where it has none: Dask names one also where bokeh is missing."""
+    shown = client.run_on_scheduler(lambda: "distributed.dashboard.scheduler" in sys.modules)
+    return client.dashboard_link if shown else None
 
 
 @contextlib.contextmanager
@@ -288,6 +301,20 @@ def _deaf_to_interrupts():
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _without_main():
+    """Processes started in here do not run the caller's script anew, which Python has them do before anything else.
+
+    Workers need nothing of it, and a script without `if __name__ == "__main__":` would train in each of them.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 @contextlib.contextmanager
@@ -393,25 +420,24 @@ def _fetch(future):
     """The Artefact of a future that is done; None where its worker died with it, and it is computed again."""
     try:
         arrays, values = future.result(timeout=NO_WORKER_SECONDS)
-    except TimeoutError as err:
-        if future.status == "error":  # the task's own
-            raise EngineError(f"an epoch could not be computed: {err!r}") from err
-        return None
-    except CancelledError as err:
-        raise EngineError(
-            f"the scheduler {future.client.scheduler.address} was lost, or dropped an epoch; "
-            "finished epochs are stored, and the same call goes on from them"
-        ) from err
-    except distributed.KilledWorker as err:
-        raise EngineError(
-            "an epoch was given up after its worker died again and again; "
-            "see that there is memory enough, finished epochs are stored"
-        ) from err
-    except ImportError as err:
-        raise EngineError(f"a worker cannot import what it needs ({err}); install lrlib there or set its PYTHONPATH") from err
     except Exception as err:
-        raise EngineError(f"an epoch could not be computed: {err}") from err
+        if future.status != "error":  # so it is not of the task's making
+            if isinstance(err, TimeoutError):
+                return None
+            raise EngineError(_lost(future.client)) from err
+        if isinstance(err, distributed.KilledWorker):
+            what = "its worker died again and again, perhaps for want of memory"
+        elif isinstance(err, ImportError):
+            what = f"its worker cannot import what it needs ({err}), so install lrlib there or set PYTHONPATH"
+        else:
+            what = str(err) or repr(err)
+        raise EngineError(f"an epoch could not be computed: {what}") from err
     return Artefact({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}, values)
+
+
+def _lost(client):
+    address = client.scheduler.address if client.scheduler else "of this client"
+    return f"the scheduler {address} was lost, or dropped an epoch; finished epochs are stored, and the same call goes on from them"
 
 
 class _Workers:
@@ -426,17 +452,15 @@ class _Workers:
         now = time.monotonic()
         if now - self.counted < CHECK_SECONDS:
             return self.n_threads
-        address = self.client.scheduler.address
         try:
             self.n_threads = sum(self.client.nthreads().values())
         except (OSError, RuntimeError) as err:
-            raise EngineError(
-                f"the scheduler {address} was lost; finished epochs are stored, and the same call goes on from them"
-            ) from err
+            raise EngineError(_lost(self.client)) from err
         self.counted = now
         if self.n_threads:
             self.last_seen = now
         elif now - self.last_seen > NO_WORKER_SECONDS:
+            address = self.client.scheduler.address
             raise EngineError(
                 f"the scheduler {address} has had no worker for {NO_WORKER_SECONDS} s; finished epochs are stored; "
                 f"start `dask worker {address} --nthreads 1` and make the same call again"

@@ -10,6 +10,7 @@ import json
 import math
 import sys
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -106,9 +107,7 @@ def plan_epochs(run):
     """
     info = find_dataset(run.dataset)
     steps_per_epoch = math.ceil(info.n_train / run.batch_size)  # 469 = ceil(60000 / 128)
-    lr, momentum = lr_per_step(
-        run.schedule, epochs=run.epochs, steps_per_epoch=steps_per_epoch, momentum=run.momentum
-    )
+    lr, momentum = _plan_steps(run.schedule, run.epochs, steps_per_epoch, run.momentum)
     name = _digest(
         {
             "model": "LeNet5",
@@ -141,6 +140,15 @@ def plan_epochs(run):
             )
         )
     return chain
+
+
+@lru_cache(maxsize=256)
+def _plan_steps(schedule, epochs, steps_per_epoch, momentum):
+    """`lr_per_step`, once for all seeds: driving torch's scheduler takes 6 ms for an epoch of 469 steps."""
+    arrays = lr_per_step(schedule, epochs=epochs, steps_per_epoch=steps_per_epoch, momentum=momentum)
+    for array in arrays:
+        array.flags.writeable = False
+    return arrays
 
 
 class Results:

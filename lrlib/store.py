@@ -142,13 +142,6 @@ class Store:
         except (OSError, ValueError, KeyError, TypeError):
             return {}
 
-    def remove(self, name):
-        """Remove an artefact; one that is not there is no error. Raises StoreError where it cannot be removed."""
-        try:
-            self.path(name).unlink(missing_ok=True)
-        except OSError as err:
-            raise StoreError(f"{self.path(name)} cannot be removed ({err.strerror}); let the folder be written") from err
-
 
 def write_whole(path, content):
     """Write bytes so that the path holds either its old content or all of the new. Raises OSError."""

@@ -56,7 +56,7 @@ class Cluster:
 
     def _start(self, name, *command, lrlib):
         folder = self.folder / name
-        (folder / "tmp").mkdir(parents=True)
+        (folder / "tmp").mkdir(parents=True, exist_ok=True)
         environment = os.environ | engine.WORKER_ENVIRONMENT | {"TMPDIR": str(folder / "tmp"), "HOME": str(folder)}
         for variable in ("LRLIB_DATA", "LRLIB_STORE", "PYTHONPATH"):
             environment.pop(variable, None)

@@ -1,4 +1,4 @@
-"""The command line: `python -m lrlib report`, `section`, `publish`; what the Makefile calls."""
+"""The command line: `python -m lrlib report`, `section`, `publish`, `store`; what the Makefile calls."""
 
 import argparse
 import shlex
@@ -10,7 +10,9 @@ from lrlib.engine import EngineError
 from lrlib.report.driver import NotebookError, make_report, make_section
 from lrlib.report.publish import PublishError, check_readme, publish_report
 from lrlib.report.sections import ParameterError, find_sections, parse_assignments
-from lrlib.store import StoreError
+from lrlib.project import store_folder
+from lrlib.report.store_command import list_store, plan_published_runs, prune_store, read_published_command
+from lrlib.store import Store, StoreError
 
 # Flags of the whole report, and the parameter that each one gives.
 FLAGS = {
@@ -58,6 +60,10 @@ def _build_parser():
     )
     section.add_argument("name", metavar="NAME", help="the section, such as 2-2")
     section.set_defaults(act=_section)
+    store = commands.add_parser("store", help="list what the store holds, by run and size, or prune it")
+    store.set_defaults(act=_store)
+    store.add_argument("what", nargs="?", choices=("list", "prune"), default="list")
+    store.add_argument("--dry-run", action="store_true", help="with prune: only say what would go")
     for command in (report, publish, section):
         for flag, text in FLAGS.items():
             command.add_argument(f"--{flag.replace('_', '-')}", metavar="VALUE", help=text)
@@ -101,6 +107,18 @@ def _section(options):
     command = _command(f"section NAME={options.name}", options)
     made = make_section(options.name, _texts(options), command=command, say=_say, quick=options.quick)
     print(made.html)
+    return 0
+
+
+def _store(options):
+    command = read_published_command()
+    store, runs = Store(store_folder()), plan_published_runs(command)
+    if options.what == "list":
+        print("\n".join(list_store(store, runs, title=f"the published report ({command})")))
+        return 0
+    pruned = prune_store(store, runs, dry_run=options.dry_run)
+    verb = "would remove" if options.dry_run else "removed"
+    print(f"{verb} {pruned.n_removed} files, {pruned.n_bytes / 1e6:,.1f} MB; {pruned.n_spared} are too young to go")
     return 0
 
 
