@@ -1,7 +1,7 @@
 # `make help` lists what there is. An active environment that has the packages is used; otherwise .venv is made.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help report section publish test lab environment clean
+.PHONY: help report section publish test test-faults lab environment clean
 
 BASE_PYTHON = $(or $(PYTHON),$(shell for python in python3 python python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done))
@@ -28,6 +28,7 @@ help:
 	@echo 'make section     run one section anew: NAME=2-2 PARAMS="turning_points=[10,20] epochs=20"'
 	@echo 'make lab         open the notebooks in JupyterLab'
 	@echo 'make test        run the tests'
+	@echo 'make test-faults run those that kill processes, fill disks and lose workers'
 	@echo 'make publish     make the report and copy it to report/, where it is committed'
 	@echo 'make environment make the environment and nothing else'
 	@echo 'make clean       delete what was made, the trained runs (.lrlib) and the environment (.venv) apart'
@@ -43,6 +44,9 @@ lab: $(ENVIRONMENT)
 
 test: $(ENVIRONMENT)
 	$(RUN) -m pytest
+
+test-faults: $(ENVIRONMENT)
+	$(RUN) -m pytest -m faults
 
 environment: $(ENVIRONMENT)
 

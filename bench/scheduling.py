@@ -33,7 +33,8 @@ def make_dataset():
 
 def measure(n_runs, n_epochs, client):
     """A row: train n_runs of n_epochs each into an empty store, and take them from it again."""
-    sweep = [Run(Constant(lr), epochs=n_epochs, batch_size=N_IMAGES, dataset="sample") for lr in np.linspace(1e-3, 1e-2, n_runs).tolist()]
+    settings = {"epochs": n_epochs, "batch_size": N_IMAGES, "dataset": "sample"}
+    sweep = [Run(Constant(lr), **settings) for lr in np.linspace(1e-3, 1e-2, n_runs).tolist()]
     memory, process = [], psutil.Process()
     original = runs._record
 

@@ -33,7 +33,6 @@ from lrlib.numerics import describe_numerics, fix_numerics
 from lrlib.store import Artefact, StoreError
 from lrlib.training import epoch_order, evaluate, initial_state, train_epoch
 
-
 # Dask has its workers hand freed memory back at once; a training step frees and asks for the same megabytes
 # hundreds of times a second, and so would spend two fifths of its time in page faults.
 WORKER_ENVIRONMENT = {
@@ -222,7 +221,7 @@ def compute_epoch(epoch, state, numerics):
 def load_epoch(store, name):
     """An epoch's Artefact from the store, or None; one written by a lrlib that kept other values is warned of."""
     artefact = store.load(name)
-    if artefact is None or (VALUES <= artefact.values.keys() and "losses" in artefact.tensors):
+    if artefact is None or (artefact.values.keys() >= VALUES and "losses" in artefact.tensors):
         return artefact
     warnings.warn(f"{store.path(name)} is of another version of lrlib and is computed again", stacklevel=3)
     return None
@@ -380,7 +379,7 @@ def _await_dataset(worker, checksum):
     deadline = time.monotonic() + DATASET_SECONDS
     while checksum not in getattr(worker, "lrlib_datasets", {}):
         if time.monotonic() > deadline:
-            raise RuntimeError(f"worker {worker.address} did not receive the dataset in {DATASET_SECONDS} s; start it again")
+            raise RuntimeError(f"worker {worker.address} got no dataset in {DATASET_SECONDS} s; start it again")
         time.sleep(0.05)
     return worker.lrlib_datasets[checksum]
 
@@ -390,7 +389,8 @@ def _submit(client, epoch, store, *, priority):
     if epoch.parent:
         parent = load_epoch(store, epoch.parent)
         if parent is None:
-            raise StoreError(f"{store.path(epoch.parent)} is needed and no longer there; the same call computes it again")
+            path = store.path(epoch.parent)
+            raise StoreError(f"{path} is needed and no longer there; the same call computes it again")
         state = {name: tensor.numpy() for name, tensor in state_of(parent).items()}
     # Bytes, so that the scheduler, which unpickles tasks, has nothing to import; arrays pickle in a tenth of
     # the time that tensors take.
@@ -437,7 +437,10 @@ def _fetch(future):
 
 def _lost(client):
     address = client.scheduler.address if client.scheduler else "of this client"
-    return f"the scheduler {address} was lost, or dropped an epoch; finished epochs are stored, and the same call goes on from them"
+    return (
+        f"the scheduler {address} was lost, or dropped an epoch; "
+        "finished epochs are stored, and the same call goes on from them"
+    )
 
 
 class _Workers:

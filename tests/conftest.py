@@ -1,5 +1,6 @@
 """What several tests share: the project's folder, one small cluster, and runs that nothing interrupted."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ from lrlib.engine import open_client
 from lrlib.runs import plan_epochs
 from lrlib.schedules import OneCycle
 from lrlib.store import Store
+
+# Where the tests run in the background, Ctrl-C is ignored, and by all that they start too; some of them press it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 # Of two seeds, so that they share no epoch: one run keeps one worker busy, both keep two.

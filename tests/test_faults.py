@@ -20,6 +20,8 @@ from lrlib import engine, train
 from lrlib.runs import plan_epochs
 from lrlib.store import Artefact, Store, StoreError
 
+pytestmark = pytest.mark.faults
+
 # A person's program: trains the first runs of RUNS into a store, and ends as `python -m lrlib` does.
 CALLER = """
 import sys
@@ -166,10 +168,10 @@ def test_an_epoch_claimed_by_a_process_that_hangs_is_computed_in_the_end(store, 
     monkeypatch.setattr(engine, "CLAIM_SECONDS", 2)
     store.check_writable()
     name = names_of(RUNS[:1])[0]
-    hang = f"from lrlib.store import Store; s = Store({str(store.folder)!r}); print(s.claim({name!r}), flush=True); input()"
-    other = subprocess.Popen(
-        [sys.executable, "-c", hang], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    hang = "import sys; from lrlib.store import Store; s = Store(sys.argv[1]); print(s.claim(sys.argv[2]), flush=True)"
+    hang += "; input()"
+    command = [sys.executable, "-c", hang, str(store.folder), name]
+    other = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert other.stdout.readline() == "True\n"
         assert not store.claim(name)
@@ -235,10 +237,10 @@ def disk(tmp_path):
 
 
 @n_workers
-def test_a_disk_that_fills_up_keeps_what_is_whole_and_goes_on_when_there_is_room(n_workers, disk, client, uninterrupted):
+def test_a_full_disk_keeps_what_is_whole_and_is_gone_on_with_when_there_is_room(n_workers, disk, client, uninterrupted):
     runs = RUNS[:n_workers]
     store = Store(disk("size=1300k"))  # two epochs and a half
-    with pytest.raises(StoreError, match=r"cannot be written \(No space left on device\); free space or set LRLIB_STORE"):
+    with pytest.raises(StoreError, match=r"cannot be written \(No space left on device\); free space or set"):
         train(runs, store=store, client=client, progress=False)
     assert len(store.list_files()) == 2
     assert not store.list_parts()

@@ -12,7 +12,13 @@ from conftest import ROOT
 
 from lrlib.store import Artefact, Store, StoreError, write_whole
 
-CLAIMER = "import sys; from lrlib.store import Store; s = Store(sys.argv[1]); print(s.claim('ab12'), flush=True); input()"
+CLAIMER = """
+import sys
+from lrlib.store import Store
+store = Store(sys.argv[1])
+print(store.claim("ab12"), flush=True)
+input()
+"""
 
 
 @pytest.fixture
@@ -47,10 +53,11 @@ def test_a_flipped_bit_is_noticed_and_never_returned(store, artefact, position):
 def test_no_flipped_bit_and_no_length_gives_anything_but_what_was_saved(store, artefact):
     store.save("ab12", artefact)
     whole = store.path("ab12").read_bytes()
-    flipped = (bytes(b ^ (1 << bit) if i == place else b for i, b in enumerate(whole)) for place in range(len(whole)) for bit in (0, 5))
+    n = len(whole)
+    flipped = (whole[:place] + bytes([whole[place] ^ mask]) + whole[place + 1 :] for place in range(n) for mask in (1, 32))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for content in (*flipped, *(whole[:length] for length in range(len(whole)))):
+        for content in (*flipped, *(whole[:length] for length in range(n))):
             store.path("ab12").write_bytes(content)
             loaded = store.load("ab12")
             assert loaded is None or (
@@ -70,7 +77,7 @@ def test_a_damaged_file_is_warned_of_once_until_it_is_written_again(store, artef
 
 def test_a_file_that_may_not_be_read_is_said(store):
     store.path("ab12").mkdir(parents=True)
-    with pytest.raises(StoreError, match=r"ab12.safetensors cannot be read \(Is a directory\); let it be read, or delete it"):
+    with pytest.raises(StoreError, match=r"ab12.safetensors cannot be read \(Is a directory\); let it be read"):
         store.load("ab12")
 
 
@@ -114,9 +121,8 @@ def test_what_a_killed_writer_left_is_no_artefact_and_is_listed_apart(store, art
 
 def test_a_claim_is_had_by_one_process_and_ends_with_it(store):
     store.check_writable()
-    other = subprocess.Popen(
-        [sys.executable, "-c", CLAIMER, str(store.folder)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-c", CLAIMER, str(store.folder)]
+    other = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert other.stdout.readline() == "True\n"
     assert not store.claim("ab12")
     assert store.claim("ab13")

@@ -40,7 +40,7 @@ def read_published_command():
     text = readme.read_text(encoding="utf-8") if readme.exists() else ""
     found = re.search(r"made by\s+`(make publish[^`]*)`", text)
     if not found:
-        raise ParameterError(f"{readme} names no published report (made by `make publish ...`); run this in a checkout of lrlib")
+        raise ParameterError(f"{readme} names no published report (`make publish`); run this in a checkout of lrlib")
     return found[1]
 
 
@@ -52,7 +52,7 @@ def plan_published_runs(command):
     """
     values = dict(word.split("=", 1) for word in shlex.split(command) if "=" in word)
     if values.pop("QUICK", "0") != "0":
-        raise ParameterError(f"the published report is a quick one ({command}), whose runs take a minute; delete the store instead")
+        raise ParameterError(f"the published report is a quick one ({command}); delete the store instead")
     texts = parse_assignments(values.pop("PARAMS", "")) | {name.lower(): value for name, value in values.items()}
     if texts.get("dataset", "auto") == "auto":
         texts["dataset"] = "mnist"
@@ -82,7 +82,8 @@ def list_store(store, runs, *, title):
     if others:
         lines += ["", "other runs"] + [_line(label, n, size) for label, n, size in others]
     if parts:
-        lines += ["", _line("left by writers that were broken off", len(parts), sum(size for size, _ in parts.values()))]
+        n_bytes = sum(size for size, _ in parts.values())
+        lines += ["", _line("left by writers that were broken off", len(parts), n_bytes)]
     return lines
 
 
