@@ -97,9 +97,11 @@ def test_a_worker_killed_in_the_middle_of_an_epoch_costs_that_epoch_only(n_worke
     def kill_a_busy_worker():
         wait_until(store.list_files, "a first epoch")
         pids = client.run(os.getpid)
-        busy = next(address for address, keys in client.processing().items() if keys)
-        os.kill(pids[busy], signal.SIGKILL)
-        killed.append(pids[busy])
+        busy = []
+        # Between an epoch and its child no worker is busy for a moment.
+        wait_until(lambda: busy.extend(a for a, keys in client.processing().items() if keys) or busy, "a busy worker")
+        os.kill(pids[busy[0]], signal.SIGKILL)
+        killed.append(pids[busy[0]])
 
     killer = threading.Thread(target=kill_a_busy_worker)
     killer.start()
