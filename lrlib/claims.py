@@ -211,8 +211,8 @@ def check_c8(epochs, design):
         "C8",
         "2.2",
         f"turning point {middle} shows no significant over-fitting, only a slight rise of the test loss afterwards",
-        judge_all(rise <= 0.1),
-        f"rise from the lowest test loss after the drop to the last: {_percent(rise)}",
+        judge_all(rise <= 0.1) if len(rise) else None,
+        f"rise from the lowest test loss after the drop to the last: {_percent(rise)}" if len(rise) else "no epoch after it",
     )
 
 

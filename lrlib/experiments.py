@@ -77,12 +77,12 @@ class Design:
     def one_drop(self):
         """Section 2.2: one drop of the lr, at each of turning_points.
 
-        Raises ValueError where one does not lie before the last epoch.
+        Raises ValueError where one lies past the last epoch.
         """
-        outside = [m for m in self.turning_points if not isinstance(m, int) or not 1 <= m < self.epochs]
+        outside = [m for m in self.turning_points if not isinstance(m, int) or not 1 <= m <= self.epochs]
         if outside:
             raise ValueError(
-                f"turning_points must be whole epochs before the last, {self.epochs}, got {list(self.turning_points)}; "
+                f"turning_points must be whole epochs up to the last, {self.epochs}, got {list(self.turning_points)}; "
                 f"change {outside} or epochs"
             )
         return [run for m in self.turning_points for run in self._multistep([m])]

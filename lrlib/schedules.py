@@ -69,11 +69,11 @@ class MultiStep:
         object.__setattr__(self, "milestones", milestones)
 
     def check_epochs(self, epochs):
-        """Raise ValueError if a milestone lies at or past the last epoch, where it would change nothing."""
-        late = [m for m in self.milestones if m >= epochs]
+        """Raise ValueError if a milestone lies past the last epoch."""
+        late = [m for m in self.milestones if m > epochs]
         if late:
             raise ValueError(
-                f"milestones must lie before the last epoch, {epochs}, got {list(self.milestones)}; "
+                f"milestones must not lie past the last epoch, {epochs}, got {list(self.milestones)}; "
                 f"lower {late} or train for more epochs"
             )
 
@@ -169,7 +169,7 @@ def lr_per_step(schedule, *, epochs, steps_per_epoch, momentum):
     momentum: the optimizer's own (SGD's momentum, Adam's first beta), kept where the schedule leaves it alone.
 
     Returns lr, momentum: float64 arrays of shape (epochs * steps_per_epoch,).
-    Raises ValueError if a milestone does not lie inside the run.
+    Raises ValueError if a milestone lies past the last epoch.
     """
     schedule.check_epochs(epochs)
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0, momentum=_UNMOVED)

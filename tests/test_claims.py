@@ -160,6 +160,11 @@ def test_c8_rise_after_the_drop(design, rise, expected):
     assert claims.check_c8(epochs, design).verdict == expected
 
 
+def test_c8_is_inconclusive_where_no_epoch_follows_the_drop():
+    design = make_design(turning_points=(5, 15, 25), epochs=15)
+    assert claims.check_c8(drops((0.03, 0.03, 0.03), epochs=15), design).verdict == INCONCLUSIVE
+
+
 @pytest.mark.parametrize(
     ("with_it", "expected"), [(0.0301, REPRODUCED), (0.02, NOT_REPRODUCED)]
 )

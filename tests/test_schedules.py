@@ -100,7 +100,7 @@ def test_values_outside_their_range_are_refused_by_name(make, message):
         make()
 
 
-@pytest.mark.parametrize("milestones", [[30], [15, 31]])
-def test_milestones_must_lie_inside_the_run(milestones):
-    with pytest.raises(ValueError, match=r"milestones must lie before the last epoch, 30, got \[.*\]; lower"):
+@pytest.mark.parametrize("milestones", [[31], [15, 40]])
+def test_milestones_must_not_lie_past_the_last_epoch(milestones):
+    with pytest.raises(ValueError, match=r"milestones must not lie past the last epoch, 30, got \[.*\]; lower"):
         lr_per_step(MultiStep(0.1, milestones), epochs=30, steps_per_epoch=2, momentum=0.9)

@@ -58,6 +58,16 @@ def test_values_reach_the_runs(sections):
     assert {run.epochs for run in runs} == {25}
 
 
+def test_the_readme_s_example_of_other_parameters_makes_runs(sections):
+    design, _ = plan(sections, "2-2", turning_points="[10, 20]", epochs="20")
+    assert (design.turning_points, design.milestones, design.epochs) == ((10, 20), (15,), 20)
+
+
+def test_fewer_epochs_keep_the_default_drops_that_lie_within_them(sections):
+    design, _ = plan(sections, "2-4", epochs="10")
+    assert (design.turning_points, design.milestones) == ((5,), (5,))
+
+
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
@@ -79,7 +89,7 @@ def test_names_and_types_are_refused_by_name(sections, texts, message):
 @pytest.mark.parametrize(
     ("name", "texts", "message"),
     [
-        ("2-2", {"epochs": "0"}, "section 2-2: turning_points must be whole epochs before the last, 0|epochs must be"),
+        ("2-2", {"epochs": "0"}, "section 2-2: (turning_points must be whole epochs up to the last, 0|epochs must be)"),
         ("2-1", {"epochs": "0"}, r"section 2-1: epochs must be a whole number of at least 1, got 0 \(given: .*epochs=0"),
         ("2-1", {"seeds": "0"}, "section 2-1: seeds must be a whole number of at least 1, got 0"),
         ("2-1", {"learning_rates": "[0.1, -0.1]"}, "section 2-1: learning_rates must be positive numbers, got -0.1"),
@@ -87,8 +97,8 @@ def test_names_and_types_are_refused_by_name(sections, texts, message):
         ("1", {"start_lr": "2.0"}, "section 1: start_lr must be less than end_lr, got 2.0 and 1.18"),
         ("1", {"start_lr": "0.0"}, "section 1: start_lr must be a positive number, got 0.0"),
         ("2-2", {"milestones": "[25, 15]"}, r"section 2-2: milestones must be .* increasing order, got \[25, 15\]"),
-        ("2-2", {"milestones": "[15, 30]"}, "section 2-2: milestones must lie before the last epoch, 30"),
-        ("2-2", {"turning_points": "[5, 40]"}, "section 2-2: turning_points must be whole epochs before the last, 30"),
+        ("2-2", {"milestones": "[15, 31]"}, "section 2-2: milestones must not lie past the last epoch, 30"),
+        ("2-2", {"turning_points": "[5, 40]"}, "section 2-2: turning_points must be whole epochs up to the last, 30"),
         ("2-3", {"pct_start": "30.0"}, r"section 2-3: pct_start must be in \(0, 1\), got 30.0; it is a fraction"),
         ("2-1", {"dataset": "mnits"}, "section 2-1: dataset must be one of mnist, sample, auto, got 'mnits'"),
     ],

@@ -88,13 +88,7 @@ def give_values(sections, texts):
         if name not in names:
             where = "no section declares" if len(sections) > 1 else f"section {sections[0].name} does not declare"
             raise ParameterError(f"{where} a parameter {name!r}; there are {', '.join(names)}{_nearest(name, names)}")
-    return [
-        replace(
-            section,
-            values={name: _parse_value(section.declared[name], text) for name, text in texts.items() if name in section.declared},
-        )
-        for section in sections
-    ]
+    return [replace(section, values=_fit_defaults(section, _parse_values(section, texts))) for section in sections]
 
 
 def plan_section(section):
@@ -118,6 +112,23 @@ def _read_parameters(path):
         name: Parameter(name, found["inferred_type_name"], ast.literal_eval(found["default"]), found["help"].strip())
         for name, found in inspect_notebook(path).items()
     }
+
+
+def _parse_values(section, texts):
+    return {name: _parse_value(section.declared[name], text) for name, text in texts.items() if name in section.declared}
+
+
+def _fit_defaults(section, values):
+    """The values, and for a changed number of epochs those of the default drops that lie within it.
+
+    Drops that a person gave are kept as they are: one past the last epoch is then an error.
+    """
+    fitted = {}
+    for name in ("milestones", "turning_points"):
+        if values.get("epochs", 0) >= 1 and name in section.declared and name not in values:
+            default = section.declared[name].default
+            fitted[name] = [m for m in default if m <= values["epochs"]] or [max(1, values["epochs"] // 2)]
+    return values | fitted
 
 
 def _parse_value(parameter, text):
