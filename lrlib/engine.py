@@ -28,10 +28,11 @@ import torch
 from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster, WorkerPlugin, get_worker
 
+from lrlib.backends import load_backend
 from lrlib.data import Dataset, load_dataset
 from lrlib.numerics import describe_numerics, fix_numerics
 from lrlib.store import Artefact, StoreError
-from lrlib.training import epoch_order, evaluate, initial_state, train_epoch
+from lrlib.training import epoch_order, initial_state
 
 # Dask has its workers hand freed memory back at once; a training step frees and asks for the same megabytes
 # hundreds of times a second, and so would spend two fifths of its time in page faults.
@@ -84,6 +85,8 @@ class Epoch:
     batch_size: int
     dataset: str
     dataset_checksum: str
+    backend: str
+    processes: int
 
 
 def compute_epochs(epochs, *, store, client):
@@ -165,7 +168,7 @@ def compute_epoch(epoch, state, numerics):
     what the epoch is ("epoch": what `python -m lrlib store` lists it by).
     Raises RuntimeError where this worker's numerics differ from the caller's: the name would be wrong.
     """
-    here = describe_numerics()
+    here = describe_numerics(epoch.backend, epoch.processes)
     if here != numerics:
         differ = ", ".join(f"{k} {here.get(k)!r} instead of {v!r}" for k, v in numerics.items() if here.get(k) != v)
         raise RuntimeError(
@@ -179,8 +182,10 @@ def compute_epoch(epoch, state, numerics):
         start = time.perf_counter()
         if state is None:
             state = initial_state(epoch.seed)
-        state, losses = train_epoch(
+        backend = load_backend(epoch.backend)
+        state, losses = backend.train_epoch(
             state,
+            processes=epoch.processes,
             lr=epoch.lr,
             momentum=epoch.momentum,
             images=dataset.train_images,
@@ -192,7 +197,7 @@ def compute_epoch(epoch, state, numerics):
         )
         trained = time.perf_counter()
         diverged = not np.isfinite(losses).all()
-        test_loss, n_correct = (np.nan, None) if diverged else evaluate(
+        test_loss, n_correct = (np.nan, None) if diverged else backend.evaluate(
             state, images=dataset.test_images, labels=dataset.test_labels, batch_size=epoch.batch_size
         )
     return Artefact(
@@ -213,6 +218,8 @@ def compute_epoch(epoch, state, numerics):
                 "weight_decay": epoch.weight_decay,
                 "batch_size": epoch.batch_size,
                 "dataset": epoch.dataset,
+                "backend": epoch.backend,
+                "processes": epoch.processes,
             },
         },
     )
@@ -394,7 +401,8 @@ def _submit(client, epoch, store, *, priority):
         state = {name: tensor.numpy() for name, tensor in state_of(parent).items()}
     # Bytes, so that the scheduler, which unpickles tasks, has nothing to import; arrays pickle in a tenth of
     # the time that tensors take.
-    payload = pickle.dumps((epoch, state, describe_numerics()), protocol=5)
+    numerics = describe_numerics(epoch.backend, epoch.processes)
+    payload = pickle.dumps((epoch, state, numerics), protocol=5)
     return client.submit(_make_task(), payload, key=epoch.name, priority=priority)
 
 

@@ -8,22 +8,29 @@ from pathlib import Path
 
 import torch
 
+from lrlib.backends import BACKENDS, load_backend
+
 # Whatever is computed from these files is computed anew when their code changes.
-TRAINING_FILES = ("lenet.py", "preprocessing.py", "training.py")
+TRAINING_FILES = ("banded.py", "lenet.py", "preprocessing.py", "training.py")
 THREADS = 1
 
 
 @lru_cache
-def describe_numerics():
-    """The numerics of this process, as plain values that stand in every epoch's name and in the provenance."""
+def describe_numerics(backend="torch", processes=1):
+    """The numerics of this process, as plain values that stand in every epoch's name and in the provenance.
+
+    Raises BackendError where the backend is not installed.
+    """
     return {
         "torch": torch.__version__,
         "device": "cpu",
         "machine": platform.machine(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": THREADS,
-        "compiled": False,
-        "code": code_digest(),
+        "backend": backend,
+        "world_size": processes,
+        **load_backend(backend).describe(processes),
+        "code": code_digest((*TRAINING_FILES, *BACKENDS[backend].files)),
     }
 
 
@@ -35,10 +42,10 @@ def fix_numerics():
     torch.utils.deterministic.fill_uninitialized_memory = False
 
 
-def code_digest():
-    """sha256 over the code of TRAINING_FILES without comments, docstrings and layout, which change no bit."""
+def code_digest(files=TRAINING_FILES):
+    """sha256 over the code of files without comments, docstrings and layout, which change no bit."""
     digest = hashlib.sha256()
-    for file in TRAINING_FILES:
+    for file in files:
         digest.update(normalize_code((Path(__file__).parent / file).read_text(encoding="utf-8")).encode())
     return digest.hexdigest()[:16]
 

@@ -20,8 +20,3 @@ def resize_images(images):
     for i, image in enumerate(images):
         resized[i, 0] = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
     return torch.from_numpy(resized)
-
-
-def scale_images(images):
-    """uint8 (N, 1, 32, 32) in 0 .. 255 -> float32 in [0, 1], the same values as torchvision's ToTensor."""
-    return images.to(torch.float32).div_(255)

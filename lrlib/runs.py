@@ -6,6 +6,7 @@ alike share epochs, a stored epoch is never trained again, and a broken-off run 
 
 import contextlib
 import hashlib
+import importlib.metadata
 import json
 import math
 import sys
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from lrlib.backends import load_backend
 from lrlib.data import NAMES, find_dataset
 from lrlib.engine import Epoch, compute_epochs, find_dashboard, load_epoch, open_client, state_of
 from lrlib.numerics import describe_numerics
@@ -30,8 +32,9 @@ class Run:
     """One training of LeNet-5: a schedule and the settings around it.
 
     schedule: Constant, MultiStep, OneCycle or Exponential. epochs: passes over the training split.
-    optimizer: "sgd" or "adam". momentum, weight_decay: None for the protocol's (sgd: 0.9 and 5e-4; adam: first beta
-    0.9 and no decay). label: how tables and figures call the run; by default its schedule.
+    optimizer: "sgd", "adam", or one that finds its own learning rate ("prodigy", "dadapt_adam", "dadapt_sgd").
+    momentum, weight_decay: None for the protocol's (sgd: 0.9 and 5e-4; adam: first beta 0.9 and no decay). backend: a name of lrlib.backends, by default plain PyTorch; processes: how many share each batch,
+    where the backend can. label: how tables and figures call the run; by default its schedule.
     Raises ValueError for a value outside its range.
     """
 
@@ -43,6 +46,8 @@ class Run:
     dataset: str = "mnist"
     momentum: float | None = None
     weight_decay: float | None = None
+    backend: str = "torch"
+    processes: int = 1
     label: str = field(default="", compare=False)
 
     def __post_init__(self):
@@ -59,6 +64,8 @@ class Run:
                 object.__setattr__(self, name, OPTIMIZERS[self.optimizer][name])
             elif not 0 <= value < (1 if name == "momentum" else math.inf):
                 raise ValueError(f"{name} must be at least 0{' and below 1' * (name == 'momentum')}, got {value!r}")
+        _require_whole("processes", self.processes, 1)
+        load_backend(self.backend).check(self.processes)
         self.schedule.check_epochs(self.epochs)
         if not self.label:
             object.__setattr__(self, "label", str(self.schedule))
@@ -103,7 +110,7 @@ def train(runs, *, store=None, client=None, progress=True):
 def plan_epochs(run):
     """The epochs of a run, first to last, each with its name.
 
-    Raises DatasetError where the dataset cannot be had.
+    Raises DatasetError where the dataset cannot be had, ValueError where the optimizer's package cannot.
     """
     info = find_dataset(run.dataset)
     steps_per_epoch = math.ceil(info.n_train / run.batch_size)  # 469 = ceil(60000 / 128)
@@ -112,11 +119,11 @@ def plan_epochs(run):
         {
             "model": "LeNet5",
             "optimizer": run.optimizer,
-            "optimizer_settings": OPTIMIZERS[run.optimizer] | {"momentum": None, "weight_decay": run.weight_decay},
+            "optimizer_settings": _settle_optimizer(run),
             "batch_size": run.batch_size,
             "seed": run.seed,
             "dataset": info.checksum,
-            "numerics": describe_numerics(),
+            "numerics": describe_numerics(run.backend, run.processes),
         }
     )
     chain = []
@@ -137,9 +144,25 @@ def plan_epochs(run):
                 batch_size=run.batch_size,
                 dataset=run.dataset,
                 dataset_checksum=info.checksum,
+                backend=run.backend,
+                processes=run.processes,
             )
         )
     return chain
+
+
+def _settle_optimizer(run):
+    """All settings of a run's optimizer but its momentum, which is given at each step."""
+    settings = OPTIMIZERS[run.optimizer] | {"momentum": None, "weight_decay": run.weight_decay}
+    if "package" in settings:
+        try:
+            settings["version"] = importlib.metadata.version(settings["package"])
+        except importlib.metadata.PackageNotFoundError as err:
+            raise ValueError(
+                f"optimizer {run.optimizer!r} is in the package {settings['package']}, which is not installed; "
+                f"pip install {settings['package']}"
+            ) from err
+    return settings
 
 
 @lru_cache(maxsize=256)

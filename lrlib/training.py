@@ -1,7 +1,7 @@
 """One epoch of training, and evaluation: pure functions of a state.
 
-This file, with lenet.py and preprocessing.py, decides the bits of every result: its code (not its comments or
-docstrings) is part of every epoch's name, so a change here makes stored results be computed anew.
+This file, with lenet.py, banded.py and preprocessing.py, decides the bits of every result: its code (not its comments
+or docstrings) is part of every epoch's name, so a change here makes stored results be computed anew.
 Nothing here knows of stores, clusters or notebooks.
 """
 
@@ -13,23 +13,37 @@ import torch
 import torch.nn.functional as F
 
 from lrlib.lenet import LeNet5
-from lrlib.preprocessing import scale_images
 
-# The protocol's settings of each optimizer. momentum is SGD's momentum and Adam's first beta.
+# Settings of each optimizer: the protocol's of SGD and Adam; of those that find a learning rate by themselves (from the
+# packages prodigyopt and dadaptation), which then multiplies the lr given, their documented defaults.
+# momentum is an optimizer's momentum or its first beta.
 OPTIMIZERS = {
     "sgd": {"momentum": 0.9, "weight_decay": 5e-4},
     "adam": {"momentum": 0.9, "weight_decay": 0.0, "beta2": 0.999, "eps": 1e-9},
+    "prodigy": {"momentum": 0.9, "weight_decay": 0.0, "beta2": 0.999, "package": "prodigyopt"},
+    "dadapt_adam": {"momentum": 0.9, "weight_decay": 0.0, "beta2": 0.999, "package": "dadaptation"},
+    "dadapt_sgd": {"momentum": 0.0, "weight_decay": 0.0, "package": "dadaptation"},
 }
 
 
 def build_optimizer(name, parameters, *, lr, momentum, weight_decay):
-    """torch's optimizer of that name with the protocol's remaining settings (table OPTIMIZERS)."""
-    if name == "sgd":
-        return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    """The optimizer of that name with its remaining settings (table OPTIMIZERS).
+
+    Raises ImportError where the package of one that is not torch's is not installed.
+    """
     settings = OPTIMIZERS[name]
-    return torch.optim.Adam(
-        parameters, lr=lr, betas=(momentum, settings["beta2"]), eps=settings["eps"], weight_decay=weight_decay
-    )
+    if name == "prodigy":
+        from prodigyopt import Prodigy as make
+    elif name == "dadapt_adam":
+        from dadaptation import DAdaptAdam as make
+    elif name == "dadapt_sgd":
+        from dadaptation import DAdaptSGD as make
+    else:
+        make = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[name]
+    if "beta2" not in settings:
+        return make(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    eps = {"eps": settings["eps"]} if "eps" in settings else {}
+    return make(parameters, lr=lr, betas=(momentum, settings["beta2"]), weight_decay=weight_decay, **eps)
 
 
 def initial_state(seed):
@@ -51,13 +65,42 @@ def epoch_order(seed, epoch, n_images):
     return torch.randperm(n_images, generator=generator)
 
 
-def train_epoch(state, *, lr, momentum, images, labels, order, batch_size, optimizer, weight_decay):
+class PlainTorch:
+    """What an epoch asks of whatever carries it out; this one is plain PyTorch in one process.
+
+    lrlib.backends has the others. world_size: the number of processes that share each batch.
+    """
+
+    world_size = 1
+
+    def boost(self, model, optimizer):
+        """The model and optimizer that are called in place of these; the parameters stay those of these."""
+        return model, optimizer
+
+    def share(self, batch):
+        """This process's part of a batch: int64 (n,) -> int64 (m,). The parts of all processes make up the batch."""
+        return batch
+
+    def backward(self, loss, optimizer):
+        """Add to each parameter's gradient that of the loss, averaged over the processes."""
+        loss.backward()
+
+    def average(self, loss):
+        """A step's loss as a float, averaged over the processes."""
+        return loss.item()
+
+
+def train_epoch(
+    state, *, lr, momentum, images, labels, order, batch_size, optimizer, weight_decay, backend=PlainTorch()
+):
     """One epoch from a state to the next.
 
     state: flat dict of tensors as `initial_state` or this function returns it; it is not changed.
     lr, momentum: float64 (n_steps,), one value an update; n_steps = ceil(len(order) / batch_size).
     images: uint8 (N, 1, 32, 32); labels: int64 (N,); order: int64 (M,), indices into both.
     optimizer: a name of OPTIMIZERS. The loss is cross-entropy, the mean over the batch; the last batch may be short.
+    backend: a PlainTorch or what stands in for it. Where a batch is shared between processes, each one's loss is weighted
+    by its part, so that the average over them is the mean over the batch.
 
     Returns state, losses: the new state and the step losses before each update, float64 (n_steps,).
     Where a loss is not finite the epoch ends: that loss is kept, the losses after it are NaN, and the state is the
@@ -68,21 +111,24 @@ def train_epoch(state, *, lr, momentum, images, labels, order, batch_size, optim
     if len(lr) != n_steps or len(momentum) != n_steps:
         raise ValueError(f"lr and momentum must have one value for each of {n_steps} steps, got {len(lr)} and {len(momentum)}")
     model, torch_optimizer = _restore(state, optimizer=optimizer, weight_decay=weight_decay, device=images.device)
+    boosted_model, boosted_optimizer = backend.boost(model, torch_optimizer)
     group = torch_optimizer.param_groups[0]
     losses = np.full(n_steps, np.nan)
     for step, batch in enumerate(order.split(batch_size)):
         group["lr"] = float(lr[step])
-        if optimizer == "sgd":
-            group["momentum"] = float(momentum[step])
-        else:
+        if "betas" in group:
             group["betas"] = (float(momentum[step]), group["betas"][1])
-        loss = F.cross_entropy(model(scale_images(images[batch])), labels[batch])
-        losses[step] = loss.item()
+        else:
+            group["momentum"] = float(momentum[step])
+        part = backend.share(batch)
+        logits = boosted_model(images.index_select(0, part))
+        loss = F.cross_entropy(logits, labels[part], reduction="sum") / (len(batch) / backend.world_size)
+        losses[step] = backend.average(loss)
         if not math.isfinite(losses[step]):
             break
-        torch_optimizer.zero_grad()
-        loss.backward()
-        torch_optimizer.step()
+        boosted_optimizer.zero_grad()
+        backend.backward(loss, boosted_optimizer)
+        boosted_optimizer.step()
     return _capture(model, torch_optimizer), losses
 
 
@@ -97,7 +143,7 @@ def evaluate(state, *, images, labels, batch_size):
     losses, n_correct = [], 0
     with torch.inference_mode():
         for batch_images, batch_labels in zip(images.split(batch_size), labels.split(batch_size)):
-            logits = model(scale_images(batch_images))
+            logits = model(batch_images)
             losses.append(F.cross_entropy(logits, batch_labels).item())
             n_correct += int((logits.argmax(1) == batch_labels).sum())
     return float(np.mean(losses)), n_correct
@@ -123,16 +169,25 @@ def _restore(state, *, optimizer, weight_decay, device):
         prefix = f"optimizer.{name}."
         for key, value in state.items():
             if key.startswith(prefix):
-                # Same layout as the parameter, whatever layout the state travelled in.
-                buffer = torch.empty_like(parameter) if value.shape == parameter.shape else torch.empty_like(value)
-                torch_optimizer.state[parameter][key.removeprefix(prefix)] = buffer.copy_(value)
+                torch_optimizer.state[parameter][key.removeprefix(prefix)] = value.to(device, copy=True)
+    for key, value in state.items():
+        if key.startswith("group."):
+            # A number travels as a float64 or int64 tensor, a tensor as it is.
+            is_number = value.dtype in (torch.float64, torch.int64)
+            torch_optimizer.param_groups[0][key.removeprefix("group.")] = value.item() if is_number else value.clone()
     return model, torch_optimizer
 
 
 def _capture(model, torch_optimizer):
-    state = {f"model.{name}": value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    state = {f"model.{name}": value for name, value in model.state_dict().items()}
     for name, parameter in model.named_parameters():
         for key, value in torch_optimizer.state[parameter].items():
             if value is not None:
-                state[f"optimizer.{name}.{key}"] = value.detach().cpu().contiguous()
-    return state
+                state[f"optimizer.{name}.{key}"] = torch.as_tensor(value)
+    # What an optimizer that finds its own learning rate has found; lr and momentum are given anew at every step.
+    for key, value in torch_optimizer.param_groups[0].items():
+        is_given = key in ("params", "lr", "momentum", "betas")
+        if not is_given and isinstance(value, (int, float, torch.Tensor)) and value != torch_optimizer.defaults.get(key):
+            kind = {float: torch.float64, int: torch.int64}.get(type(value))
+            state[f"group.{key}"] = torch.as_tensor(value, dtype=kind)
+    return {name: value.detach().cpu().contiguous() for name, value in state.items()}

@@ -14,6 +14,7 @@ import torch
 from distributed import Client, LocalCluster
 
 from lrlib import engine
+from lrlib.backends import plain
 from lrlib.engine import EngineError, Epoch, compute_epochs, find_dashboard
 from lrlib.store import Store, StoreError
 from lrlib.training import initial_state, load_model
@@ -43,13 +44,13 @@ def quick_epochs(monkeypatch):
     dataset = SimpleNamespace(info=info, **splits)
     monkeypatch.setattr(engine, "load_dataset", lambda name: dataset)
     monkeypatch.setattr(engine, "fix_numerics", lambda: None)
-    monkeypatch.setattr(engine, "evaluate", lambda state, **_: (0.0, 0))
+    monkeypatch.setattr(plain, "evaluate", lambda state, **_: (0.0, 0))
 
     def train_epoch(state, *, lr, **_):
         load_model(state)
         return {name: tensor.contiguous() for name, tensor in state.items()}, np.array(lr)
 
-    monkeypatch.setattr(engine, "train_epoch", train_epoch)
+    monkeypatch.setattr(plain, "train_epoch", train_epoch)
 
 
 def chain(length, *, seed=0, parent=None, label="", lr=0.1):
@@ -60,7 +61,7 @@ def chain(length, *, seed=0, parent=None, label="", lr=0.1):
         number = before.number + 1 if before else 1
         name = hashlib.sha256(f"{label} {seed} {number} {before and before.name}".encode()).hexdigest()
         history = (name, before and before.name, seed, number, np.full(2, lr), np.full(2, 0.9))
-        epochs.append(Epoch(*history, "sgd", 0.0, 1, "sample", "no images"))
+        epochs.append(Epoch(*history, "sgd", 0.0, 1, "sample", "no images", "torch", 1))
     return epochs
 
 
@@ -122,7 +123,7 @@ def test_a_worker_with_several_threads_starts_each_seed_from_its_own_parameters(
 def gate(monkeypatch):
     """Two events: epochs with an lr of 0.5 set the first when they begin, and go on when the second is set."""
     begun, go_on = threading.Event(), threading.Event()
-    quick = engine.train_epoch
+    quick = plain.train_epoch
 
     def wait(state, **settings):
         if settings["lr"][0] == 0.5:
@@ -130,7 +131,7 @@ def gate(monkeypatch):
             go_on.wait(60)
         return quick(state, **settings)
 
-    monkeypatch.setattr(engine, "train_epoch", wait)
+    monkeypatch.setattr(plain, "train_epoch", wait)
     yield begun, go_on
     go_on.set()
 
@@ -174,7 +175,7 @@ def test_an_epoch_that_fails_is_said_and_those_before_it_are_stored(store, near,
     epochs = chain(2)
     results = compute_epochs(epochs, store=store, client=near)
     next(results)
-    monkeypatch.setattr(engine, "train_epoch", fail)
+    monkeypatch.setattr(plain, "train_epoch", fail)
     with pytest.raises(EngineError, match="an epoch could not be computed: no room for a batch"):
         next(results)
     assert set(store.list_files()) == {epochs[0].name}

@@ -129,7 +129,7 @@ def test_a_run_that_diverges_is_recorded_at_its_step_and_stops_nobody(store, cli
 
 
 def test_a_worker_that_computes_otherwise_is_refused(store, client, monkeypatch):
-    monkeypatch.setattr(engine, "describe_numerics", lambda: {"torch": "0.0"})
+    monkeypatch.setattr(engine, "describe_numerics", lambda *_: {"torch": "0.0"})
     with pytest.raises(engine.EngineError, match="computes otherwise than the caller: torch .* instead of '0.0'"):
         train([Run(Constant(0.1), **SAMPLE)], store=store, client=client, progress=False)
 
@@ -141,7 +141,7 @@ def test_a_worker_that_computes_otherwise_is_refused(store, client, monkeypatch)
         ({"epochs": 2.5}, "epochs must be a whole number"),
         ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
-        ({"optimizer": "sdg"}, "optimizer must be one of sgd, adam, got 'sdg'"),
+        ({"optimizer": "sdg"}, "optimizer must be one of sgd, adam, prodigy, dadapt_adam, dadapt_sgd, got 'sdg'"),
         ({"dataset": "cifar"}, "dataset must be one of mnist, sample, got 'cifar'"),
         ({"momentum": 1.0}, "momentum must be at least 0 and below 1, got 1.0"),
         ({"weight_decay": -0.1}, "weight_decay must be at least 0, got -0.1"),

@@ -4,9 +4,8 @@ import torch
 import torch.nn.functional as F
 
 from lrlib import LeNet5
-from lrlib.preprocessing import scale_images
-from lrlib.schedules import MultiStep, OneCycle, lr_per_step
-from lrlib.training import epoch_order, evaluate, initial_state, load_model, train_epoch
+from lrlib.schedules import Constant, MultiStep, OneCycle, lr_per_step
+from lrlib.training import OPTIMIZERS, epoch_order, evaluate, initial_state, load_model, train_epoch
 
 N, BATCH = 70, 32  # three steps an epoch, the last with 6 images
 EPOCHS, STEPS = 3, 3
@@ -19,10 +18,10 @@ def data():
     return images, torch.randint(0, 10, (N,), generator=generator)
 
 
-def train_with_lrlib(schedule, data, *, optimizer="sgd", weight_decay=5e-4, epochs=EPOCHS):
-    lr, momentum = lr_per_step(schedule, epochs=EPOCHS, steps_per_epoch=STEPS, momentum=0.9)
+def train_with_lrlib(schedule, data, *, optimizer="sgd", weight_decay=5e-4, momentum=0.9):
+    lr, momentum = lr_per_step(schedule, epochs=EPOCHS, steps_per_epoch=STEPS, momentum=momentum)
     state, losses = initial_state(3), []
-    for epoch in range(1, epochs + 1):
+    for epoch in range(1, EPOCHS + 1):
         steps = slice((epoch - 1) * STEPS, epoch * STEPS)
         state, part = train_epoch(
             state, lr=lr[steps], momentum=momentum[steps], images=data[0], labels=data[1],
@@ -40,7 +39,7 @@ def train_plainly(data, make_optimizer, make_scheduler, *, step_every):
     losses = []
     for epoch in range(1, EPOCHS + 1):
         for batch in epoch_order(3, epoch, N).split(BATCH):
-            loss = F.cross_entropy(model(scale_images(data[0][batch])), data[1][batch])
+            loss = F.cross_entropy(model(data[0][batch]), data[1][batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -54,6 +53,10 @@ def train_plainly(data, make_optimizer, make_scheduler, *, step_every):
 
 def sgd(parameters):
     return torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=5e-4)
+
+
+def unchanged(optimizer):
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
 
 
 
@@ -80,6 +83,20 @@ def test_epochs_are_a_plain_loop_with_torch_s_optimizer_and_scheduler_to_the_bit
     assert losses == expected
     for name, parameter in model.named_parameters():
         assert torch.equal(state[f"model.{name}"], parameter), name
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "make", "lr"),
+    [("prodigy", "prodigyopt", "Prodigy", 1.0), ("dadapt_adam", "dadaptation", "DAdaptAdam", 1.0),
+     ("dadapt_sgd", "dadaptation", "DAdaptSGD", 1.0)],
+)  # fmt: skip
+def test_an_optimizer_that_finds_its_learning_rate_keeps_what_it_found_between_epochs(data, name, package, make, lr):
+    package = pytest.importorskip(package, reason="the bench extra is not installed")
+    state, losses = train_with_lrlib(Constant(lr), data, optimizer=name, weight_decay=0.0, momentum=OPTIMIZERS[name]["momentum"])
+    model, expected = train_plainly(data, lambda p: getattr(package, make)(p, lr=lr), unchanged, step_every="epoch")
+    assert losses == expected
+    for parameter_name, parameter in model.named_parameters():
+        assert torch.equal(state[f"model.{parameter_name}"], parameter), parameter_name
 
 
 def test_an_epoch_leaves_the_state_that_it_was_given_alone(data):
@@ -125,7 +142,7 @@ def test_evaluation_is_the_mean_of_batch_means_and_the_count_of_right_answers(da
     loss, n_correct = evaluate(state, images=data[0], labels=data[1], batch_size=BATCH)
     model = load_model(state)
     with torch.no_grad():
-        logits = model(scale_images(data[0]))
+        logits = model(data[0])
     batches = [F.cross_entropy(logits[i : i + BATCH], data[1][i : i + BATCH]).item() for i in range(0, N, BATCH)]
     assert loss == pytest.approx(np.mean(batches), rel=1e-5)
     assert loss != pytest.approx(F.cross_entropy(logits, data[1]).item(), rel=1e-5)
