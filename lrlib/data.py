@@ -1,9 +1,11 @@
-"""MNIST as uint8 tensors: where it is looked for, its checksums, and the embedded sample."""
+"""MNIST and Fashion-MNIST as uint8 tensors: where they are looked for, their checksums, and the embedded sample."""
 
 import contextlib
+import gzip
 import hashlib
 import socket
 import warnings
+import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,14 +23,21 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class DatasetFiles:
-    """A dataset of four raw idx files: torchvision's class for it, its folder, MD5 of each file, sizes of its splits."""
+    """A dataset of four raw idx files: torchvision's class for it, its folder, MD5 of each file, sizes of its splits.
+
+    installed: where Debian's package puts the files, compressed; None where there is no package.
+    """
 
     torchvision_class: type
     folder: str
     md5: dict
     n_train: int
     n_test: int
+    installed: str | None = None
 
+
+VALIDATION = "_validation"  # ends the name of a dataset whose test split is taken from its training split:
+VALIDATION_EVERY = 12  # every twelfth image, 5,000 of 60,000
 
 FILES = {
     "mnist": DatasetFiles(
@@ -43,8 +52,21 @@ FILES = {
         n_train=60_000,
         n_test=10_000,
     ),
+    "fashion_mnist": DatasetFiles(
+        torchvision_class=torchvision.datasets.FashionMNIST,
+        folder="FashionMNIST/raw",
+        md5={
+            "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+            "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+            "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+            "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+        },
+        n_train=60_000,
+        n_test=10_000,
+        installed="/usr/share/datasets/fashion-mnist",  # of the package dataset-fashion-mnist
+    ),
 }
-NAMES = (*FILES, SAMPLE)
+NAMES = (*FILES, SAMPLE, *(f"{name}{VALIDATION}" for name in (*FILES, SAMPLE)))
 
 
 class DatasetError(Exception):
@@ -100,17 +122,21 @@ def choose_dataset(name):
 def find_dataset(name):
     """Find a dataset, downloading it if need be, and check it.
 
-    name: one of NAMES. Files are looked for in `data_folders()`, each checked by MD5, else downloaded by torchvision.
+    name: one of NAMES; one that ends in "_validation" has every twelfth training image as its test split. Files are looked for in `data_folders()`, each checked by MD5, else downloaded by torchvision.
     Returns DatasetInfo. Raises ValueError for an unknown name, DatasetMissing, DatasetError (a damaged file).
     """
+    if name not in NAMES:
+        raise ValueError(f"dataset must be one of {', '.join((*NAMES, AUTO))}, got {name!r}")
+    if name.endswith(VALIDATION):
+        return _hold_out_info(find_dataset(name.removesuffix(VALIDATION)))
     if name == SAMPLE:
         return _sample_info()
-    if name not in FILES:
-        raise ValueError(f"dataset must be one of {', '.join((*NAMES, AUTO))}, got {name!r}")
     files = FILES[name]
-    for folder in data_folders():
-        raw = folder / files.folder
-        if any((raw / file).exists() for file in files.md5):
+    folders = [folder / files.folder for folder in data_folders()]
+    if files.installed:
+        folders.append(Path(files.installed))
+    for raw in folders:
+        if any(_locate(raw, file) for file in files.md5):
             check_files(raw, files.md5)
             return _files_info(name, raw)
     _download(name)
@@ -125,17 +151,19 @@ def load_dataset(name):
     Resizing is torchvision's default for a PIL image: bilinear with antialiasing, on the 8-bit image.
     """
     info = find_dataset(name)
-    if name == SAMPLE:
+    if name.removesuffix(VALIDATION) == SAMPLE:
         splits = _sample_splits()
     else:
-        raw = Path(info.source)
         splits = [
             (
-                torchvision.datasets.mnist.read_image_file(str(raw / f"{split}-images-idx3-ubyte")).numpy(),
-                torchvision.datasets.mnist.read_label_file(str(raw / f"{split}-labels-idx1-ubyte")).numpy(),
+                np.frombuffer(_read(info.source, f"{split}-images-idx3-ubyte"), np.uint8, offset=16).reshape(-1, 28, 28),
+                np.frombuffer(_read(info.source, f"{split}-labels-idx1-ubyte"), np.uint8, offset=8),
             )
             for split in ("train", "t10k")
         ]
+    if name.endswith(VALIDATION):
+        held_out = np.arange(len(splits[0][1])) % VALIDATION_EVERY == VALIDATION_EVERY - 1
+        splits = [[part[~held_out] for part in splits[0]], [part[held_out] for part in splits[0]]]
     (train_images, train_labels), (test_images, test_labels) = splits
     return Dataset(
         info=info,
@@ -149,18 +177,38 @@ def load_dataset(name):
 def check_files(folder, md5):
     """Raise DatasetError, naming the file, expected and found checksum, unless each file in a folder has its MD5."""
     for file, expected in md5.items():
-        path = folder / file
-        if not path.exists():
-            raise DatasetError(f"{path} is missing though its neighbours are there; delete {folder} to start afresh")
-        found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        path = _locate(folder, file)
+        if path is None:
+            raise DatasetError(f"{folder / file} is missing though its neighbours are there; delete {folder} to start afresh")
+        try:
+            found = hashlib.md5(_read(folder, file), usedforsecurity=False).hexdigest()
+        except (EOFError, gzip.BadGzipFile, zlib.error) as err:
+            raise DatasetError(f"{path} is damaged ({err}); delete it or put it right") from err
         if found != expected:
             raise DatasetError(f"{path} is damaged: its MD5 should be {expected} and is {found}; delete it or put it right")
+
+
+def _locate(folder, file):
+    """The path of a file or of its compressed form, None where there is neither."""
+    paths = (Path(folder) / file, Path(folder) / f"{file}.gz")
+    return next((path for path in paths if path.exists()), None)
+
+
+def _read(folder, file):
+    path = _locate(folder, file)
+    return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
 
 
 def _files_info(name, raw):
     files = FILES[name]
     checksum = hashlib.sha256("".join(files.md5.values()).encode()).hexdigest()
     return DatasetInfo(name, checksum, files.n_train, files.n_test, str(raw))
+
+
+def _hold_out_info(whole):
+    name, n_test = f"{whole.name}{VALIDATION}", whole.n_train // VALIDATION_EVERY
+    checksum = hashlib.sha256(f"{whole.checksum} every {VALIDATION_EVERY}".encode()).hexdigest()
+    return DatasetInfo(name, checksum, whole.n_train - n_test, n_test, whole.source)
 
 
 def _download(name):

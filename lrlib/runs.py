@@ -22,7 +22,7 @@ from lrlib.data import NAMES, find_dataset
 from lrlib.engine import Epoch, compute_epochs, find_dashboard, load_epoch, open_client, state_of
 from lrlib.numerics import describe_numerics
 from lrlib.project import store_folder
-from lrlib.schedules import Constant, Exponential, MultiStep, OneCycle, lr_per_step
+from lrlib.schedules import Schedule, lr_per_step
 from lrlib.store import Store, StoreError
 from lrlib.training import OPTIMIZERS, load_model
 
@@ -31,14 +31,14 @@ from lrlib.training import OPTIMIZERS, load_model
 class Run:
     """One training of LeNet-5: a schedule and the settings around it.
 
-    schedule: Constant, MultiStep, OneCycle or Exponential. epochs: passes over the training split.
+    schedule: one of lrlib.schedules. epochs: passes over the training split.
     optimizer: "sgd", "adam", or one that finds its own learning rate ("prodigy", "dadapt_adam", "dadapt_sgd").
     momentum, weight_decay: None for the protocol's (sgd: 0.9 and 5e-4; adam: first beta 0.9 and no decay). backend: a name of lrlib.backends, by default plain PyTorch; processes: how many share each batch,
     where the backend can. label: how tables and figures call the run; by default its schedule.
     Raises ValueError for a value outside its range.
     """
 
-    schedule: Constant | MultiStep | OneCycle | Exponential
+    schedule: Schedule
     epochs: int = 30
     seed: int = 0
     optimizer: str = "sgd"

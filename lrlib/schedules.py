@@ -130,6 +130,34 @@ class OneCycle:
 
 
 @dataclass(frozen=True)
+class Inverse:
+    """lr(k) = lr * (1 + gamma * k) ** -power over the steps k: Caffe's "inv" policy, by torch's LambdaLR.
+
+    Source of the policy and its defaults: Caffe's lenet_solver.prototxt, which Smith & Topin 2018 compare with.
+    Raises ValueError unless lr, gamma and power are positive.
+    """
+
+    lr: float
+    gamma: float = 1e-4
+    power: float = 0.75
+
+    def __post_init__(self):
+        for name in ("lr", "gamma", "power"):
+            _require_positive(name, getattr(self, name))
+
+    def check_epochs(self, epochs):
+        """Any number of epochs fits it."""
+
+    def build(self, optimizer, *, epochs, steps_per_epoch):
+        """torch's scheduler of this schedule, to be stepped after each optimizer step, and its start lr is set."""
+        _set_lr(optimizer, self.lr)
+        return lr_scheduler.LambdaLR(optimizer, lambda step: (1 + self.gamma * step) ** -self.power)
+
+    def __str__(self):
+        return f"inv lr {self.lr:g}"
+
+
+@dataclass(frozen=True)
 class Exponential:
     """lr(k) = start_lr * (end_lr / start_lr) ** (k / total_steps): the range test's sweep; torch's ExponentialLR.
 
@@ -160,6 +188,9 @@ class Exponential:
 
     def __str__(self):
         return f"range test {self.start_lr:g} to {self.end_lr:g}"
+
+
+Schedule = Constant | MultiStep | OneCycle | Inverse | Exponential
 
 
 def lr_per_step(schedule, *, epochs, steps_per_epoch, momentum):

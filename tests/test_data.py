@@ -1,3 +1,4 @@
+import gzip
 import hashlib
 import shutil
 
@@ -65,7 +66,7 @@ def test_a_missing_file_among_its_neighbours_is_named(tmp_path):
 
 
 def test_an_unknown_dataset_is_refused():
-    with pytest.raises(ValueError, match="dataset must be one of mnist, sample, auto, got 'mnits'"):
+    with pytest.raises(ValueError, match="dataset must be one of mnist, fashion_mnist, sample, .*, auto, got 'mnits'"):
         choose_dataset("mnits")
 
 
@@ -95,3 +96,30 @@ def test_mnist_in_the_named_folder_is_found_first_and_is_torchvision_s(tmp_path,
     resize = data.torchvision.transforms.Resize((32, 32))
     for i in (0, 123, 9_999):
         assert np.array_equal(mnist.test_images[i, 0].numpy(), np.array(resize(theirs[i][0])))
+
+
+def test_a_validation_split_is_every_twelfth_training_image_and_the_rest_are_trained_on():
+    whole, held_out = load_dataset("sample"), load_dataset("sample_validation")
+    assert (held_out.info.n_train, held_out.info.n_test) == (3667, 333)
+    assert torch.equal(held_out.test_images, whole.train_images[11::12])
+    kept = [i for i in range(4000) if i % 12 != 11]
+    assert torch.equal(held_out.train_labels, whole.train_labels[kept])
+    assert held_out.info.checksum != whole.info.checksum
+
+
+def test_compressed_files_are_read_like_raw_ones(tmp_path, monkeypatch):
+    raw = {"train-images-idx3-ubyte": bytes(16) + bytes(range(196)) * 4, "train-labels-idx1-ubyte": bytes(8) + b"\7"}
+    raw |= {name.replace("train", "t10k"): content for name, content in raw.items()}
+    for name, content in raw.items():
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(content))
+    md5 = {name: hashlib.md5(content).hexdigest() for name, content in raw.items()}
+    files = data.DatasetFiles(None, "nowhere", md5, 1, 1, installed=str(tmp_path))
+    monkeypatch.setitem(data.FILES, "fashion_mnist", files)
+    monkeypatch.setattr(data, "data_folders", lambda: [])
+    found = load_dataset("fashion_mnist")
+    assert found.train_labels.tolist() == [7]
+    assert found.train_images.shape == (1, 1, 32, 32)
+    (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(raw["t10k-labels-idx1-ubyte"])[:-9])
+    find_dataset.cache_clear()
+    with pytest.raises(DatasetError, match="t10k-labels-idx1-ubyte.gz is damaged"):
+        find_dataset("fashion_mnist")
