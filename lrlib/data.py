@@ -132,10 +132,7 @@ def find_dataset(name):
     if name == SAMPLE:
         return _sample_info()
     files = FILES[name]
-    folders = [folder / files.folder for folder in data_folders()]
-    if files.installed:
-        folders.append(Path(files.installed))
-    for raw in folders:
+    for raw in _list_folders(name):
         if any(_locate(raw, file) for file in files.md5):
             check_files(raw, files.md5)
             return _files_info(name, raw)
@@ -143,6 +140,12 @@ def find_dataset(name):
     raw = download_folder() / files.folder
     check_files(raw, files.md5)
     return _files_info(name, raw)
+
+
+def is_present(name):
+    """Whether a dataset is on this machine, or embedded; nothing is downloaded and nothing checked."""
+    name = name.removesuffix(VALIDATION)
+    return name == SAMPLE or any(_locate(folder, file) for folder in _list_folders(name) for file in FILES[name].md5)
 
 
 def load_dataset(name):
@@ -186,6 +189,13 @@ def check_files(folder, md5):
             raise DatasetError(f"{path} is damaged ({err}); delete it or put it right") from err
         if found != expected:
             raise DatasetError(f"{path} is damaged: its MD5 should be {expected} and is {found}; delete it or put it right")
+
+
+def _list_folders(name):
+    """Where the files of a dataset may lie, in the order in which they are looked for."""
+    files = FILES[name]
+    installed = [Path(files.installed)] if files.installed else []
+    return [folder / files.folder for folder in data_folders()] + installed
 
 
 def _locate(folder, file):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 import numpy as np
+import pandas as pd
 import torch
 
 from lrlib import suggest
@@ -47,6 +48,37 @@ def suggest_each(steps):
     return {name: [rule(*history) for history in histories] for name, rule in RULES.items()}
 
 
+def tabulate_suggestions(steps):
+    """What each rule reads off each range test: a row per run (its label), rule and seed.
+
+    steps: a row per step of range tests. Columns: run, rule, seed, lr, reliable.
+    """
+    rows = []
+    for label, sweeps in steps.groupby("run", sort=False):
+        seeds = list(sweeps.groupby("seed").groups)
+        for rule, suggestions in suggest_each(sweeps).items():
+            rows += [(label, rule, seed, s.lr, s.reliable) for seed, s in zip(seeds, suggestions)]
+    return pd.DataFrame(rows, columns=["run", "rule", "seed", "lr", "reliable"])
+
+
+def summarize_suggestions(suggestions):
+    """tabulate_suggestions over the seeds: a row per run and rule.
+
+    Columns: run, rule, lr (median), spread_decades (log10 of the largest over the smallest), sd_decades (standard
+    deviation of log10 lr), n_reliable, n.
+    """
+    grouped = suggestions.assign(x=np.log10(suggestions["lr"])).groupby(["run", "rule"], sort=False)
+    return pd.DataFrame(
+        {
+            "lr": 10 ** grouped["x"].median(),
+            "spread_decades": grouped["x"].max() - grouped["x"].min(),
+            "sd_decades": grouped["x"].std(),
+            "n_reliable": grouped["reliable"].sum(),
+            "n": grouped["x"].count(),
+        }
+    ).reset_index()
+
+
 @dataclass(frozen=True)
 class Evidence:
     """Settings of part 3.
@@ -61,8 +93,8 @@ class Evidence:
     dataset: str = "auto"
     batch_size: int = 128
     sweep_seeds: int = 10
-    start_lr: float = 1e-6
-    end_lr: float = 10.0
+    sweep_start_lr: float = 1e-6
+    sweep_end_lr: float = 10.0
     sweep_epochs: tuple = (1, 3, 10)
     adam_sweep_epochs: tuple = (1, 3)
     batch_sizes: tuple = (32, 512)
@@ -74,12 +106,12 @@ class Evidence:
     budgets: tuple = (3, 10)
     cycle_budget: int = 3
     cycle_epochs: tuple = (12, 25)
-    inv_epochs: int = 25
+    inv_epochs: int = 12
     epochs: int = 30
     lr: float = 1e-1
     turning_points: tuple = (5, 15, 25)
     milestones: tuple = (15, 25)
-    validation_seeds: int = 3
+    validation_seeds: int = 2
     final_div_factor: float = 4.0
 
     def __post_init__(self):
@@ -139,8 +171,11 @@ class Evidence:
     def search(self):
         """Section 3.2: constant rates and peaks of one cycle over the whole grid, and the optimizers that need no rate."""
         runs = [run for lr in self.grid for run in self.constant(lr) + self.cycle(lr)]
+        # Whoever makes no sweep can train for its epochs besides.
+        epochs = self.budgets[-1] + self.sweep_epochs[0]
+        runs += self._over_seeds(Constant(DEFAULT_LR), TORCH_DEFAULT, epochs=epochs)
         for label, optimizer in self.tuning_free.items():
-            runs += self._over_seeds(Constant(1.0), label, epochs=self.budgets[-1], optimizer=optimizer)
+            runs += self._over_seeds(Constant(1.0), label, epochs=epochs, optimizer=optimizer)
         return runs
 
     def suggest_rates(self, steps):
@@ -152,8 +187,19 @@ class Evidence:
         return {rule: suggest.combine(of_seeds, max_spread_decades=MAX_SPREAD_DECADES) for rule, of_seeds in found.items()}
 
     def suggested(self, suggestions):
-        """Section 3.2: runs at what each rule suggests. suggestions: rule -> Suggestion; a cycle's peak is its `upper`."""
-        return [run for s in suggestions.values() for run in self.constant(s.lr) + self.cycle(s.upper)]
+        """Section 3.2: runs at what each rule suggests. suggestions: rule -> Suggestion."""
+        return [
+            run for name, s in suggestions.items() for run in self.constant(s.lr) + self.cycle(self.suggested_peak(name, s))
+        ]
+
+    def follow_suggestions(self, results):
+        """Section 3.2: the runs at what each rule suggests. results: of at least usual_sweeps()."""
+        return self.suggested(self.suggest_rates(results.steps))
+
+    @staticmethod
+    def suggested_peak(rule, suggestion):
+        """The peak of a cycle that a rule suggests: ours has one of its own, the others' users take their one rate."""
+        return suggestion.upper if rule == "suggest_lr" else suggestion.lr
 
     def constant(self, lr):
         """Runs at a constant rate, for the longest budget; the shorter ones are their beginning."""
@@ -215,7 +261,7 @@ class Evidence:
     def _sweep(self, label, **settings):
         settings = {"batch_size": self.batch_size, **settings}
         return [
-            Run(Exponential(self.start_lr, self.end_lr), seed=FIRST_SWEEP_SEED + i, dataset=self.dataset, label=label, **settings)
+            Run(Exponential(self.sweep_start_lr, self.sweep_end_lr), seed=FIRST_SWEEP_SEED + i, dataset=self.dataset, label=label, **settings)
             for i in range(self.sweep_seeds)
         ]
 

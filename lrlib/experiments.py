@@ -25,6 +25,7 @@ class Design:
     """Settings of the report; the defaults are the author's.
 
     seeds: number of seeds, 0 .. seeds - 1. dataset: a name, or "auto" for MNIST where it can be had, else the sample.
+    backend, processes: what trains, and how many processes share each batch, as of Run.
     range_epochs, start_lr .. adam_end_lr: section 1. learning_rates: 2.1. lr, turning_points, milestones, gamma: 2.2.
     max_lr .. div_factor: 2.3.
     Raises ValueError for a value outside its range; DatasetError where the dataset cannot be had.
@@ -34,6 +35,8 @@ class Design:
     epochs: int = 30
     batch_size: int = 128
     dataset: str = "auto"
+    backend: str = "torch"
+    processes: int = 1
     range_epochs: int = 10
     start_lr: float = 1e-6
     end_lr: float = 1.18
@@ -154,6 +157,8 @@ class Design:
                 optimizer=optimizer,
                 batch_size=self.batch_size,
                 dataset=self.dataset,
+                backend=self.backend,
+                processes=self.processes,
                 label=label,
             )
             for seed in range(self.seeds)

@@ -199,6 +199,77 @@ def draw_accuracies(epochs, labels, author_accuracies):
     return figure, _tidy([last], ["run", "seed", "epoch", "test_accuracy"])
 
 
+def draw_suggestions(suggestions, runs, marks):
+    """What each rule suggests, a dot a seed and a bar at the median; one panel for each of runs.
+
+    suggestions: run, rule, seed, lr. marks: learning rates to draw as dotted lines, such as the author's by eye.
+    """
+    suggestions = _pick(suggestions, runs)
+    rules = list(suggestions["rule"].unique())
+    with _panels(len(runs), height=2.2) as (figure, panels):
+        for axes, run, letter in zip(panels, runs, "abcd"):
+            for row, (rule, color) in enumerate(zip(rules, COLORS)):
+                lrs = suggestions[(suggestions["run"] == run) & (suggestions["rule"] == rule)]["lr"]
+                axes.plot(lrs, [row] * len(lrs), "o", color=color, markersize=3.5, alpha=0.6)
+                axes.plot(10 ** np.median(np.log10(lrs)), row, "|", color=color, markersize=14, markeredgewidth=2)
+            for mark in marks:
+                axes.axvline(mark, color=AUTHOR_COLOR, linestyle=(0, (2, 1.5)), linewidth=1.1)
+            axes.set_xscale("log")
+            axes.set_yticks(range(len(rules)), rules if axes is panels[0] else [""] * len(rules))
+            axes.set_ylim(len(rules) - 0.5, -0.5)
+            axes.grid(visible=False, axis="y")
+            _label(axes, f"({letter}) {run}", x="learning rate", y="")
+    return figure, _tidy([suggestions], ["run", "rule", "seed", "lr"])
+
+
+def draw_search(grid, regret):
+    """The loss over the learning rates of the search, one panel a training, with what each rule suggests on its curve.
+
+    grid: training, budget, lr, seed, log_loss. regret: choice, lr, training, budget, log_loss.
+    """
+    trainings = list(grid["training"].unique())
+    grid = grid.assign(loss=10 ** grid["log_loss"], curve=[f"{b} epochs" for b in grid["budget"]])
+    suggested = regret.dropna(subset="lr").assign(loss=lambda frame: 10 ** frame["log_loss"])
+    with _panels(len(trainings), height=3.0) as (figure, panels):
+        for axes, training, letter in zip(panels, trainings, "abcd"):
+            for (_, curve), color in zip(grid[grid["training"] == training].groupby("budget"), COLORS):
+                sns.lineplot(
+                    curve, x="lr", y="loss", color=color, label=curve["curve"].iloc[0], errorbar=("pi", 100),
+                    err_kws={"linewidth": 0, "alpha": 0.2}, ax=axes,
+                )  # fmt: skip
+            for choice, marker in zip(suggested["choice"].unique(), "o^sDvP"):
+                points = suggested[(suggested["choice"] == choice) & (suggested["training"] == training)]
+                axes.plot(points["lr"], points["loss"], marker, color=INK, markersize=4.5, label=choice, linestyle="none")
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            _plain_numbers(axes.yaxis)
+            _label(axes, f"({letter}) {training}", x="learning rate" if training == "constant" else "peak", y="test loss")
+        panels[0].legend(title=None)
+        panels[-1].get_legend().remove()
+    points = suggested.assign(curve=suggested["choice"])
+    return figure, _tidy([grid, points], ["training", "budget", "curve", "lr", "seed", "loss"])
+
+
+def draw_rows(frame, series):
+    """Accuracies in percent with their standard deviations, a row per line of the table, a colour per series.
+
+    frame: row (its name) and, for each name of series, a column of that name (mean) and one of name + " sd".
+    """
+    with _panels(1, height=0.5 + 0.38 * len(frame)) as (figure, (axes,)):
+        offsets = np.linspace(-0.22, 0.22, len(series))
+        for name, offset, color, marker in zip(series, offsets, (COLORS[0], AUTHOR_COLOR, COLORS[4]), "oDs"):
+            rows = np.arange(len(frame)) + offset
+            axes.errorbar(
+                frame[name], rows, xerr=frame[f"{name} sd"], fmt=marker, color=color, markersize=4, capsize=2, label=name
+            )
+        axes.set_yticks(range(len(frame)), frame["row"])
+        axes.set_ylim(len(frame) - 0.5, -0.5)
+        axes.grid(visible=False, axis="y")
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        _label(axes, "", x="test accuracy, %", y="")
+    return figure, frame
+
+
 def bin_steps(steps, columns=("loss",)):
     """Means over neighbouring steps, so that each run and seed keeps at most N_BINS rows.
 

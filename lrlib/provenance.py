@@ -47,7 +47,7 @@ def read_making():
 
 def tabulate_provenance(results, design):
     """What made the results and this document: a row per item, with columns item and value."""
-    info, numerics, making = find_dataset(design.dataset), describe_numerics(), read_making()
+    info, numerics, making = find_dataset(design.dataset), describe_numerics(design.backend, design.processes), read_making()
     rows = {
         "command": f"`{making.command}`" if making else "this notebook by itself",
         "made": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(making.started if making else time.time())),

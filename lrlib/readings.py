@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 
 from lrlib import author
-from lrlib.statistics import estimate_accuracy
+from lrlib.evidence import SMITH_TABLE
+from lrlib.experiments import SGD_SWEEP
+from lrlib.statistics import estimate_accuracy, estimate_mean
 from lrlib.suggest import smooth, turning_points
 
 
@@ -64,6 +66,69 @@ def compare_curves(epochs, design):
         rows.append({"run": label, **ours})
         rows.append({"run": f"author, {method}", **describe(theirs[theirs["run"] == method])})
     return pd.DataFrame(rows)
+
+
+def compare_pairs(epochs, first, second):
+    """Two runs over the same seeds, by their last epoch: a row per quantity.
+
+    Columns: quantity (test loss, test accuracy in percent, sum of rises of the test loss), first, second (means over
+    seeds), difference (first less second, pair by pair) with its 95 % t interval low, high.
+    """
+
+    def read(label):
+        rises = select_run(epochs, label).groupby("seed")["test_loss"].apply(measure_roughness).to_numpy()
+        accuracy = 100 * select_last(epochs, label, "test_accuracy")
+        return {"test loss": select_last(epochs, label, "test_loss"), "test accuracy, %": accuracy, "sum of rises": rises}
+
+    rows, theirs = [], read(second)
+    for quantity, ours in read(first).items():
+        found = estimate_mean(ours - theirs[quantity])
+        means = (ours.mean(), theirs[quantity].mean())
+        rows.append((quantity, *means, found.mean, found.low, found.high))
+    return pd.DataFrame(rows, columns=["quantity", "first", "second", "difference", "low", "high"])
+
+
+def read_super_convergence(epochs, evidence):
+    """Final test accuracies of section 3.3, in percent, and a table of them beside those of others.
+
+    epochs: of at least the runs of evidence.super_convergence(). Returns accuracies, (policy, epochs) -> (n_seeds,), and
+    table, a row per key: row (its name), ours, theirs, repeat, and each one's standard deviation ("ours sd" ..).
+    The decaying rate is also read where its run had come as far as a cycle is long; rows of theirs that were not run
+    have no value of ours.
+    """
+    policies = evidence.super_convergence()
+    at = [(policy, length, length) for policy, length in policies]
+    at += [("inv", evidence.inv_epochs, length) for length in evidence.cycle_epochs if length < evidence.inv_epochs]
+    accuracies, rows = {}, []
+    for policy, length, epoch in at:
+        run = select_run(epochs, f"{policy}, {length} epochs")
+        values = 100 * run[run["epoch"] == epoch].sort_values("seed")["test_accuracy"].to_numpy()
+        accuracies[policy, epoch], found = values, estimate_mean(values)
+        rows.append((f"{policy}, {epoch} epochs", found.mean, found.sd, *SMITH_TABLE.get((policy, epoch), (np.nan,) * 4)))
+    for (policy, epoch), theirs in SMITH_TABLE.items():
+        if (policy, epoch) not in accuracies:
+            rows.append((f"{policy}, {epoch} epochs", np.nan, np.nan, *theirs))
+    columns = ["row", "ours", "ours sd", "theirs", "theirs sd", "repeat", "repeat sd"]
+    return accuracies, pd.DataFrame(rows, columns=columns)
+
+
+def summarize_dataset(results, design):
+    """What a dataset's runs come to, as a dict: the SGD range test's turning points (medians over seeds), the best of the
+    constant learning rates by last test accuracy, its accuracy and the two schedules', in percent.
+    """
+    _, points = locate_turning_points(results.steps, SGD_SWEEP)
+    epochs, constant = results.epochs, {}
+    for lr in design.learning_rates:
+        constant[lr] = 100 * select_last(epochs, design.constant_label(lr), "test_accuracy").mean()
+    best = max(constant, key=constant.get)
+    return {
+        "dataset": design.dataset,
+        "start of fall": float(np.median([p.start_of_fall for p in points])),
+        "lowest": float(np.median([p.lowest for p in points])),
+        "best constant lr": best,
+        "its accuracy": constant[best],
+        **tabulate_accuracies(results, design).set_index("method")["accuracy"],
+    }
 
 
 def measure_roughness(losses):

@@ -177,8 +177,9 @@ def _plan_steps(schedule, epochs, steps_per_epoch, momentum):
 class Results:
     """What `train` returns: the runs' figures as tidy tables, and their models.
 
-    n_computed: epochs trained by this call. n_epochs: distinct epochs of all runs. n_epochs_apart: epochs if
-    each run were trained by itself. computed_seconds, seconds: time on one core of the first two.
+    n_computed: epochs trained by this call. n_epochs: distinct epochs of all runs, of which n_known are trained: all but
+    those after a run diverged. n_epochs_apart: epochs if each run were trained by itself.
+    computed_seconds, seconds: time on one core of the first two.
     """
 
     def __init__(self, chains, records, store, *, n_computed, computed_seconds):
@@ -186,6 +187,7 @@ class Results:
         self.runs = list(chains)
         self.n_computed = n_computed
         self.n_epochs = len({epoch.name for chain in chains.values() for epoch in chain})
+        self.n_known = len(records)
         self.n_epochs_apart = sum(run.epochs for run in self.runs)
         self.computed_seconds = computed_seconds
         self.seconds = sum(record["seconds"] for record in records.values())

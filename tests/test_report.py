@@ -178,7 +178,7 @@ def test_a_section_with_other_parameters_trains_what_is_new_and_leaves_the_repor
         (["report", "--params", "epoch=3"], "no section declares a parameter 'epoch'; there are .*; did you mean 'epochs'?"),
         (["report", "--epochs", "0"], "section 0: .* got 0"),
         (["report", "--epochs", "10", "--params", "milestones=[15]"], "milestones must not lie past the last epoch, 10"),
-        (["report", "--dataset", "mnits"], "dataset must be one of mnist, sample, auto, got 'mnits'"),
+        (["report", "--dataset", "mnits"], "dataset must be one of mnist, fashion_mnist, sample, "),
         (["section", "2-9"], "there is no section '2-9'; sections are"),
     ],
 )

@@ -1,5 +1,6 @@
 import pytest
 
+from lrlib.evidence import Evidence
 from lrlib.experiments import Design
 from lrlib.report.sections import ParameterError, find_sections, give_values, parse_assignments, pick_section, plan_section
 
@@ -7,6 +8,11 @@ from lrlib.report.sections import ParameterError, find_sections, give_values, pa
 @pytest.fixture(scope="module")
 def sections():
     return find_sections()
+
+
+@pytest.fixture(scope="module")
+def extended_sections():
+    return find_sections(extended=True)
 
 
 def plan(sections, name, **texts):
@@ -18,20 +24,35 @@ def test_sections_stand_in_the_report_s_order_and_the_guide_is_none_of_them(sect
     assert [section.name for section in sections] == ["0", "1", "2-1", "2-2", "2-3", "2-4"]
 
 
-def test_defaults_of_every_notebook_are_the_design_s(sections):
-    for section in sections:
+def test_the_extended_report_has_part_3_besides(sections, extended_sections):
+    names = [section.name for section in extended_sections]
+    assert names == [section.name for section in sections] + ["3-1", "3-2", "3-3", "3-4", "3-5"]
+
+
+def test_defaults_of_every_notebook_are_the_design_s(extended_sections):
+    own = {"extended": False, "other_dataset": "fashion_mnist", "evidence_seeds": Evidence.seeds}
+    fields = Evidence.__dataclass_fields__ | Design.__dataclass_fields__
+    for section in extended_sections:
         for name, parameter in section.declared.items():
-            default = Design.__dataclass_fields__[name].default
+            default = own[name] if name in own else fields[name].default
             assert (list(default) if isinstance(default, tuple) else default) == parameter.default, (section.name, name)
             assert parameter.help, (section.name, name)
 
 
 def test_the_conclusion_declares_and_plans_all_that_the_others_do(sections):
     whole = pick_section(sections, "2-4")
-    _, runs = plan(sections, "2-4")
+    runs = plan(sections, "2-4").runs
     for section in sections:
-        assert section.declared.items() <= whole.declared.items()
-        assert set(plan(sections, section.name)[1]) <= set(runs)
+        if section.name != "0":  # the abstract has the settings of part 3 too
+            assert section.declared.items() <= whole.declared.items()
+        assert set(plan(sections, section.name).runs) <= set(runs)
+
+
+def test_settings_that_the_abstract_shares_with_part_3_have_the_same_defaults(extended_sections):
+    abstract = pick_section(extended_sections, "0").declared
+    for section in extended_sections:
+        for name in abstract.keys() & section.declared.keys():
+            assert section.declared[name].default == abstract[name].default, (section.name, name)
 
 
 def test_assignments_may_hold_spaces_and_lists():
@@ -52,19 +73,20 @@ def test_a_value_goes_to_every_section_that_declares_it(sections):
 
 
 def test_values_reach_the_runs(sections):
-    design, runs = plan(sections, "2-2", turning_points="[10, 20]", epochs="25", milestones="[10, 20]")
+    found = plan(sections, "2-2", turning_points="[10, 20]", epochs="25", milestones="[10, 20]")
+    design, runs = found.design, found.runs
     assert design.turning_points == (10, 20)
     assert sorted({run.label for run in runs}) == ["MultiStep [10, 20]", "MultiStep [10]", "MultiStep [20]"]
     assert {run.epochs for run in runs} == {25}
 
 
 def test_the_readme_s_example_of_other_parameters_makes_runs(sections):
-    design, _ = plan(sections, "2-2", turning_points="[10, 20]", epochs="20")
+    design = plan(sections, "2-2", turning_points="[10, 20]", epochs="20").design
     assert (design.turning_points, design.milestones, design.epochs) == ((10, 20), (15,), 20)
 
 
 def test_fewer_epochs_keep_the_default_drops_that_lie_within_them(sections):
-    design, _ = plan(sections, "2-4", epochs="10")
+    design = plan(sections, "2-4", epochs="10").design
     assert (design.turning_points, design.milestones) == ((5,), (5,))
 
 
@@ -100,7 +122,7 @@ def test_names_and_types_are_refused_by_name(sections, texts, message):
         ("2-2", {"milestones": "[15, 31]"}, "section 2-2: milestones must not lie past the last epoch, 30"),
         ("2-2", {"turning_points": "[5, 40]"}, "section 2-2: turning_points must be whole epochs up to the last, 30"),
         ("2-3", {"pct_start": "30.0"}, r"section 2-3: pct_start must be in \(0, 1\), got 30.0; it is a fraction"),
-        ("2-1", {"dataset": "mnits"}, "section 2-1: dataset must be one of mnist, sample, auto, got 'mnits'"),
+        ("2-1", {"dataset": "mnits"}, "section 2-1: dataset must be one of mnist, fashion_mnist, sample, "),
     ],
 )
 def test_values_outside_their_range_are_refused_before_anything_is_trained(sections, name, texts, message):

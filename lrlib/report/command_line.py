@@ -19,7 +19,9 @@ FLAGS = {
     "seeds": "how many seeds, from 0 on",
     "epochs": "epochs of each run, the range tests apart",
     "batch_size": "images in a batch",
-    "dataset": "mnist, sample, or auto: MNIST where it can be had, else the sample",
+    "dataset": "mnist, fashion_mnist, sample, or auto: MNIST where it can be had, else the sample",
+    "backend": "what trains: torch, cuda or colossalai",
+    "processes": "how many share each batch, with colossalai",
 }
 
 
@@ -70,6 +72,8 @@ def _build_parser():
         command.add_argument(
             "--params", metavar="'NAME=VALUE ...'", default="", help="further parameters, given to each section that has them"
         )
+        if command is not section:
+            command.add_argument("--extended", action="store_true", help="with part 3: hours of training")
         command.add_argument("--quick", action="store_true", help="a few epochs on the sample, for a look")
     return parser
 
@@ -81,7 +85,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 def _list_parameters():
     lines = ["sections and their parameters:"]
     try:
-        for section in find_sections():
+        for section in find_sections(extended=True):
             lines.append(f"  {section.name}  ({section.path.name})")
             lines += [f"      {p.name}: {p.type} = {p.default}  {p.help}" for p in section.declared.values()]
     except ParameterError as err:
@@ -90,7 +94,8 @@ def _list_parameters():
 
 
 def _report(options):
-    made = make_report(_texts(options), command=_command("report", options), say=_say, quick=options.quick)
+    command = _command("report", options)
+    made = make_report(_texts(options), command=command, say=_say, quick=options.quick, extended=options.extended)
     _print_made(made, [made.html, made.pdf])
     return 0
 
@@ -98,7 +103,7 @@ def _report(options):
 def _publish(options):
     check_readme()
     command = _command("publish", options)
-    made = make_report(_texts(options), command=command, say=_say, quick=options.quick)
+    made = make_report(_texts(options), command=command, say=_say, quick=options.quick, extended=options.extended)
     _print_made(made, publish_report(made, command=command))
     return 0
 
@@ -130,6 +135,7 @@ def _texts(options):
 def _command(target, options):
     words = ["make", target]
     words += [f"{flag.upper()}={value}" for flag in FLAGS if (value := getattr(options, flag)) is not None]
+    words += ["EXTENDED=1"] if getattr(options, "extended", False) else []
     words += ["QUICK=1"] if options.quick else []
     words += [f"PARAMS={shlex.quote(options.params)}"] if options.params else []
     return " ".join(words)

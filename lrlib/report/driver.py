@@ -35,6 +35,15 @@ QUICK = {
     "range_epochs": "4",
     "turning_points": "[1, 3, 4]",
     "milestones": "[3, 4]",
+    "sweep_seeds": "3",
+    "sweep_epochs": "[2, 4]",
+    "adam_sweep_epochs": "[2]",
+    "grid_per_decade": "1",
+    "budgets": "[1, 2]",
+    "cycle_budget": "2",
+    "cycle_epochs": "[2, 3]",
+    "inv_epochs": "3",
+    "validation_seeds": "2",
 }
 TITLE = {
     "title": "A Learning-Rate Range Test for LeNet-5 on MNIST",
@@ -63,32 +72,35 @@ def build_folder():
     return project_folder() / "report" / "build"
 
 
-def make_report(texts, *, command, say, quick=False):
+def make_report(texts, *, command, say, quick=False, extended=False):
     """Make report.html and report.pdf in `build_folder()`, with the executed notebooks beside them.
 
     texts: parameter name -> value as written on the command line. command: what makes this very report again.
-    say: called with each line that a person should see while it runs.
+    extended: with part 3. say: called with each line that a person should see while it runs.
     Raises ParameterError before anything is trained; DatasetError, StoreError, EngineError, NotebookError, OSError.
     """
     started = time.time()
-    sections = _settle_dataset(give_values(find_sections(), (QUICK if quick else {}) | texts))
+    sections = find_sections(extended=extended)
+    if extended:
+        texts = texts | {"extended": "True"}
+    sections = _settle_dataset(give_values(sections, (_quicken(sections) if quick else {}) | texts))
     plans = [plan_section(section) for section in sections]
     folder = build_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    results = _train(plans, started=started, command=command, say=say)
+    results, n_trained = _train(plans, started=started, command=command, say=say)
     say(f"executing {len(sections)} notebooks")
     executed = execute_notebooks(sections, folder / "notebooks")
     say("writing report.html and report.pdf")
     document = _merge(executed, started)
     export_html(document, out=folder / "report.html")
     export_pdf(document, out=folder / "report.pdf")
-    design = plans[-1][0]
+    design = plans[0].design  # the abstract's, which is that of the whole report
     return Made(
         html=folder / "report.html",
         pdf=folder / "report.pdf",
         notebooks=folder / "notebooks",
         accuracies=tabulate_accuracies(results, design),
-        n_trained=results.n_computed,
+        n_trained=n_trained,
         seconds=time.time() - started,
     )
 
@@ -99,14 +111,14 @@ def make_section(name, texts, *, command, say, quick=False):
     Arguments and errors as of `make_report`.
     """
     started = time.time()
-    section = pick_section(find_sections(), name)
+    section = pick_section(find_sections(extended=True), name)
     if quick:
-        texts = {key: value for key, value in QUICK.items() if key in section.declared} | texts
+        texts = _quicken([section]) | texts
     sections = _settle_dataset(give_values([section], texts))
     plans = [plan_section(section) for section in sections]
     folder = build_folder() / "sections"
     folder.mkdir(parents=True, exist_ok=True)
-    results = _train(plans, started=started, command=command, say=say)
+    results, n_trained = _train(plans, started=started, command=command, say=say)
     say(f"executing {section.path.name}")
     executed = execute_notebooks(sections, folder)
     html = folder / f"{section.path.stem}.html"
@@ -116,9 +128,14 @@ def make_section(name, texts, *, command, say, quick=False):
         pdf=None,
         notebooks=None,
         accuracies=None,
-        n_trained=results.n_computed,
+        n_trained=n_trained,
         seconds=time.time() - started,
     )
+
+
+def _quicken(sections):
+    """Those of QUICK's values that a section declares."""
+    return {name: text for name, text in QUICK.items() if any(name in section.declared for section in sections)}
 
 
 def execute_notebooks(sections, folder):
@@ -215,17 +232,23 @@ def _with_dataset(section, name):
 
 def _train(plans, *, started, command, say):
     start = time.time()
-    results = train([run for _, runs in plans for run in runs])
+    runs = [run for plan in plans for run in plan.runs]
+    results = train(runs)
+    n_trained, training_seconds = results.n_computed, results.computed_seconds
+    more = [run for plan in plans if plan.more_runs for run in plan.more_runs(train(plan.runs))]
+    if more:
+        results = train(runs + more)
+        n_trained += results.n_computed
+        training_seconds += results.computed_seconds
     Making(
         command=command,
         started=started,
-        n_trained=results.n_computed,
-        training_seconds=results.computed_seconds,
+        n_trained=n_trained,
+        training_seconds=training_seconds,
         training_wall_seconds=time.time() - start,
     ).hand_over()
-    n_stored = results.n_epochs - results.n_computed
-    say(f"{results.n_computed} epochs trained, {n_stored} from the store")
-    return results
+    say(f"{n_trained} epochs trained, {results.n_known - n_trained} from the store")
+    return results, n_trained
 
 
 def _merge(executed, started, *, partial=False):

@@ -1,13 +1,15 @@
 """The section notebooks: which there are, what parameters they declare, which runs they ask for.
 
-A section is a notebook whose metadata has `lrlib.section`. Its cell tagged `parameters` declares typed literals
-(`epochs: int = 30  # comment`); its cell tagged `runs` makes `design` and `runs` of them and trains nothing.
-So its runs can be known, and wrong parameters refused, before anything is trained.
+A section is a notebook whose metadata has `lrlib.section`; with `lrlib.extended` it stands in the extended report alone.
+Its cell tagged `parameters` declares typed literals (`epochs: int = 30  # comment`); its cell tagged `runs` makes
+`design` and `runs` of them and trains nothing. So its runs can be known, and wrong parameters refused, before
+anything is trained. Where runs follow from the results of others, it makes `more_runs` too: Results of `runs` -> Runs.
 """
 
 import ast
 import difflib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,12 +45,22 @@ class Section:
     values: dict
 
 
-def find_sections():
-    """The report's sections in order, with no values given."""
+@dataclass(frozen=True)
+class Plan:
+    """What a section asks for: its Design or Evidence, its Runs, and those that follow from their Results, or None."""
+
+    design: object
+    runs: list
+    more_runs: Callable | None
+
+
+def find_sections(*, extended=False):
+    """The report's sections in order, with no values given; the extended report's too if asked for."""
     sections = []
     for path in sorted((project_folder() / "notebooks").glob("*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
-        if "section" in notebook.metadata.get("lrlib", {}):
+        about = notebook.metadata.get("lrlib", {})
+        if "section" in about and (extended or not about.get("extended")):
             name = re.match(r"\d+(-\d+)?", path.stem)[0]
             sections.append(Section(name, path, _read_parameters(path), {}))
     if not sections:
@@ -92,7 +104,7 @@ def give_values(sections, texts):
 
 
 def plan_section(section):
-    """The `design` and `runs` that a section makes of its parameters; nothing is trained.
+    """The Plan that a section makes of its parameters; nothing is trained.
 
     Raises ParameterError where its parameters do not make runs.
     """
@@ -104,7 +116,7 @@ def plan_section(section):
     except ValueError as err:
         given = " ".join(f"{name}={value}" for name, value in section.values.items() if name != "dataset")
         raise ParameterError(f"section {section.name}: {err}{f' (given: {given})' if given else ''}") from err
-    return namespace["design"], namespace["runs"]
+    return Plan(namespace["design"], namespace["runs"], namespace.get("more_runs"))
 
 
 def _read_parameters(path):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from lrlib.project import project_folder
 from lrlib.report.sections import ParameterError, find_sections, give_values, parse_assignments, plan_section
-from lrlib.runs import plan_epochs
+from lrlib.runs import plan_epochs, train
 from lrlib.store import StoreError
 
 # Younger files may be of a training that runs now, by other code or for other runs.
@@ -56,8 +56,10 @@ def plan_published_runs(command):
     texts = parse_assignments(values.pop("PARAMS", "")) | {name.lower(): value for name, value in values.items()}
     if texts.get("dataset", "auto") == "auto":
         texts["dataset"] = "mnist"
-    sections = give_values(find_sections(), texts)
-    return list(dict.fromkeys(run for section in sections for run in plan_section(section)[1]))
+    sections = give_values(find_sections(extended=texts.pop("extended", "0") != "0"), texts)
+    plans = [plan_section(section) for section in sections]
+    more = [run for plan in plans if plan.more_runs for run in plan.more_runs(train(plan.runs))]
+    return list(dict.fromkeys([run for plan in plans for run in plan.runs] + more))
 
 
 def list_store(store, runs, *, title):
