@@ -1,7 +1,7 @@
 # `make help` lists what there is. An active environment that has the packages is used; otherwise .venv is made.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help report section publish test test-faults lab environment clean
+.PHONY: help report section publish test test-faults lab bench environment colossalai clean
 
 BASE_PYTHON = $(or $(PYTHON),$(shell for python in python3 python python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done))
@@ -16,25 +16,30 @@ ENVIRONMENT :=
 else
 RUN := .venv/bin/python
 ENVIRONMENT := .venv/installed
+EVIDENCE := .venv/evidence
 endif
 
 OPTIONS = $(if $(SEEDS),--seeds '$(SEEDS)') $(if $(EPOCHS),--epochs '$(EPOCHS)') \
 	$(if $(BATCH_SIZE),--batch-size '$(BATCH_SIZE)') $(if $(DATASET),--dataset '$(DATASET)') \
+	$(if $(BACKEND),--backend '$(BACKEND)') $(if $(PROCESSES),--processes '$(PROCESSES)') \
 	$(if $(PARAMS),--params '$(subst ','\'',$(PARAMS))') $(if $(filter-out 0,$(QUICK)),--quick)
 
 help:
 	@echo 'make report      train every experiment and make report/build/report.html and report.pdf'
-	@echo '                 SEEDS=5 EPOCHS=30 BATCH_SIZE=128 DATASET=mnist|sample PARAMS="name=value ..." QUICK=1'
+	@echo '                 SEEDS=5 EPOCHS=30 BATCH_SIZE=128 DATASET=mnist|fashion_mnist|sample PARAMS="name=value ..." QUICK=1'
+	@echo '                 EXTENDED=1 for part 3 too (hours), BACKEND=colossalai|cuda PROCESSES=2'
 	@echo 'make section     run one section anew: NAME=2-2 PARAMS="turning_points=[10,20] epochs=20"'
 	@echo 'make lab         open the notebooks in JupyterLab'
 	@echo 'make test        run the tests'
 	@echo 'make test-faults run those that kill processes, fill disks and lose workers'
 	@echo 'make publish     make the report and copy it to report/, where it is committed'
+	@echo 'make bench       time training beside other ways, over workers and in a report; PUBLISH=1 puts it into README'
 	@echo 'make environment make the environment and nothing else'
+	@echo 'make colossalai  add Colossal-AI to the environment (0.3 GB), for BACKEND=colossalai'
 	@echo 'make clean       delete what was made, the trained runs (.lrlib) and the environment (.venv) apart'
 
-report publish: $(ENVIRONMENT)
-	@$(RUN) -m lrlib $@ $(OPTIONS)
+report publish: $(ENVIRONMENT) $(if $(filter-out 0,$(EXTENDED)),$(EVIDENCE))
+	@$(RUN) -m lrlib $@ $(OPTIONS) $(if $(filter-out 0,$(EXTENDED)),--extended)
 
 section: $(ENVIRONMENT)
 	@$(RUN) -m lrlib section '$(or $(NAME),none given; add NAME=2-2)' $(OPTIONS)
@@ -48,6 +53,10 @@ test: $(ENVIRONMENT)
 test-faults: $(ENVIRONMENT)
 	$(RUN) -m pytest -m faults
 
+bench: $(ENVIRONMENT)
+	PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(RUN) bench/training.py --report \
+		$(if $(filter-out 0,$(PUBLISH)),--publish)
+
 environment: $(ENVIRONMENT)
 
 .venv/installed: requirements.lock pyproject.toml
@@ -57,6 +66,15 @@ environment: $(ENVIRONMENT)
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
+
+# The optimizers that part 3 has beside the range test; where they are not installed it leaves their rows out.
+.venv/evidence: .venv/installed
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[evidence]'
+	@touch $@
+
+colossalai: $(ENVIRONMENT)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --requirement colossalai.lock
+	@$(RUN) -m lrlib.backends.colossal
 
 clean:
 	rm -rf report/build

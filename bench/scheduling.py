@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import torch
 
-from lrlib import Run, engine, runs
+from lrlib import Run, cluster, engine, runs
 from lrlib.data import Dataset, DatasetInfo
 from lrlib.schedules import Constant
 from lrlib.store import Store
@@ -72,7 +72,7 @@ def main():
     with (
         mock.patch.object(runs, "find_dataset", lambda name: dataset.info),
         mock.patch.object(engine, "load_dataset", lambda name: dataset),
-        engine.open_client(1) as client,
+        cluster.open_client(1) as client,
     ):
         measure(2, 2, client)  # what is done once
         rows = [measure(max(10, round(a * scale)), b, client) for a, b in ((1000, 1), (10, max(1, round(100 * scale))))]

@@ -7,47 +7,27 @@ What is done is in the store before anything goes on from it.
 
 import contextlib
 import heapq
-import logging
-import os
 import pickle
 import queue
-import signal
-import sys
 import threading
 import time
-import types
 import warnings
 from collections import defaultdict
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 
-import dask
 import distributed
 import numpy as np
 import torch
-from dask.system import CPU_COUNT
-from distributed import Client, LocalCluster, WorkerPlugin, get_worker
+from distributed import WorkerPlugin, get_worker
 
 from lrlib.backends import load_backend
+from lrlib.cluster import NO_WORKER_SECONDS, EngineError, Workers, describe_loss, interrupts_put_into
 from lrlib.data import Dataset, load_dataset
 from lrlib.numerics import describe_numerics, fix_numerics
 from lrlib.store import Artefact, StoreError
 from lrlib.training import epoch_order, initial_state
 
-# Dask has its workers hand freed memory back at once; a training step frees and asks for the same megabytes
-# hundreds of times a second, and so would spend two fifths of its time in page faults.
-WORKER_ENVIRONMENT = {
-    "MALLOC_TRIM_THRESHOLD_": str(2**30),
-    "MALLOC_MMAP_THRESHOLD_": str(2**25),
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-}
-# Dask keeps the last thousand messages of each connection for its developers; ours carry states of half a megabyte.
-QUIET_DASK = {"distributed.admin.low-level-log-length": 10}
-# How long a cluster may be without a single worker before that is an error.
-NO_WORKER_SECONDS = 60
-# How often workers are counted, and epochs that another process computes are looked for.
+# How often epochs that another process computes are looked for.
 CHECK_SECONDS = 1
 # How long an epoch that another process says it computes is waited for: that process may be stopped, or hang.
 CLAIM_SECONDS = 600
@@ -60,10 +40,6 @@ VALUES = {"diverged", "test_loss", "n_correct", "n_test", "train_seconds", "test
 
 
 _one_at_a_time = threading.Lock()
-
-
-class EngineError(Exception):
-    """Training that could not be carried out: the cluster or a worker is to blame, not the runs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +86,7 @@ def compute_epochs(epochs, *, store, client):
     ready = sorted(rank[epoch.name] for epoch in epochs if epoch.parent not in by_name)  # sorted is a heap too
     running, done = {}, queue.SimpleQueue()
     elsewhere, first_seen, looked = [], {}, time.monotonic()
-    workers = _Workers(client)
+    workers = Workers(client)
 
     def finish(epoch, artefact, computed):
         yield epoch, artefact, computed
@@ -122,7 +98,7 @@ def compute_epochs(epochs, *, store, client):
                 heapq.heappush(ready, rank[child.name])
 
     try:
-        with _interrupts_put_into(done):
+        with interrupts_put_into(done):
             while ready or running or elsewhere:
                 n_tasks = TASKS_PER_THREAD * workers.count_threads()
                 while ready and len(running) < n_tasks:
@@ -239,124 +215,6 @@ def state_of(artefact):
     return {name: tensor for name, tensor in artefact.tensors.items() if name != "losses"}
 
 
-@contextlib.contextmanager
-def open_client(n_tasks):
-    """A client of the cluster at $DASK_SCHEDULER_ADDRESS, else of one of this machine's cores, which ends with it.
-
-    n_tasks: how many tasks can run at once; more workers than that are not started.
-    Raises EngineError where the address does not answer.
-    """
-    address = os.environ.get("DASK_SCHEDULER_ADDRESS")
-    with dask.config.set(QUIET_DASK), _join_cluster(address) if address else _start_cluster(n_tasks) as client:
-        yield client
-
-
-@contextlib.contextmanager
-def _join_cluster(address):
-    try:
-        client = Client(address, timeout="10s", set_as_default=False)
-    except (OSError, ValueError) as err:
-        raise EngineError(
-            f"DASK_SCHEDULER_ADDRESS {address} does not answer; start `dask scheduler` there or unset it"
-        ) from err
-    with _quiet_log(), client:
-        yield client
-
-
-@contextlib.contextmanager
-def _start_cluster(n_tasks):
-    with contextlib.ExitStack() as opened:
-        try:
-            environment = dask.config.set({"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT})
-            with _deaf_to_interrupts(), _without_main(), environment:
-                cluster = opened.enter_context(
-                    LocalCluster(
-                        n_workers=max(1, min(CPU_COUNT, n_tasks)),
-                        threads_per_worker=1,
-                        processes=True,
-                        dashboard_address="127.0.0.1:0",
-                        memory_limit=None,
-                        silence_logs="CRITICAL",
-                    )
-                )
-                client = opened.enter_context(Client(cluster, set_as_default=False))
-            yield client
-        finally:
-            with _deaf_to_interrupts():  # broken off, it would leave workers to print what they miss
-                opened.close()
-
-
-def find_dashboard(client):
-    """The address of the cluster's dashboard, None where it has none: Dask names one also where bokeh is missing."""
-    shown = client.run_on_scheduler(lambda: "distributed.dashboard.scheduler" in sys.modules)
-    return client.dashboard_link if shown else None
-
-
-@contextlib.contextmanager
-def _deaf_to_interrupts():
-    """Threads and processes started in here hear no Ctrl-C: a terminal sends it to workers too, and each would print.
-
-    The caller hears it when this is over.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    resource_tracker.ensure_running()  # started later, by Python up to 3.11, it would make its thread hear again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def _without_main():
-    """Processes started in here do not run the caller's script anew, which Python has them do before anything else.
-
-    Workers need nothing of it, and a script without `if __name__ == "__main__":` would train in each of them.
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-
-
-@contextlib.contextmanager
-def _interrupts_put_into(done):
-    """Ctrl-C puts None into a queue instead of raising wherever the caller is; a second one raises at once.
-
-    Python drops a KeyboardInterrupt that falls into a finalizer, such as that of a Dask future.
-    """
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
-        yield
-        return
-
-    def note(*_):
-        signal.signal(signal.SIGINT, before)
-        done.put(None)
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextlib.contextmanager
-def _quiet_log():
-    """Without Dask's log: what a person must know of it is said by EngineError."""
-    logger = logging.getLogger("distributed")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-
-
 class DatasetPlugin(WorkerPlugin):
     """Puts a dataset on every worker, once, also on those that join or are replaced later."""
 
@@ -432,7 +290,7 @@ def _fetch(future):
         if future.status != "error":  # so it is not of the task's making
             if isinstance(err, TimeoutError):
                 return None
-            raise EngineError(_lost(future.client)) from err
+            raise EngineError(describe_loss(future.client)) from err
         if isinstance(err, distributed.KilledWorker):
             what = "its worker died again and again, perhaps for want of memory"
         elif isinstance(err, ImportError):
@@ -441,42 +299,6 @@ def _fetch(future):
             what = str(err) or repr(err)
         raise EngineError(f"an epoch could not be computed: {what}") from err
     return Artefact({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}, values)
-
-
-def _lost(client):
-    address = client.scheduler.address if client.scheduler else "of this client"
-    return (
-        f"the scheduler {address} was lost, or dropped an epoch; "
-        "finished epochs are stored, and the same call goes on from them"
-    )
-
-
-class _Workers:
-    """The cluster's workers, counted from time to time."""
-
-    def __init__(self, client):
-        self.client = client
-        self.n_threads, self.counted, self.last_seen = 0, -np.inf, time.monotonic()
-
-    def count_threads(self):
-        """Threads of all workers. Raises EngineError where there was none for NO_WORKER_SECONDS, or no scheduler is."""
-        now = time.monotonic()
-        if now - self.counted < CHECK_SECONDS:
-            return self.n_threads
-        try:
-            self.n_threads = sum(self.client.nthreads().values())
-        except (OSError, RuntimeError) as err:
-            raise EngineError(_lost(self.client)) from err
-        self.counted = now
-        if self.n_threads:
-            self.last_seen = now
-        elif now - self.last_seen > NO_WORKER_SECONDS:
-            address = self.client.scheduler.address
-            raise EngineError(
-                f"the scheduler {address} has had no worker for {NO_WORKER_SECONDS} s; finished epochs are stored; "
-                f"start `dask worker {address} --nthreads 1` and make the same call again"
-            )
-        return self.n_threads
 
 
 def _list_below(epoch, children):

@@ -1,11 +1,14 @@
 """What is read off the results: turning points, final accuracies, the shape of curves."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
 from lrlib import author
 from lrlib.evidence import SMITH_TABLE
 from lrlib.experiments import SGD_SWEEP
+from lrlib.runs import find_results
 from lrlib.statistics import estimate_accuracy, estimate_mean
 from lrlib.suggest import smooth, turning_points
 
@@ -48,6 +51,25 @@ def tabulate_accuracies(results, design):
         percent = {name: 100 * fraction for name, fraction in fractions.items()}
         rows.append({"method": method, **percent, "n": found.n, "author": 100 * author.ACCURACY[method]})
     return pd.DataFrame(rows)
+
+
+def tabulate_backends(design, backends=(("torch", 1), ("colossalai", 1), ("colossalai", 2))):
+    """The two schedules as each backend trained them, those of whose runs are all in the store; nothing is trained.
+
+    backends: pairs of a name and a number of processes. A row per backend and method: backend, processes, method,
+    test accuracy (percent, mean over seeds), test loss, training loss (both of the last epoch), seconds an epoch.
+    """
+    rows = []
+    for backend, processes in backends:
+        theirs = replace(design, backend=backend, processes=processes)
+        results = find_results(theirs.multistep() + theirs.onecycle())
+        for method, label in (("MultiStep", design.multistep_label), ("OneCycle", design.onecycle_label)):
+            if results is not None:
+                values = [select_last(results.epochs, label, name).mean() for name in ("test_accuracy", "test_loss", "train_loss")]
+                seconds = select_run(results.epochs, label)["seconds"].mean()
+                rows.append((backend, processes, method, 100 * values[0], *values[1:], seconds))
+    columns = ["backend", "processes", "method", "test accuracy", "test loss", "training loss", "seconds an epoch"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def compare_curves(epochs, design):

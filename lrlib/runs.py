@@ -17,9 +17,10 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from lrlib.backends import load_backend
+from lrlib.backends import BackendError, load_backend
+from lrlib.cluster import find_dashboard, open_client
 from lrlib.data import NAMES, find_dataset
-from lrlib.engine import Epoch, compute_epochs, find_dashboard, load_epoch, open_client, state_of
+from lrlib.engine import Epoch, compute_epochs, load_epoch, state_of
 from lrlib.numerics import describe_numerics
 from lrlib.project import store_folder
 from lrlib.schedules import Schedule, lr_per_step
@@ -105,6 +106,24 @@ def train(runs, *, store=None, client=None, progress=True):
                         computed_seconds += records[epoch.name]["seconds"]
                     bar.update()
     return Results(chains, records, store, n_computed=n_computed, computed_seconds=computed_seconds)
+
+
+def find_results(runs, *, store=None):
+    """Results of runs that are all in the store; None where an epoch is missing, or their backend is not installed.
+
+    Nothing is trained. Raises DatasetError, StoreError.
+    """
+    runs = list(dict.fromkeys(runs))
+    store = store or Store(store_folder())
+    try:
+        chains = {run: plan_epochs(run) for run in runs}
+    except BackendError:
+        return None
+    epochs = list({epoch.name: epoch for chain in chains.values() for epoch in chain}.values())
+    records = {epoch.name: record for epoch in epochs if (record := _load_record(store, epoch.name))}
+    if _drop_below_diverged([epoch for epoch in epochs if epoch.name not in records], records):
+        return None
+    return Results(chains, records, store, n_computed=0, computed_seconds=0.0)
 
 
 def plan_epochs(run):

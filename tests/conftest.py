@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lrlib import Run, train
-from lrlib.engine import open_client
+from lrlib.cluster import open_client
 from lrlib.runs import plan_epochs
 from lrlib.schedules import OneCycle
 from lrlib.store import Store

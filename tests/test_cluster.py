@@ -14,6 +14,7 @@ from conftest import ROOT, RUNS, assert_same_epochs
 from distributed import Client
 
 from lrlib import Run, engine, train
+from lrlib.cluster import WORKER_ENVIRONMENT, EngineError
 from lrlib.runs import plan_epochs
 from lrlib.schedules import Constant
 from lrlib.store import Store
@@ -60,7 +61,7 @@ class Cluster:
     def _start(self, name, *command, lrlib):
         folder = self.folder / name
         (folder / "tmp").mkdir(parents=True, exist_ok=True)
-        environment = os.environ | engine.WORKER_ENVIRONMENT | {"TMPDIR": str(folder / "tmp"), "HOME": str(folder)}
+        environment = os.environ | WORKER_ENVIRONMENT | {"TMPDIR": str(folder / "tmp"), "HOME": str(folder)}
         for variable in ("LRLIB_DATA", "LRLIB_STORE", "PYTHONPATH"):
             environment.pop(variable, None)
         if lrlib:
@@ -110,7 +111,7 @@ def test_a_cluster_computes_the_bits_of_this_machine_and_gets_the_dataset_once(r
 def test_the_epochs_of_a_lost_worker_go_elsewhere_and_the_loss_of_all_workers_is_said(
     remote, tmp_path, monkeypatch, uninterrupted
 ):
-    monkeypatch.setattr(engine, "NO_WORKER_SECONDS", 3)
+    monkeypatch.setattr("lrlib.cluster.NO_WORKER_SECONDS", 3)
     store = Store(tmp_path)
     epochs = [epoch for run in RUNS for epoch in plan_epochs(run)]
     with Client(remote.address, set_as_default=False) as client:
@@ -121,7 +122,7 @@ def test_the_epochs_of_a_lost_worker_go_elsewhere_and_the_loss_of_all_workers_is
                 next(results)
             remote.kill("a")
             start = time.monotonic()
-            with pytest.raises(engine.EngineError, match="has had no worker for 3 s; finished epochs are stored"):
+            with pytest.raises(EngineError, match="has had no worker for 3 s; finished epochs are stored"):
                 list(results)
             assert time.monotonic() - start < 15
         n_stored = len(store.list_files())
@@ -140,7 +141,7 @@ def test_a_worker_of_another_torch_is_refused_with_the_versions_named(cluster, t
     preload.write_text(OTHER_TORCH)
     cluster.start_worker("other", "--preload", str(preload))
     refusal = f"computes otherwise than the caller: torch '1.0' instead of '{re.escape(torch.__version__)}'"
-    with pytest.raises(engine.EngineError, match=refusal):
+    with pytest.raises(EngineError, match=refusal):
         train(RUNS, store=Store(tmp_path / "store"), progress=False)
     cluster.kill("other")
 
@@ -154,9 +155,9 @@ def test_a_lost_scheduler_is_said_and_what_is_done_is_kept(remote, tmp_path, cli
     ):
         next(results)
         remote.processes[0].kill()
-        with pytest.raises(engine.EngineError, match="was lost"):
+        with pytest.raises(EngineError, match="was lost"):
             list(results)
-    with pytest.raises(engine.EngineError, match="does not answer; start `dask scheduler` there or unset it"):
+    with pytest.raises(EngineError, match="does not answer; start `dask scheduler` there or unset it"):
         train(RUNS, store=store, progress=False)
     assert 1 <= len(store.list_files()) < 12
     train(RUNS, store=store, client=client, progress=False)

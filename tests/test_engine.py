@@ -15,7 +15,8 @@ from distributed import Client, LocalCluster
 
 from lrlib import engine
 from lrlib.backends import plain
-from lrlib.engine import EngineError, Epoch, compute_epochs, find_dashboard
+from lrlib.cluster import EngineError, find_dashboard, open_client
+from lrlib.engine import Epoch, compute_epochs
 from lrlib.store import Store, StoreError
 from lrlib.training import initial_state, load_model
 
@@ -214,6 +215,6 @@ def test_an_address_that_nobody_answers_at_is_said(monkeypatch):
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "nowhere:at-all")
     with (
         pytest.raises(EngineError, match="DASK_SCHEDULER_ADDRESS nowhere:at-all does not answer; start"),
-        engine.open_client(1),
+        open_client(1),
     ):
         pass

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from conftest import ROOT, RUNS, assert_same_epochs, names_of
 
-from lrlib import engine, train
+from lrlib import cluster, engine, train
 from lrlib.runs import plan_epochs
 from lrlib.store import Artefact, Store, StoreError
 
@@ -278,7 +278,7 @@ def test_a_worker_that_dies_of_an_epoch_again_and_again_is_said(store, client, m
 
         killer = threading.Timer(0.1, kill_workers)
         killer.start()
-        with pytest.raises(engine.EngineError, match="an epoch could not be computed: its worker died again and again"):
+        with pytest.raises(cluster.EngineError, match="an epoch could not be computed: its worker died again and again"):
             list(results)
         killer.join()
     client.wait_for_workers(2, timeout=60)

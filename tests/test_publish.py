@@ -44,6 +44,18 @@ def test_publishing_copies_the_report_and_puts_its_numbers_into_the_readme(made,
     assert (tmp_path / "report" / "onecycle.svg").read_text() == "<svg/>"
 
 
+def test_an_extended_report_puts_the_regret_of_suggestions_into_the_readme(made, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- published -->\n<!-- /published -->\n<!-- evidence -->\nold\n<!-- /evidence -->\n")
+    table = "| choice | regret |\n| :------ | -----------: |\n| suggest_lr | +0.01 |"
+    output = nbformat.v4.new_output("display_data", {"text/markdown": table}, metadata={"report": {"label": "regret"}})
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=[output])])
+    nbformat.write(notebook, made.notebooks / "3-2.ipynb")
+    publish.publish_report(made, command="make publish EXTENDED=1")
+    assert "| :--- | ---: |\n| suggest_lr | +0.01 |\n<!-- /evidence -->" in readme.read_text()
+    assert "old" not in readme.read_text()
+
+
 def test_a_readme_without_a_place_is_refused_before_anything_is_copied(made, tmp_path):
     (tmp_path / "README.md").write_text("nothing")
     with pytest.raises(publish.PublishError, match="has no lines <!-- published -->"):
@@ -61,3 +73,12 @@ def test_the_readme_s_accuracies_are_those_of_the_published_report(root):
         numbers = re.findall(r">([\d.]+)</td>", cells)
         assert numbers[:3] == [accuracy, low, high]
         assert int(n) >= 5
+
+
+def test_the_readme_s_regrets_are_those_of_the_published_report(root):
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    page = (root / "report" / "report.html").read_text(encoding="utf-8")
+    row = re.search(r"\| suggest_lr \| .*", readme)[0]
+    cells = re.findall(r"[-+][\d.]+ \[[-+][\d.]+, [-+][\d.]+\]", row)
+    assert len(cells) == 3
+    assert all(cell in page.replace("\u2212", "-") for cell in cells)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from lrlib import Run, engine, train
-from lrlib.runs import plan_epochs
+from lrlib import Run, cluster, engine, train
+from lrlib.runs import find_results, plan_epochs
 from lrlib.schedules import Constant, MultiStep, OneCycle
 from lrlib.store import Store
 
@@ -130,7 +130,7 @@ def test_a_run_that_diverges_is_recorded_at_its_step_and_stops_nobody(store, cli
 
 def test_a_worker_that_computes_otherwise_is_refused(store, client, monkeypatch):
     monkeypatch.setattr(engine, "describe_numerics", lambda *_: {"torch": "0.0"})
-    with pytest.raises(engine.EngineError, match="computes otherwise than the caller: torch .* instead of '0.0'"):
+    with pytest.raises(cluster.EngineError, match="computes otherwise than the caller: torch .* instead of '0.0'"):
         train([Run(Constant(0.1), **SAMPLE)], store=store, client=client, progress=False)
 
 
@@ -142,7 +142,7 @@ def test_a_worker_that_computes_otherwise_is_refused(store, client, monkeypatch)
         ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
         ({"optimizer": "sdg"}, "optimizer must be one of sgd, adam, prodigy, dadapt_adam, dadapt_sgd, got 'sdg'"),
-        ({"dataset": "cifar"}, "dataset must be one of mnist, sample, got 'cifar'"),
+        ({"dataset": "cifar"}, "dataset must be one of mnist, fashion_mnist, sample, .*, got 'cifar'"),
         ({"momentum": 1.0}, "momentum must be at least 0 and below 1, got 1.0"),
         ({"weight_decay": -0.1}, "weight_decay must be at least 0, got -0.1"),
     ],
@@ -150,3 +150,18 @@ def test_a_worker_that_computes_otherwise_is_refused(store, client, monkeypatch)
 def test_settings_outside_their_range_are_refused_by_name(settings, message):
     with pytest.raises(ValueError, match=message):
         Run(Constant(0.1), **settings)
+
+
+def test_results_are_found_only_where_every_epoch_is_stored(store):
+    short, long = (Run(Constant(0.1), dataset="sample", epochs=epochs) for epochs in (1, 2))
+    trained = train([short], store=store, progress=False)
+    assert find_results([long], store=store) is None
+    found = find_results([short], store=store)
+    assert found.epochs.equals(trained.epochs)
+    assert found.n_computed == 0
+
+
+def test_results_of_a_run_that_diverged_are_found(store):
+    run = Run(Constant(1e30), dataset="sample", epochs=2)
+    train([run], store=store, progress=False)
+    assert find_results([run], store=store).diverged["step"].notna().all()

@@ -1,11 +1,12 @@
 """The ways in which an epoch can be trained, by name.
 
-A backend is a module with `check(processes)`, `describe(processes)`, `train_epoch(state, *, processes, **settings)` and
-`evaluate(state, **settings)`; the settings are those of lrlib.training. What `describe` returns, and the code of the
-backend's files, stand in the name of every epoch that it trains: results of two backends never mix.
+A backend is a module, or an object in one, with `check(processes)`, `describe(processes)`,
+`train_epoch(state, *, processes, **settings)` and `evaluate(state, **settings)`; the settings are those of
+lrlib.training. What `describe` returns, and the code of the backend's files, stand in the name of every epoch that it
+trains: results of two backends never mix.
 """
 
-import importlib
+import pkgutil
 from dataclasses import dataclass
 
 
@@ -15,19 +16,27 @@ class BackendError(Exception):
 
 @dataclass(frozen=True)
 class Backend:
-    """module: what carries it out. files: those of its code, besides the model's and the loop's, that decide bits."""
+    """place: what carries it out, as module or module:object.
 
-    module: str
+    files: those of its code, besides the model's and the loop's, that decide bits.
+    """
+
+    place: str
     files: tuple = ()
 
 
 BACKENDS = {
     "torch": Backend("lrlib.backends.plain"),
+    "cuda": Backend("lrlib.backends.cuda", files=("backends/cuda.py",)),
+    "colossalai": Backend("lrlib.backends.colossal:torch_ddp", files=("backends/colossal_rank.py",)),
+    "colossalai:LowLevelZeroPlugin": Backend(
+        "lrlib.backends.colossal:low_level_zero", files=("backends/colossal_rank.py",)
+    ),
 }
 
 
 def load_backend(name):
-    """The module of a backend. Raises ValueError for an unknown name."""
+    """A backend by its name. Raises ValueError for an unknown name."""
     if name not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {name!r}")
-    return importlib.import_module(BACKENDS[name].module)
+    return pkgutil.resolve_name(BACKENDS[name].place)

@@ -5,8 +5,9 @@ import shlex
 import sys
 import warnings
 
+from lrlib.backends import BackendError
 from lrlib.data import DatasetError
-from lrlib.engine import EngineError
+from lrlib.cluster import EngineError
 from lrlib.report.driver import NotebookError, make_report, make_section
 from lrlib.report.publish import PublishError, check_readme, publish_report
 from lrlib.report.sections import ParameterError, find_sections, parse_assignments
@@ -35,7 +36,7 @@ def main(arguments=None):
     except ParameterError as err:
         print(f"lrlib: {err}", file=sys.stderr)
         return 2
-    except (DatasetError, StoreError, EngineError, NotebookError, PublishError) as err:
+    except (BackendError, DatasetError, StoreError, EngineError, NotebookError, PublishError) as err:
         print(f"lrlib: {err}", file=sys.stderr)
         return 1
     except OSError as err:

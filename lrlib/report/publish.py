@@ -9,7 +9,9 @@ from lrlib.provenance import read_commit
 from lrlib.store import write_whole
 
 FIGURE = "onecycle"  # the figure that README shows
+EVIDENCE = "regret"  # the table of part 3 that README shows
 _BLOCK = re.compile(r"(<!-- published -->\n).*?(<!-- /published -->)", re.S)
+_EVIDENCE_BLOCK = re.compile(r"(<!-- evidence -->\n).*?(<!-- /evidence -->)", re.S)
 
 
 class PublishError(Exception):
@@ -28,17 +30,25 @@ def check_readme():
 
 
 def publish_report(made, *, command):
-    """Copy a made report to `report/`, and put its figure, accuracies and commit into README.
+    """Copy a made report to `report/`, and put its figure, accuracies and commit into README; of an extended report also
+    the regret of the range test's suggestions.
 
     Returns the paths of the published HTML and PDF. Raises PublishError, OSError.
     """
     folder, text = project_folder() / "report", check_readme()
-    block, figure = _describe(made.accuracies, command), _find_figure(made.notebooks)
+    block, figure = _describe(made.accuracies, command), _find_output(made.notebooks, FIGURE, "image/svg+xml")
+    if figure is None:
+        raise PublishError(
+            f"the executed notebooks in {made.notebooks} hold no figure {FIGURE!r}; it is the one that README shows"
+        )
+    text = _BLOCK.sub(lambda match: f"{match[1]}{block}{match[2]}", text)
+    if table := _find_output(made.notebooks, EVIDENCE, "text/markdown"):
+        text = _EVIDENCE_BLOCK.sub(lambda match: f"{match[1]}{_tighten(table)}\n{match[2]}", text)
     published = [folder / path.name for path in (made.html, made.pdf)]
     for source, target in zip((made.html, made.pdf), published):
         write_whole(target, source.read_bytes())
     write_whole(folder / f"{FIGURE}.svg", figure.encode())
-    write_whole(project_folder() / "README.md", _BLOCK.sub(lambda match: f"{match[1]}{block}{match[2]}", text).encode())
+    write_whole(project_folder() / "README.md", text.encode())
     return published
 
 
@@ -62,10 +72,16 @@ def _describe(accuracies, command):
     )
 
 
-def _find_figure(notebooks):
+def _tighten(table):
+    """A Markdown table without the dashes that say how wide its columns are."""
+    return re.sub(r"-{3,}", "---", table)
+
+
+def _find_output(notebooks, label, kind):
+    """What the executed notebooks show under a label, as text of a MIME type; None where they do not."""
     for path in sorted(notebooks.glob("*.ipynb")):
         for cell in nbformat.read(path, as_version=4).cells:
             for output in cell.get("outputs", []):
-                if output.get("metadata", {}).get("report", {}).get("label") == FIGURE and "image/svg+xml" in output.data:
-                    return output.data["image/svg+xml"]
-    raise PublishError(f"the executed notebooks in {notebooks} hold no figure {FIGURE!r}; it is the one that README shows")
+                if output.get("metadata", {}).get("report", {}).get("label") == label and kind in output.data:
+                    return output.data[kind]
+    return None
