@@ -56,6 +56,7 @@ def tabulate_provenance(results, design):
         "hardware": describe_hardware(),
         "numerics": f"{numerics['device']}, {numerics['cpu_capability']}, {numerics['threads']} thread a worker, "
         f"training code {numerics['code']}",
+        "trained by": describe_backend(numerics),
         "dataset": f"{info.name}: {info.n_train:,} training and {info.n_test:,} test images, sha256 {info.checksum[:16]}…",
         "seeds": ", ".join(str(seed) for seed in range(design.seeds)),
         "epochs": f"{results.n_epochs} distinct epochs, {results.n_epochs_apart} if each run were trained by itself; "
@@ -64,6 +65,15 @@ def tabulate_provenance(results, design):
     if making:
         rows["time"] = describe_time(making, now=time.time(), n_workers=CPU_COUNT)
     return pd.DataFrame(rows.items(), columns=["item", "value"])
+
+
+def describe_backend(numerics):
+    """What carried the epochs out, in words. numerics: as describe_numerics gives them."""
+    if numerics["backend"] == "torch":
+        return "plain PyTorch"
+    about = ", ".join(f"{name} {numerics[name]}" for name in ("colossalai", "plugin", "cuda") if name in numerics)
+    n = numerics["world_size"]
+    return f"backend {numerics['backend']} ({about}), {'one process' if n == 1 else f'{n} processes that share each batch'}"
 
 
 def describe_time(making, *, now, n_workers):
