@@ -1,8 +1,8 @@
 """Colossal-AI's Booster, in one process or in several that share each batch.
 
 Importing Colossal-AI and joining torch.distributed change a whole process, so an epoch is trained in processes of its
-own, the ranks (lrlib.backends.colossal_rank), also where there is only one. They stay from one epoch to the next, since they
-take seconds to start, and end with the process that started them, in whatever way that ends.
+own, the ranks (lrlib.backends.colossal_rank), also where there is only one. Since they take seconds to start, they stay
+from one epoch to the next, and they end with the process that started them, in whatever way that ends.
 `python -m lrlib.backends.colossal` starts one to see that all is installed.
 """
 
@@ -38,13 +38,16 @@ PACKAGES = (
 )
 RANK_MODULE = "lrlib.backends.colossal_rank"
 LOOPBACK = "127.0.0.1"
-# Of several ranks of which one fails or dies the others fail in its wake; how long the causes are gathered.
+# How long after a first failure others are gathered: a rank that ends makes the others fail, perhaps before it is seen.
 FAILURE_SECONDS = 1
 
 
 @dataclass(frozen=True)
 class ColossalAI:
-    """A backend as lrlib.backends has it. plugin: a name of colossal_rank.PLUGINS; device: "cpu", or "cuda" for one a rank."""
+    """A backend as lrlib.backends has it.
+
+    plugin: a name of colossal_rank.PLUGINS. device: "cpu", or "cuda" for a device of its own for each process.
+    """
 
     plugin: str
     device: str
@@ -69,7 +72,9 @@ class ColossalAI:
             about["cuda"], about["cudnn"] = torch.version.cuda, torch.backends.cudnn.version()
         missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
         if missing:
-            raise BackendError(f"backend colossalai needs {missing[0]}, which is not installed here; type `make colossalai`")
+            raise BackendError(
+                f"backend colossalai needs {missing[0]}, which is not installed here; type `make colossalai`"
+            )
         return about | {"colossalai": importlib.metadata.version("colossalai")}
 
     def train_epoch(self, state, *, processes, images, labels, order, **settings):
@@ -84,7 +89,7 @@ class ColossalAI:
         return {name: torch.from_numpy(array) for name, array in arrays.items()}, losses
 
     def evaluate(self, state, **settings):
-        """lrlib.training.evaluate, in this process."""
+        """lrlib.training.evaluate, in this process and on its CPU."""
         return training.evaluate(state, **settings)
 
 
@@ -100,12 +105,15 @@ class Ranks:
 
     def __init__(self, backend, processes):
         self.backend, self.images, self.labels = backend, None, None
-        self.log = tempfile.TemporaryFile()  # what they print; without a name, so that nothing of it can be left behind
+        # What they print; without a name, so that nothing of it can be left behind.
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115 (close does that)
         self.processes, self.connections = [], []
         # The ranks meet at a store in this process, as those of torchrun do; its port is taken before it is named.
         listener = socket.create_server((LOOPBACK, 0))
         port = listener.getsockname()[1]
-        self.store = TCPStore(LOOPBACK, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
+        self.store = TCPStore(
+            LOOPBACK, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach()
+        )
         environment = _rank_environment(port, processes)
         try:
             for rank in range(processes):
@@ -174,7 +182,7 @@ class Ranks:
         return answers, errors, ended
 
     def _explain(self, errors, ended):
-        """One line on the first rank that ended, since others then fail for want of it, else on the first that failed."""
+        """One line on the first rank that ended, since others then fail for want of it, else the first that failed."""
         rank = next(iter(ended or errors))
         what = f"process {rank} of {len(self.processes)} of backend colossalai"
         if not ended:

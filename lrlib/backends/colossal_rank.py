@@ -101,7 +101,7 @@ class Rank:
 
 
 def serve(connection):
-    """Answer (method of Rank, arguments) with (False, what it returns) or (True, its error in a line), until the end."""
+    """Answer each (method of Rank, arguments) with (False, what it returns) or (True, its error in a line)."""
     tasks = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(connection, tasks), daemon=True).start()
     rank = Rank()
