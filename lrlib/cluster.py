@@ -41,14 +41,15 @@ class EngineError(Exception):
 
 
 @contextlib.contextmanager
-def open_client(n_tasks):
+def open_client(n_tasks, *, cores_per_task=1):
     """A client of the cluster at $DASK_SCHEDULER_ADDRESS, else of one of this machine's cores, which ends with it.
 
-    n_tasks: how many tasks can run at once; more workers than that are not started.
+    n_tasks: how many tasks can run at once; more workers than that are not started, nor than find cores_per_task cores.
     Raises EngineError where the address does not answer.
     """
     address = os.environ.get("DASK_SCHEDULER_ADDRESS")
-    with dask.config.set(QUIET_DASK), _join_cluster(address) if address else _start_cluster(n_tasks) as client:
+    n_workers = min(n_tasks, CPU_COUNT // cores_per_task)
+    with dask.config.set(QUIET_DASK), _join_cluster(address) if address else _start_cluster(n_workers) as client:
         yield client
 
 
@@ -65,14 +66,14 @@ def _join_cluster(address):
 
 
 @contextlib.contextmanager
-def _start_cluster(n_tasks):
+def _start_cluster(n_workers):
     with contextlib.ExitStack() as opened:
         try:
             environment = dask.config.set({"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT})
             with _deaf_to_interrupts(), _without_main(), environment:
                 cluster = opened.enter_context(
                     LocalCluster(
-                        n_workers=max(1, min(CPU_COUNT, n_tasks)),
+                        n_workers=max(1, n_workers),
                         threads_per_worker=1,
                         processes=True,
                         dashboard_address="127.0.0.1:0",

@@ -93,7 +93,8 @@ def train(runs, *, store=None, client=None, progress=True):
     if missing:
         store.check_writable()
         n_tasks = len({chain[-1].name for chain in chains.values()})
-        with contextlib.nullcontext(client) if client else open_client(n_tasks) as client:
+        cores = max(run.processes for run in runs)
+        with contextlib.nullcontext(client) if client else open_client(n_tasks, cores_per_task=cores) as client:
             if progress and (link := find_dashboard(client)):
                 tqdm.write(f"dashboard: {link}", file=sys.stderr)
             bar = tqdm(total=len(missing), unit="epoch", desc="training", disable=not progress, smoothing=0.1)
