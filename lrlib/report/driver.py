@@ -87,19 +87,19 @@ def make_report(texts, *, command, say, quick=False, extended=False):
     plans = [plan_section(section) for section in sections]
     folder = build_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    results, n_trained = _train(plans, started=started, command=command, say=say)
+    n_trained = _train(plans, started=started, command=command, say=say)
     say(f"executing {len(sections)} notebooks")
     executed = execute_notebooks(sections, folder / "notebooks")
     say("writing report.html and report.pdf")
     document = _merge(executed, started)
     export_html(document, out=folder / "report.html")
     export_pdf(document, out=folder / "report.pdf")
-    design = plans[0].design  # the abstract's, which is that of the whole report
+    abstract = plans[0]  # whose design is that of the whole report; part 3 has runs of the same labels on other data
     return Made(
         html=folder / "report.html",
         pdf=folder / "report.pdf",
         notebooks=folder / "notebooks",
-        accuracies=tabulate_accuracies(results, design),
+        accuracies=tabulate_accuracies(train(abstract.runs), abstract.design),
         n_trained=n_trained,
         seconds=time.time() - started,
     )
@@ -118,7 +118,7 @@ def make_section(name, texts, *, command, say, quick=False):
     plans = [plan_section(section) for section in sections]
     folder = build_folder() / "sections"
     folder.mkdir(parents=True, exist_ok=True)
-    results, n_trained = _train(plans, started=started, command=command, say=say)
+    n_trained = _train(plans, started=started, command=command, say=say)
     say(f"executing {section.path.name}")
     executed = execute_notebooks(sections, folder)
     html = folder / f"{section.path.stem}.html"
@@ -248,7 +248,7 @@ def _train(plans, *, started, command, say):
         training_wall_seconds=time.time() - start,
     ).hand_over()
     say(f"{n_trained} epochs trained, {results.n_known - n_trained} from the store")
-    return results, n_trained
+    return n_trained
 
 
 def _merge(executed, started, *, partial=False):
