@@ -31,7 +31,7 @@ help:
 	@echo 'make section     run one section anew: NAME=2-2 PARAMS="turning_points=[10,20] epochs=20"'
 	@echo 'make lab         open the notebooks in JupyterLab'
 	@echo 'make test        run the tests'
-	@echo 'make test-faults run those that kill processes, fill disks and lose workers'
+	@echo 'make test-faults run those that kill processes, fill disks and lose workers, or make the extended report'
 	@echo 'make publish     make the report and copy it to report/, where it is committed'
 	@echo 'make bench       time training beside other ways, over workers and in a report; PUBLISH=1 puts it into README'
 	@echo 'make environment make the environment and nothing else'
@@ -51,7 +51,7 @@ test: $(ENVIRONMENT)
 	$(RUN) -m pytest
 
 test-faults: $(ENVIRONMENT)
-	$(RUN) -m pytest -m faults
+	$(RUN) -m pytest -m 'faults or extended'
 
 bench: $(ENVIRONMENT)
 	PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(RUN) bench/training.py --report \

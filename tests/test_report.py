@@ -74,7 +74,7 @@ def test_the_last_lines_are_the_accuracies_and_the_two_files(project, made):
 
 def test_executed_notebooks_lie_beside_the_report_without_errors(project, made):
     executed = sorted((project / "report" / "build" / "notebooks").glob("*.ipynb"))
-    assert [path.name for path in executed] == sorted(p.name for p in (project / "notebooks").glob("[0-9]*.ipynb"))
+    assert [path.name for path in executed] == sorted(p.name for p in (project / "notebooks").glob("[0-2]*.ipynb"))
     for path in executed:
         cells = nbformat.read(path, as_version=4).cells
         assert all(o.output_type != "error" for c in cells if c.cell_type == "code" for o in c.outputs)
@@ -232,3 +232,18 @@ def test_ctrl_c_while_notebooks_are_executed_ends_in_seconds_and_leaves_no_proce
     assert time.monotonic() - begin < 15
     _, alive = psutil.wait_procs(children, timeout=10)
     assert alive == []
+
+
+@pytest.mark.extended
+def test_the_extended_report_has_part_3_and_keeps_the_report_s_own_accuracies(project):
+    status, out, err = run(project, "report", "--quick", "--extended")
+    assert status == 0, err
+    page = (project / "report" / "build" / "report.html").read_text(encoding="utf-8")
+    for figure in ("suggestions", "search", "super-convergence", "momentum"):
+        assert f'id="fig-{figure}"' in page, figure
+    for table in ("stability", "regret", "pairs", "choices", "verdicts-seeds", "claims-datasets"):
+        assert f'id="tbl-{table}"' in page, table
+    assert "Beyond the author" in page and "object at 0x" not in page
+    text = re.sub(r"[\u00a0\s]+", " ", page)
+    for accuracy in re.findall(r"(\d\d\.\d\d) % test", out):
+        assert f"{accuracy} %" in text
