@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from lrlib.project import project_folder
 from lrlib.report.sections import ParameterError, find_sections, give_values, parse_assignments, plan_section
-from lrlib.runs import plan_epochs, train
+from lrlib.runs import find_results, plan_epochs
 from lrlib.store import StoreError
 
 # Younger files may be of a training that runs now, by other code or for other runs.
@@ -47,6 +47,7 @@ def read_published_command():
 def plan_published_runs(command):
     """The Runs that the published report needs. command: as `read_published_command` gives it.
 
+    Runs that follow from the results of others are among them where those results are stored; nothing is trained.
     A dataset left to choice is MNIST: on a machine without it the sample's runs would stand in for those of the report.
     Raises ParameterError, and DatasetError where the dataset cannot be had.
     """
@@ -58,7 +59,10 @@ def plan_published_runs(command):
         texts["dataset"] = "mnist"
     sections = give_values(find_sections(extended=texts.pop("extended", "0") != "0"), texts)
     plans = [plan_section(section) for section in sections]
-    more = [run for plan in plans if plan.more_runs for run in plan.more_runs(train(plan.runs))]
+    more = []
+    for plan in plans:
+        if plan.more_runs and (results := find_results(plan.runs)):
+            more += plan.more_runs(results)
     return list(dict.fromkeys([run for plan in plans for run in plan.runs] + more))
 
 
