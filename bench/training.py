@@ -47,7 +47,6 @@ import io
 import json
 import logging
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -77,6 +76,7 @@ from lrlib.data import find_dataset, load_dataset
 from lrlib.project import project_folder
 from lrlib.provenance import describe_hardware, read_commit
 from lrlib.report.driver import build_folder
+from lrlib.report.publish import PublishError, fill_block
 from lrlib.schedules import Constant
 from lrlib.store import Store, write_whole
 from lrlib.training import epoch_order
@@ -87,7 +87,6 @@ EPOCHS_OF_THE_AUTHOR, EPOCHS_HERE = 250, 180
 EPOCHS_A_WORKER = 3
 GEMM_SIZE, N_PRODUCTS = 1024, 20
 OURS, AUTHOR_S = "lrlib's worker", "the author's kind of loop: PIL and a DataLoader"
-PUBLISHED = re.compile(r"(<!-- bench -->\n).*?(<!-- /bench -->)", re.S)
 
 
 class NotInstalledError(Exception):
@@ -430,13 +429,6 @@ def spread(values):
     return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
-def replace_published(readme, block):
-    """README's text with a block between the lines that hold the published table. Raises ValueError without them."""
-    if not PUBLISHED.search(readme):
-        raise ValueError("README.md has no lines <!-- bench --> and <!-- /bench -->; put them where the table belongs")
-    return PUBLISHED.sub(lambda match: f"{match[1]}{block}{match[2]}", readme)
-
-
 def say(line):
     print(line, file=sys.stderr, flush=True)
 
@@ -459,8 +451,8 @@ def main():
     readme = project_folder() / "README.md"
     if options.publish:
         try:
-            replace_published(readme.read_text(encoding="utf-8"), "")
-        except ValueError as err:
+            fill_block(readme.read_text(encoding="utf-8"), "bench", "")
+        except PublishError as err:
             parser.error(str(err))
     warnings.filterwarnings("ignore", module="lightning|fastai|torch")  # on how many processes load data
     with tempfile.TemporaryDirectory() as folder, open_client(1) as client:
@@ -480,7 +472,7 @@ def main():
     (BUILD / "training.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
     (BUILD / "training.md").write_text(text, encoding="utf-8")
     if options.publish:
-        write_whole(readme, replace_published(readme.read_text(encoding="utf-8"), text).encode())
+        write_whole(readme, fill_block(readme.read_text(encoding="utf-8"), "bench", text).encode())
     print(text, end="")
 
 

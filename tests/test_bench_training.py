@@ -114,14 +114,6 @@ def test_ratios_are_formed_within_each_repeat_and_what_is_missing_is_said(bench)
     assert "report" not in bench.describe({**FOUND, "report": None})
 
 
-def test_the_table_replaces_what_readme_has_between_its_lines(bench):
-    readme = "before\n<!-- bench -->\nold\n<!-- /bench -->\nafter\n"
-    expected = "before\n<!-- bench -->\nnew \\1\n<!-- /bench -->\nafter\n"
-    assert bench.replace_published(readme, "new \\1\n") == expected
-    with pytest.raises(ValueError, match="README.md has no lines <!-- bench --> and <!-- /bench -->"):
-        bench.replace_published("nothing", "new\n")
-
-
 def test_a_report_s_own_time_is_read_from_its_table_of_provenance(bench, tmp_path):
     table = 'item,value\ncommand,`make report`\ntime,"150 s up to this table; bare training, 120 s"\n'
     outputs = [

@@ -56,6 +56,14 @@ def test_an_extended_report_puts_the_regret_of_suggestions_into_the_readme(made,
     assert "old" not in readme.read_text()
 
 
+def test_a_block_replaces_what_readme_has_between_its_lines_as_it_is():
+    readme = "before\n<!-- bench -->\nold\n<!-- /bench -->\nafter\n"
+    expected = "before\n<!-- bench -->\nnew \\1\n<!-- /bench -->\nafter\n"
+    assert publish.fill_block(readme, "bench", "new \\1\n") == expected
+    with pytest.raises(publish.PublishError, match="README.md has no lines <!-- bench --> and <!-- /bench -->"):
+        publish.fill_block("nothing", "bench", "new\n")
+
+
 def test_a_readme_without_a_place_is_refused_before_anything_is_copied(made, tmp_path):
     (tmp_path / "README.md").write_text("nothing")
     with pytest.raises(publish.PublishError, match="has no lines <!-- published -->"):

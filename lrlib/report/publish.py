@@ -10,8 +10,6 @@ from lrlib.store import write_whole
 
 FIGURE = "onecycle"  # the figure that README shows
 EVIDENCE = "regret"  # the table of part 3 that README shows
-_BLOCK = re.compile(r"(<!-- published -->\n).*?(<!-- /published -->)", re.S)
-_EVIDENCE_BLOCK = re.compile(r"(<!-- evidence -->\n).*?(<!-- /evidence -->)", re.S)
 
 
 class PublishError(Exception):
@@ -20,13 +18,22 @@ class PublishError(Exception):
 
 def check_readme():
     """README's text. Raises PublishError where it has no place for the result: better known before hours of training."""
-    readme = project_folder() / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    if not _BLOCK.search(text):
-        raise PublishError(
-            f"{readme} has no lines <!-- published --> and <!-- /published -->; put them where the result belongs"
-        )
+    text = (project_folder() / "README.md").read_text(encoding="utf-8")
+    fill_block(text, "published", "")
     return text
+
+
+def fill_block(text, name, content):
+    """README's text with content, whole lines, between its lines <!-- name --> and <!-- /name -->.
+
+    Raises PublishError where there are none.
+    """
+    block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.S)
+    if not block.search(text):
+        raise PublishError(
+            f"README.md has no lines <!-- {name} --> and <!-- /{name} -->; put them where the result belongs"
+        )
+    return block.sub(lambda match: f"{match[1]}{content}{match[2]}", text)
 
 
 def publish_report(made, *, command):
@@ -41,9 +48,9 @@ def publish_report(made, *, command):
         raise PublishError(
             f"the executed notebooks in {made.notebooks} hold no figure {FIGURE!r}; it is the one that README shows"
         )
-    text = _BLOCK.sub(lambda match: f"{match[1]}{block}{match[2]}", text)
+    text = fill_block(text, "published", block)
     if table := _find_output(made.notebooks, EVIDENCE, "text/markdown"):
-        text = _EVIDENCE_BLOCK.sub(lambda match: f"{match[1]}{_tighten(table)}\n{match[2]}", text)
+        text = fill_block(text, "evidence", f"{_tighten(table)}\n")
     published = [folder / path.name for path in (made.html, made.pdf)]
     for source, target in zip((made.html, made.pdf), published):
         write_whole(target, source.read_bytes())
