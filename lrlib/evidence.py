@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 import numpy as np
-import pandas as pd
 import torch
 
 from lrlib import suggest
-from lrlib.data import SAMPLE, VALIDATION, choose_dataset
+from lrlib.data import VALIDATION, choose_dataset
+from lrlib.experiments import DATASET_NOTES
 from lrlib.runs import Run
 from lrlib.schedules import Constant, Exponential, Inverse, MultiStep, OneCycle
 from lrlib.training import OPTIMIZERS
@@ -46,37 +46,6 @@ def suggest_each(steps):
     """rule -> the Suggestion of each seed. steps: a row per step of range tests with one label."""
     histories = [(sweep["lr"].to_numpy(), sweep["loss"].to_numpy()) for _, sweep in steps.groupby("seed")]
     return {name: [rule(*history) for history in histories] for name, rule in RULES.items()}
-
-
-def tabulate_suggestions(steps):
-    """What each rule reads off each range test: a row per run (its label), rule and seed.
-
-    steps: a row per step of range tests. Columns: run, rule, seed, lr, reliable.
-    """
-    rows = []
-    for label, sweeps in steps.groupby("run", sort=False):
-        seeds = list(sweeps.groupby("seed").groups)
-        for rule, suggestions in suggest_each(sweeps).items():
-            rows += [(label, rule, seed, s.lr, s.reliable) for seed, s in zip(seeds, suggestions)]
-    return pd.DataFrame(rows, columns=["run", "rule", "seed", "lr", "reliable"])
-
-
-def summarize_suggestions(suggestions):
-    """tabulate_suggestions over the seeds: a row per run and rule.
-
-    Columns: run, rule, lr (median), spread_decades (log10 of the largest over the smallest), sd_decades (standard
-    deviation of log10 lr), n_reliable, n.
-    """
-    grouped = suggestions.assign(x=np.log10(suggestions["lr"])).groupby(["run", "rule"], sort=False)
-    return pd.DataFrame(
-        {
-            "lr": 10 ** grouped["x"].median(),
-            "spread_decades": grouped["x"].max() - grouped["x"].min(),
-            "sd_decades": grouped["x"].std(),
-            "n_reliable": grouped["reliable"].sum(),
-            "n": grouped["x"].count(),
-        }
-    ).reset_index()
 
 
 @dataclass(frozen=True)
@@ -131,9 +100,9 @@ class Evidence:
             raise ValueError(f"budgets must be one or more increasing epochs, got {list(self.budgets)}")
 
     @property
-    def is_sample(self):
-        """Whether the embedded sample stands in for MNIST."""
-        return self.dataset == SAMPLE
+    def dataset_note(self):
+        """What a report says first of its dataset; nothing of the author's."""
+        return DATASET_NOTES.get(self.dataset, "")
 
     @property
     def grid(self):

@@ -14,10 +14,13 @@ from lrlib.schedules import Constant, Exponential, MultiStep, OneCycle
 SGD_SWEEP = "SGD range test"
 ADAM_SWEEP = "Adam range test"
 
-SAMPLE_NOTE = (
-    "**Made from the embedded sample.** These results come from 5,000 MNIST digits (4,000 to train, 1,000 to test), not "
-    "from MNIST's 70,000: the claims about accuracy are not tested by them."
-)
+# What a report says first where it is not made from the author's dataset.
+DATASET_NOTES = {
+    SAMPLE: "**Made from the embedded sample.** These results come from 5,000 MNIST digits (4,000 to train, 1,000 to test), "
+    "not from MNIST's 70,000: the claims about accuracy are not tested by them.",
+    "fashion_mnist": "**Made from Fashion-MNIST.** These results come from its clothes, not from MNIST's digits: the author's "
+    "numbers beside them, and the claims that name accuracies, are about MNIST.",
+}
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,11 @@ class Design:
     def is_sample(self):
         """Whether the embedded sample stands in for MNIST."""
         return self.dataset == SAMPLE
+
+    @property
+    def dataset_note(self):
+        """What a report says first of its dataset; nothing of the author's."""
+        return DATASET_NOTES.get(self.dataset, "")
 
     @property
     def seeds_note(self):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lrlib import author
-from lrlib.evidence import SMITH_TABLE
+from lrlib.evidence import SMITH_TABLE, suggest_each
 from lrlib.experiments import SGD_SWEEP
 from lrlib.runs import find_results
 from lrlib.statistics import estimate_accuracy, estimate_mean
@@ -88,6 +88,37 @@ def compare_curves(epochs, design):
         rows.append({"run": label, **ours})
         rows.append({"run": f"author, {method}", **describe(theirs[theirs["run"] == method])})
     return pd.DataFrame(rows)
+
+
+def tabulate_suggestions(steps):
+    """What each rule reads off each range test: a row per run (its label), rule and seed.
+
+    steps: a row per step of range tests. Columns: run, rule, seed, lr, reliable.
+    """
+    rows = []
+    for label, sweeps in steps.groupby("run", sort=False):
+        seeds = list(sweeps.groupby("seed").groups)
+        for rule, suggestions in suggest_each(sweeps).items():
+            rows += [(label, rule, seed, s.lr, s.reliable) for seed, s in zip(seeds, suggestions)]
+    return pd.DataFrame(rows, columns=["run", "rule", "seed", "lr", "reliable"])
+
+
+def summarize_suggestions(suggestions):
+    """tabulate_suggestions over the seeds: a row per run and rule.
+
+    Columns: run, rule, lr (median), spread_decades (log10 of the largest over the smallest), sd_decades (standard
+    deviation of log10 lr), n_reliable, n.
+    """
+    grouped = suggestions.assign(x=np.log10(suggestions["lr"])).groupby(["run", "rule"], sort=False)
+    return pd.DataFrame(
+        {
+            "lr": 10 ** grouped["x"].median(),
+            "spread_decades": grouped["x"].max() - grouped["x"].min(),
+            "sd_decades": grouped["x"].std(),
+            "n_reliable": grouped["reliable"].sum(),
+            "n": grouped["x"].count(),
+        }
+    ).reset_index()
 
 
 def compare_pairs(epochs, first, second):

@@ -6,12 +6,12 @@ import sys
 import warnings
 
 from lrlib.backends import BackendError
-from lrlib.data import DatasetError
 from lrlib.cluster import EngineError
+from lrlib.data import DatasetError
+from lrlib.project import store_folder
 from lrlib.report.driver import NotebookError, make_report, make_section
 from lrlib.report.publish import PublishError, check_readme, publish_report
 from lrlib.report.sections import ParameterError, find_sections, parse_assignments
-from lrlib.project import store_folder
 from lrlib.report.store_command import list_store, plan_published_runs, prune_store, read_published_command
 from lrlib.store import Store, StoreError
 
