@@ -41,15 +41,20 @@ class EngineError(Exception):
 
 
 @contextlib.contextmanager
-def open_client(n_tasks, *, cores_per_task=1):
+def open_client(n_tasks, *, cores_per_task=1, tasks_per_process=1):
     """A client of the cluster at $DASK_SCHEDULER_ADDRESS, else of one of this machine's cores, which ends with it.
 
     n_tasks: how many tasks can run at once; more workers than that are not started, nor than find cores_per_task cores.
+    tasks_per_process: above 1 the tasks share what is not a core, such as a GPU: one process runs so many in threads.
     Raises EngineError where the address does not answer.
     """
     address = os.environ.get("DASK_SCHEDULER_ADDRESS")
-    n_workers = min(n_tasks, CPU_COUNT // cores_per_task)
-    with dask.config.set(QUIET_DASK), _join_cluster(address) if address else _start_cluster(n_workers) as client:
+    if tasks_per_process > 1:
+        n_workers, n_threads = 1, min(n_tasks, tasks_per_process)
+    else:
+        n_workers, n_threads = max(1, min(n_tasks, CPU_COUNT // cores_per_task)), 1
+    cluster = _join_cluster(address) if address else _start_cluster(n_workers, n_threads)
+    with dask.config.set(QUIET_DASK), cluster as client:
         yield client
 
 
@@ -66,15 +71,15 @@ def _join_cluster(address):
 
 
 @contextlib.contextmanager
-def _start_cluster(n_workers):
+def _start_cluster(n_workers, threads_per_worker):
     with contextlib.ExitStack() as opened:
         try:
             environment = dask.config.set({"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT})
             with _deaf_to_interrupts(), _without_main(), environment:
                 cluster = opened.enter_context(
                     LocalCluster(
-                        n_workers=max(1, n_workers),
-                        threads_per_worker=1,
+                        n_workers=n_workers,
+                        threads_per_worker=threads_per_worker,
                         processes=True,
                         dashboard_address="127.0.0.1:0",
                         memory_limit=None,

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from distributed import WorkerPlugin, get_worker
 
-from lrlib.backends import load_backend
+from lrlib.backends import BACKENDS, load_backend
 from lrlib.cluster import NO_WORKER_SECONDS, EngineError, Workers, describe_loss, interrupts_put_into
 from lrlib.data import Dataset, load_dataset
 from lrlib.numerics import describe_numerics, fix_numerics
@@ -39,7 +39,8 @@ DATASET_SECONDS = 60
 VALUES = {"diverged", "test_loss", "n_correct", "n_test", "train_seconds", "test_seconds"}
 
 
-_one_at_a_time = threading.Lock()
+# LeNet5() draws from torch's one random generator, so in a worker with several threads one at a time does.
+_drawing = threading.RLock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,13 +153,13 @@ def compute_epoch(epoch, state, numerics):
             "install the same versions there and start it again"
         )
     dataset = _await_dataset(get_worker(), epoch.dataset_checksum)
-    # LeNet5() draws from torch's one random generator, so a worker with several threads trains one epoch at a time.
-    with _one_at_a_time:
+    if state is None:
+        with _drawing:
+            state = initial_state(epoch.seed)
+    backend = load_backend(epoch.backend)
+    with _drawing if BACKENDS[epoch.backend].epochs_at_once == 1 else contextlib.nullcontext():
         fix_numerics()
         start = time.perf_counter()
-        if state is None:
-            state = initial_state(epoch.seed)
-        backend = load_backend(epoch.backend)
         state, losses = backend.train_epoch(
             state,
             processes=epoch.processes,

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from lrlib.backends import BackendError, load_backend
+from lrlib.backends import BACKENDS, BackendError, load_backend
 from lrlib.cluster import find_dashboard, open_client
 from lrlib.data import NAMES, find_dataset
 from lrlib.engine import Epoch, compute_epochs, load_epoch, state_of
@@ -93,8 +93,7 @@ def train(runs, *, store=None, client=None, progress=True):
     if missing:
         store.check_writable()
         n_tasks = len({chain[-1].name for chain in chains.values()})
-        cores = max(run.processes for run in runs)
-        with contextlib.nullcontext(client) if client else open_client(n_tasks, cores_per_task=cores) as client:
+        with contextlib.nullcontext(client) if client else _open_client(runs, n_tasks) as client:
             if progress and (link := find_dashboard(client)):
                 tqdm.write(f"dashboard: {link}", file=sys.stderr)
             bar = tqdm(total=len(missing), unit="epoch", desc="training", disable=not progress, smoothing=0.1)
@@ -107,6 +106,14 @@ def train(runs, *, store=None, client=None, progress=True):
                         computed_seconds += records[epoch.name]["seconds"]
                     bar.update()
     return Results(chains, records, store, n_computed=n_computed, computed_seconds=computed_seconds)
+
+
+def _open_client(runs, n_tasks):
+    return open_client(
+        n_tasks,
+        cores_per_task=max(run.processes for run in runs),
+        tasks_per_process=min(BACKENDS[run.backend].epochs_at_once for run in runs),
+    )
 
 
 def find_results(runs, *, store=None):

@@ -1,11 +1,17 @@
+import threading
+
 import numpy as np
 import pytest
 import torch
+from conftest import assert_same_epochs
+from distributed import Client, LocalCluster
 
 from lrlib import Run
 from lrlib.backends import BackendError, cuda
 from lrlib.numerics import describe_numerics, fix_numerics
+from lrlib.runs import train as train_runs
 from lrlib.schedules import Constant, OneCycle, lr_per_step
+from lrlib.store import Store
 from lrlib.training import OPTIMIZERS, build_optimizer, epoch_order, initial_state
 from lrlib.training import evaluate as evaluate_on_cpu
 from lrlib.training import train_epoch as train_on_cpu
@@ -224,6 +230,43 @@ def train_by_graphs(data, *, optimizer="sgd", **settings):
         )  # fmt: skip
 
     return train(epoch, **settings)
+
+
+@pytest.fixture
+def on_any_device(monkeypatch):
+    """The backend as it is on a GPU; where there is none, its steps by themselves on the CPU."""
+    if not torch.cuda.is_available():
+        monkeypatch.setattr(cuda, "describe", lambda processes: {"device": "none"})
+        monkeypatch.setattr(cuda, "_copy_to_device", lambda tensor: tensor)
+        monkeypatch.setattr(cuda, "_fix_numerics", lambda: None)
+        monkeypatch.setattr(cuda.TrainingStep, "capture", lambda step: None)
+    describe_numerics.cache_clear()
+    yield
+    describe_numerics.cache_clear()
+    cuda._capture_step.cache_clear()
+
+
+def test_runs_at_once_are_threads_of_one_process_with_the_bits_of_each_alone(on_any_device, tmp_path, monkeypatch):
+    runs = [Run(Constant(0.1), epochs=2, seed=seed, dataset="sample", backend="cuda") for seed in range(2)]
+    settings = {"processes": False, "n_workers": 1, "dashboard_address": "127.0.0.1:0", "silence_logs": "CRITICAL"}
+    stores = {n: Store(tmp_path / str(n)) for n in (1, 2)}
+    run_epoch, met = cuda.run_epoch, threading.Barrier(2)
+
+    def run_epoch_beside_another(*args, **given):
+        met.wait(timeout=60)
+        return run_epoch(*args, **given)
+
+    for n_threads, store in stores.items():
+        monkeypatch.setattr(cuda, "run_epoch", run_epoch_beside_another if n_threads == 2 else run_epoch)
+        with LocalCluster(threads_per_worker=n_threads, **settings) as cluster, Client(cluster) as client:
+            assert train_runs(runs, store=store, client=client, progress=False).n_computed == 4
+    assert_same_epochs(stores[2], stores[1], runs)
+
+
+def test_building_a_model_leaves_the_random_generator_alone():
+    before = torch.get_rng_state()
+    cuda._build_model(torch.device("cpu"))
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @on_a_gpu

@@ -211,6 +211,11 @@ def test_a_dashboard_is_named_only_where_there_is_one(near, monkeypatch):
     assert find_dashboard(near).endswith("/status")
 
 
+def test_tasks_that_share_a_device_are_threads_of_one_process():
+    with open_client(3, tasks_per_process=2) as client:
+        assert list(client.nthreads().values()) == [2]
+
+
 def test_an_address_that_nobody_answers_at_is_said(monkeypatch):
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "nowhere:at-all")
     with (

@@ -19,15 +19,17 @@ class Backend:
     """place: what carries it out, as module or module:object.
 
     files: those of its code, besides the model's and the loop's, that decide bits.
+    epochs_at_once: how many epochs one worker process trains at once, each in a thread of its own.
     """
 
     place: str
     files: tuple = ()
+    epochs_at_once: int = 1
 
 
 BACKENDS = {
     "torch": Backend("lrlib.backends.plain"),
-    "cuda": Backend("lrlib.backends.cuda", files=("backends/cuda.py",)),
+    "cuda": Backend("lrlib.backends.cuda", files=("backends/cuda.py",), epochs_at_once=8),
     "colossalai": Backend("lrlib.backends.colossal:torch_ddp", files=("backends/colossal_rank.py",)),
     "colossalai:LowLevelZeroPlugin": Backend(
         "lrlib.backends.colossal:low_level_zero", files=("backends/colossal_rank.py",)

@@ -3,8 +3,8 @@
 A step's kernels are shorter than Python's way from one to the next. So one step, from the choice of its images to the
 update of the parameters, is captured once and replayed for every batch; what differs between steps it reads on the
 device, from tables that are filled once an epoch. Within an epoch the host never waits for the device.
-Several runs at once are several worker processes that share the device; their kernels run side by side where NVIDIA's
-multi-process service is on (`nvidia-cuda-mps-control -d`), and take turns where it is not.
+One process drives the device. Several runs at once are threads of it, each with a graph and a stream of its own, so
+that their kernels, which are too small to fill a device, run side by side; what runs beside changes no bit.
 
 This file's code is part of the name of every epoch that it trains; so are the device and its libraries' versions.
 """
@@ -23,7 +23,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from lrlib.backends import BackendError
 from lrlib.lenet import LeNet5
-from lrlib.training import OPTIMIZERS, load_model
+from lrlib.training import OPTIMIZERS
 
 WARM_UP_STEPS = 3  # before a capture, so that libraries have chosen their kernels and made their workspaces
 EVALUATED_AT_ONCE = 2500  # images; a compromise between launches and memory
@@ -31,7 +31,7 @@ EVALUATED_AT_ONCE = 2500  # images; a compromise between launches and memory
 # Without it cuBLAS is not deterministic; it is read when CUDA starts, which importing torch does not do.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
-_capturing = threading.Lock()  # torch allows a process one capture at a time
+_preparing = threading.Lock()  # torch allows a process one capture at a time, and data is copied once
 _on_device = WeakTensorKeyDictionary()  # a tensor of the host -> its copy on the device
 
 
@@ -83,7 +83,8 @@ def evaluate(state, *, images, labels, batch_size):
     """lrlib.training.evaluate on the device: the mean of the batch means, and the number of right answers."""
     _fix_numerics()
     images, labels = _copy_to_device(images), _copy_to_device(labels)
-    model, losses, n_correct = load_model(state).to(images.device), [], 0
+    model, losses, n_correct = _build_model(images.device).eval(), [], 0
+    model.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})
     with torch.inference_mode():
         for part, right in zip(images.split(EVALUATED_AT_ONCE), labels.split(EVALUATED_AT_ONCE)):
             logits = model(part)
@@ -126,10 +127,10 @@ class TrainingStep:
         n_steps = math.ceil(n_images / batch_size)
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.graphs = {}
-        self.model = LeNet5().to(device)
+        self.model = _build_model(device)
         self.names, self.weights = zip(*self.model.named_parameters())
         # All parameters in one tensor, of which the model's are views: an update is then a few kernels for all of them.
-        self.parameters = torch.cat([weight.detach().flatten() for weight in self.weights])
+        self.parameters = torch.zeros(sum(weight.numel() for weight in self.weights), device=device)
         for weight, part in zip(self.weights, self._split(self.parameters)):
             weight.data = part
         self.buffers = {name: torch.zeros_like(self.parameters) for name in self.update.buffers}
@@ -284,7 +285,7 @@ UPDATES = {
 @lru_cache(maxsize=16)
 def _capture_step(images, labels, n_images, batch_size, optimizer, weight_decay, thread):
     """The captured TrainingStep of these settings; one for each thread, since a step's tensors are its state."""
-    with _capturing:
+    with _preparing:
         step = TrainingStep(
             images, labels, n_images=n_images, batch_size=batch_size, optimizer=optimizer, weight_decay=weight_decay
         )
@@ -292,11 +293,19 @@ def _capture_step(images, labels, n_images, batch_size, optimizer, weight_decay,
     return step
 
 
+def _build_model(device):
+    """A LeNet5 with parameters yet to be filled, so that threads need not take turns at torch's random generator."""
+    with torch.device("meta"):
+        model = LeNet5()
+    return model.to_empty(device=device)
+
+
 def _copy_to_device(tensor):
     """The copy of a tensor on the current device, made once for as long as the tensor lives, which must not change."""
-    if tensor not in _on_device:
-        _on_device[tensor] = tensor.cuda()
-    return _on_device[tensor]
+    with _preparing:
+        if tensor not in _on_device:
+            _on_device[tensor] = tensor.cuda()
+        return _on_device[tensor]
 
 
 def _fix_numerics():
