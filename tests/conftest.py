@@ -1,5 +1,6 @@
 """What several tests share: the project's folder, one small cluster, and runs that nothing interrupted."""
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -38,6 +39,14 @@ def uninterrupted(tmp_path_factory, client):
     store = Store(tmp_path_factory.mktemp("uninterrupted"))
     train(RUNS, store=store, client=client, progress=False)
     return store
+
+
+def copy_project(folder):
+    """Copy what the report is made of into a folder, where it then has a store of its own. Returns the folder."""
+    for name in ("lrlib", "notebooks", "report"):
+        ignored = shutil.ignore_patterns("build", "__pycache__", "report.html", "report.pdf")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    return folder
 
 
 def names_of(runs):

@@ -10,11 +10,13 @@ import time
 import psutil
 import pytest
 import torch
-from conftest import ROOT, RUNS, assert_same_epochs
+from conftest import ROOT, RUNS, assert_same_epochs, copy_project
 from distributed import Client
 
 from lrlib import Run, engine, train
 from lrlib.cluster import WORKER_ENVIRONMENT, EngineError
+from lrlib.report.driver import QUICK
+from lrlib.report.sections import find_sections, give_values, plan_section
 from lrlib.runs import plan_epochs
 from lrlib.schedules import Constant
 from lrlib.store import Store
@@ -106,6 +108,27 @@ def test_a_cluster_computes_the_bits_of_this_machine_and_gets_the_dataset_once(r
     assert train([Run(Constant(0.01), dataset="sample", epochs=1)], store=store, progress=False).n_computed == 1
     assert_same_epochs(store, uninterrupted, RUNS)
     assert [remote.log(name).count("Starting Worker plugin lrlib-dataset-") for name in ("a", "b")] == [1, 1]
+
+
+def count_executed(client):
+    """How many tasks the workers have executed so far."""
+    return sum(client.run(lambda dask_worker: dask_worker.state.executed_count).values())
+
+
+def test_a_quick_report_made_on_a_cluster_has_the_bits_of_this_machine_s_workers(remote, tmp_path, client):
+    project = copy_project(tmp_path)
+    environment = {k: v for k, v in os.environ.items() if k not in ("LRLIB_STORE", "LRLIB_DATA", "PYTHONPATH")}
+    command = [sys.executable, "-m", "lrlib", "report", "--quick"]
+    with Client(remote.address, set_as_default=False) as theirs:
+        before = count_executed(theirs)
+        subprocess.run(command, cwd=project, env=environment, check=True, capture_output=True, timeout=600)
+        n_executed = count_executed(theirs) - before
+    found, expected = Store(project / ".lrlib" / "store"), Store(tmp_path / "expected")
+    sections = find_sections()
+    quick = {name: text for name, text in QUICK.items() if any(name in section.declared for section in sections)}
+    runs = [run for section in give_values(sections, quick) for run in plan_section(section).runs]
+    assert train(runs, store=expected, client=client, progress=False).n_computed == n_executed
+    assert_same_epochs(found, expected, runs)
 
 
 def test_the_epochs_of_a_lost_worker_go_elsewhere_and_the_loss_of_all_workers_is_said(

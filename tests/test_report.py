@@ -14,21 +14,16 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
+from conftest import ROOT, copy_project
 from pypdf import PdfReader
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-ROOT = Path(__file__).resolve().parent.parent
 DONE_WITHIN = 300  # seconds; far more than it takes, so that a hanging command fails
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A copy of what the report is made of, with a store of its own."""
-    copy = tmp_path_factory.mktemp("project")
-    for name in ("lrlib", "notebooks", "report"):
-        ignored = shutil.ignore_patterns("build", "__pycache__", "report.html", "report.pdf")
-        shutil.copytree(ROOT / name, copy / name, ignore=ignored)
-    return copy
+    return copy_project(tmp_path_factory.mktemp("project"))
 
 
 def start(project, *arguments, **options):
