@@ -158,12 +158,13 @@ def test_ctrl_c_that_falls_into_a_finalizer_is_not_lost(store, client):
     assert len(store.list_files()) == 1
 
 
-def test_two_callers_at_once_train_nothing_twice(store, uninterrupted):
-    callers = [start_caller(store, 1) for _ in range(2)]
+@n_workers
+def test_two_callers_at_once_train_nothing_twice(n_workers, store, uninterrupted):
+    callers = [start_caller(store, n_workers) for _ in range(2)]
     outputs = [caller.communicate(timeout=900) for caller in callers]
     assert [errors for _, errors in outputs] == ["", ""]
-    assert sum(int(output) for output, _ in outputs) == 6
-    assert_same_epochs(store, uninterrupted, RUNS[:1])
+    assert sum(int(output) for output, _ in outputs) == 6 * n_workers
+    assert_same_epochs(store, uninterrupted, RUNS[:n_workers])
 
 
 def test_an_epoch_claimed_by_a_process_that_hangs_is_computed_in_the_end(store, client, monkeypatch):
@@ -204,16 +205,19 @@ def test_damaged_files_are_said_once_each_and_computed_again(n_workers, store, c
     assert_same_epochs(store, uninterrupted, runs)
 
 
-def test_an_epoch_written_by_other_code_is_said_and_computed_again(store, client, uninterrupted):
-    names = names_of(RUNS[:1])
+@n_workers
+def test_an_epoch_written_by_other_code_is_said_and_computed_again(n_workers, store, client, uninterrupted):
+    runs = RUNS[:n_workers]
+    names = names_of(runs)
     for name in names:
         store.save(name, uninterrupted.load(name))
-    older = store.load(names[2])
-    store.save(names[2], Artefact(older.tensors, {"accuracy": 0.9, "diverged": False}))
+    older = names[2::6]  # the third epoch of each run
+    for name in older:
+        store.save(name, Artefact(store.load(name).tensors, {"accuracy": 0.9, "diverged": False}))
     with pytest.warns(UserWarning, match="is of another version of lrlib and is computed again"):
-        results = train(RUNS[:1], store=store, client=client, progress=False)
-    assert results.n_computed == 1
-    assert_same_epochs(store, uninterrupted, RUNS[:1])
+        results = train(runs, store=store, client=client, progress=False)
+    assert results.n_computed == len(older)
+    assert_same_epochs(store, uninterrupted, runs)
 
 
 @pytest.fixture
@@ -262,9 +266,12 @@ def test_a_store_that_cannot_be_written_serves_what_it_has_and_says_so_before_it
     assert results.n_computed == 0
     assert len(results.epochs) == 6
     results.model(RUNS[0])
-    monkeypatch.setattr(engine, "_submit", None)
-    with pytest.raises(StoreError, match=r"cannot be written \(Read-only file system\)"):
+    with monkeypatch.context() as patch, pytest.raises(StoreError, match=r"cannot be written \(Read-only file system\)"):
+        patch.setattr(engine, "_submit", None)
         train(RUNS, store=store, client=client, progress=False)
+    disk("size=20m,rw")
+    assert train(RUNS, store=store, client=client, progress=False).n_computed == 6
+    assert_same_epochs(store, uninterrupted, RUNS)
 
 
 def test_a_worker_that_dies_of_an_epoch_again_and_again_is_said(store, client, monkeypatch):

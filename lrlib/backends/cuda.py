@@ -282,7 +282,7 @@ UPDATES = {
 }
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def _capture_step(images, labels, n_images, batch_size, optimizer, weight_decay, thread):
     """The captured TrainingStep of these settings; one for each thread, since a step's tensors are its state."""
     with _preparing:
