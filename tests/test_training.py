@@ -91,7 +91,7 @@ def test_epochs_are_a_plain_loop_with_torch_s_optimizer_and_scheduler_to_the_bit
      ("dadapt_sgd", "dadaptation", "DAdaptSGD", 1.0)],
 )  # fmt: skip
 def test_an_optimizer_that_finds_its_learning_rate_keeps_what_it_found_between_epochs(data, name, package, make, lr):
-    package = pytest.importorskip(package, reason="the bench extra is not installed")
+    package = pytest.importorskip(package, reason="the evidence extra is not installed")
     state, losses = train_with_lrlib(Constant(lr), data, optimizer=name, weight_decay=0.0, momentum=OPTIMIZERS[name]["momentum"])
     model, expected = train_plainly(data, lambda p: getattr(package, make)(p, lr=lr), unchanged, step_every="epoch")
     assert losses == expected
