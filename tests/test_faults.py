@@ -22,7 +22,7 @@ from lrlib.store import Artefact, Store, StoreError
 
 pytestmark = pytest.mark.faults
 
-# A person's program: trains the first runs of RUNS into a store, and ends as `python -m lrlib` does.
+# A person's program: when told to, trains the first runs of RUNS into a store, and ends as `python -m lrlib` does.
 CALLER = """
 import sys
 from conftest import RUNS
@@ -30,6 +30,7 @@ from lrlib import train
 from lrlib.store import Store
 
 print("ready", flush=True)
+sys.stdin.readline()
 try:
     print(train(RUNS[: int(sys.argv[2])], store=Store(sys.argv[1]), progress=False).n_computed)
 except KeyboardInterrupt:
@@ -43,19 +44,28 @@ def store(tmp_path):
     return Store(tmp_path / "store")
 
 
-def start_caller(store, n_runs):
-    """A caller in a session of its own, as in a terminal of its own; returns when it is about to train."""
+def start_callers(n_callers, store, n_runs):
+    """Callers, each in a session of its own, as in a terminal of its own; returns when all begin to train."""
+    callers = [_open_caller(store, n_runs) for _ in range(n_callers)]
+    for caller in callers:
+        assert caller.stdout.readline() == "ready\n"
+    for caller in callers:
+        caller.stdin.write("\n")
+        caller.stdin.flush()
+    return callers
+
+
+def _open_caller(store, n_runs):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-c", CALLER, str(store.folder), str(n_runs)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
         start_new_session=True,
     )
-    assert process.stdout.readline() == "ready\n"
-    return process
 
 
 def wait_until(condition, what, seconds=300):
@@ -79,7 +89,7 @@ def in_session(leader):
 def test_a_caller_killed_at_any_epoch_leaves_no_process_and_goes_on_from_there(n_workers, store, client, uninterrupted):
     runs = RUNS[:n_workers]
     n_before_kill = random.randint(1, 4)  # and how far the next ones are is never the same
-    caller = start_caller(store, n_workers)
+    [caller] = start_callers(1, store, n_workers)
     wait_until(lambda: len(store.list_files()) >= n_before_kill, f"{n_before_kill} epochs")
     caller.kill()
     caller.communicate()
@@ -119,7 +129,7 @@ def test_a_worker_killed_in_the_middle_of_an_epoch_costs_that_epoch_only(n_worke
     ids=["as from a terminal", "to the caller alone", "while workers start"],
 )
 def test_ctrl_c_ends_within_seconds_quietly_and_leaves_no_process(n_runs, kill, moment, store, client, uninterrupted):
-    caller = start_caller(store, n_runs)
+    [caller] = start_callers(1, store, n_runs)
     if moment == "training":
         wait_until(store.list_files, "a first epoch")
     else:
@@ -160,7 +170,7 @@ def test_ctrl_c_that_falls_into_a_finalizer_is_not_lost(store, client):
 
 @n_workers
 def test_two_callers_at_once_train_nothing_twice(n_workers, store, uninterrupted):
-    callers = [start_caller(store, n_workers) for _ in range(2)]
+    callers = start_callers(2, store, n_workers)
     outputs = [caller.communicate(timeout=900) for caller in callers]
     assert [errors for _, errors in outputs] == ["", ""]
     assert sum(int(output) for output, _ in outputs) == 6 * n_workers
@@ -295,7 +305,9 @@ def test_a_plain_script_trains_once_and_not_in_each_of_its_workers(tmp_path, sto
     script = tmp_path / "script.py"
     script.write_text(f"import sys; sys.argv[1:] = [{str(store.folder)!r}, '1']\n{CALLER}")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [sys.executable, str(script)], env=environment, input="\n", capture_output=True, text=True, timeout=600
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "ready\n6\n", "")
     assert_same_epochs(store, uninterrupted, RUNS[:1])
 
