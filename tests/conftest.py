@@ -1,7 +1,10 @@
 """What several tests share: the project's folder, one small cluster, and runs that nothing interrupted."""
 
+import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from lrlib.store import Store
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
+DONE_WITHIN = 300  # seconds; far more than a quick report takes, so that a hanging command fails
 # Of two seeds, so that they share no epoch: one run keeps one worker busy, both keep two.
 RUNS = tuple(Run(OneCycle(0.1, final_div_factor=4), dataset="sample", epochs=6, seed=seed) for seed in (0, 1))
 
@@ -47,6 +51,26 @@ def copy_project(folder):
         ignored = shutil.ignore_patterns("build", "__pycache__", "report.html", "report.pdf")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     return folder
+
+
+def start_lrlib(project, *arguments, **options):
+    """Start `python -m lrlib` in a copy of the project, which alone then decides where data and store are."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("LRLIB_STORE", "LRLIB_DATA", "PYTHONPATH")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "lrlib", *arguments],
+        cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+    )  # fmt: skip
+
+
+def run_lrlib(project, *arguments):
+    """`start_lrlib` to its end. Returns its status, and what it wrote to stdout and stderr."""
+    process = start_lrlib(project, *arguments)
+    try:
+        out, err = process.communicate(timeout=DONE_WITHIN)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        pytest.fail(f"{arguments} did not end within {DONE_WITHIN} s: {process.communicate()[1][-2000:]}")
+    return process.returncode, out, err
 
 
 def names_of(runs):

@@ -10,12 +10,12 @@ import time
 import psutil
 import pytest
 import torch
-from conftest import ROOT, RUNS, assert_same_epochs, copy_project
+from conftest import ROOT, RUNS, assert_same_epochs, copy_project, run_lrlib
 from distributed import Client
 
 from lrlib import Run, engine, train
 from lrlib.cluster import WORKER_ENVIRONMENT, EngineError
-from lrlib.report.driver import QUICK
+from lrlib.report.driver import quicken
 from lrlib.report.sections import find_sections, give_values, plan_section
 from lrlib.runs import plan_epochs
 from lrlib.schedules import Constant
@@ -117,16 +117,14 @@ def count_executed(client):
 
 def test_a_quick_report_made_on_a_cluster_has_the_bits_of_this_machine_s_workers(remote, tmp_path, client):
     project = copy_project(tmp_path)
-    environment = {k: v for k, v in os.environ.items() if k not in ("LRLIB_STORE", "LRLIB_DATA", "PYTHONPATH")}
-    command = [sys.executable, "-m", "lrlib", "report", "--quick"]
     with Client(remote.address, set_as_default=False) as theirs:
         before = count_executed(theirs)
-        subprocess.run(command, cwd=project, env=environment, check=True, capture_output=True, timeout=600)
+        status, _, err = run_lrlib(project, "report", "--quick")
         n_executed = count_executed(theirs) - before
+    assert status == 0, err
     found, expected = Store(project / ".lrlib" / "store"), Store(tmp_path / "expected")
     sections = find_sections()
-    quick = {name: text for name, text in QUICK.items() if any(name in section.declared for section in sections)}
-    runs = [run for section in give_values(sections, quick) for run in plan_section(section).runs]
+    runs = [run for section in give_values(sections, quicken(sections)) for run in plan_section(section).runs]
     assert train(runs, store=expected, client=client, progress=False).n_computed == n_executed
     assert_same_epochs(found, expected, runs)
 

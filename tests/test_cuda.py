@@ -258,7 +258,10 @@ def test_runs_at_once_are_threads_of_one_process_with_the_bits_of_each_alone(on_
 
     for n_threads, store in stores.items():
         monkeypatch.setattr(cuda, "run_epoch", run_epoch_beside_another if n_threads == 2 else run_epoch)
-        with LocalCluster(threads_per_worker=n_threads, **settings) as cluster, Client(cluster) as client:
+        with (
+            LocalCluster(threads_per_worker=n_threads, **settings) as cluster,
+            Client(cluster, set_as_default=False) as client,
+        ):
             assert train_runs(runs, store=store, client=client, progress=False).n_computed == 4
     assert_same_epochs(stores[2], stores[1], runs)
 

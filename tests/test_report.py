@@ -6,19 +6,15 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import nbformat
 import psutil
 import pytest
-from conftest import ROOT, copy_project
+from conftest import copy_project, run_lrlib, start_lrlib
 from pypdf import PdfReader
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-DONE_WITHIN = 300  # seconds; far more than it takes, so that a hanging command fails
 
 
 @pytest.fixture(scope="module")
@@ -26,28 +22,10 @@ def project(tmp_path_factory):
     return copy_project(tmp_path_factory.mktemp("project"))
 
 
-def start(project, *arguments, **options):
-    environment = {k: v for k, v in os.environ.items() if k not in ("LRLIB_STORE", "LRLIB_DATA", "PYTHONPATH")}
-    return subprocess.Popen(
-        [sys.executable, "-m", "lrlib", *arguments],
-        cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
-    )  # fmt: skip
-
-
-def run(project, *arguments):
-    process = start(project, *arguments)
-    try:
-        out, err = process.communicate(timeout=DONE_WITHIN)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        pytest.fail(f"{arguments} did not end within {DONE_WITHIN} s: {process.communicate()[1][-2000:]}")
-    return process.returncode, out, err
-
-
 @pytest.fixture(scope="module")
 def made(project):
     """What `make report QUICK=1` printed, its files being in the project's copy."""
-    status, out, err = run(project, "report", "--quick")
+    status, out, err = run_lrlib(project, "report", "--quick")
     assert status == 0, err
     return out, err
 
@@ -148,7 +126,7 @@ def test_the_pdf_is_tagged_and_holds_every_section_and_claim(project, made):
 
 
 def test_a_second_report_trains_nothing(project, made):
-    status, out, err = run(project, "report", "--quick")
+    status, out, err = run_lrlib(project, "report", "--quick")
     assert status == 0
     assert "0 epochs trained, 36 from the store" in err
     assert out == made[0]
@@ -157,7 +135,7 @@ def test_a_second_report_trains_nothing(project, made):
 def test_a_section_with_other_parameters_trains_what_is_new_and_leaves_the_report_alone(project, made):
     report = project / "report" / "build" / "report.html"
     before = report.stat().st_mtime_ns
-    status, out, err = run(project, "section", "2-2", "--quick", "--params", "turning_points=[1, 2]")
+    status, out, err = run_lrlib(project, "section", "2-2", "--quick", "--params", "turning_points=[1, 2]")
     assert status == 0, err
     assert "3 epochs trained" in err  # epochs 3 to 5 after a drop at 2
     made_html = project / "report" / "build" / "sections" / "2-2-multistep.html"
@@ -178,7 +156,7 @@ def test_a_section_with_other_parameters_trains_what_is_new_and_leaves_the_repor
     ],
 )
 def test_bad_input_is_one_line_and_status_2_before_anything_is_trained(project, arguments, message):
-    status, out, err = run(project, *arguments)
+    status, out, err = run_lrlib(project, *arguments)
     assert (status, out) == (2, "")
     assert len(err.splitlines()) == 1
     assert re.match(f"lrlib: .*{message}", err)
@@ -191,7 +169,7 @@ def test_a_notebook_that_raises_is_named_with_its_cell_and_kept_with_its_traceba
         notebook = nbformat.reads(original, as_version=4)
         notebook.cells.append(nbformat.v4.new_code_cell("1 / 0"))
         nbformat.write(notebook, path)
-        status, out, err = run(project, "section", "2-1", "--quick")
+        status, out, err = run_lrlib(project, "section", "2-1", "--quick")
     finally:
         path.write_text(original, encoding="utf-8")
     assert status == 1
@@ -204,14 +182,14 @@ def test_a_folder_that_cannot_be_written_is_named(project, tmp_path):
     copy = tmp_path / "project"
     shutil.copytree(project, copy, ignore=shutil.ignore_patterns("build"))
     (copy / "report" / "build").write_text("in the way")
-    status, out, err = run(copy, "report", "--quick")
+    status, out, err = run_lrlib(copy, "report", "--quick")
     assert status == 1
     assert re.search(r"lrlib: .*report/build cannot be written", err.splitlines()[-1])
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 def test_ctrl_c_while_notebooks_are_executed_ends_in_seconds_and_leaves_no_process(project, made):
-    process = start(project, "report", "--quick", start_new_session=True)
+    process = start_lrlib(project, "report", "--quick", start_new_session=True)
     for line in process.stderr:
         if line.startswith("executing"):
             break
@@ -231,7 +209,7 @@ def test_ctrl_c_while_notebooks_are_executed_ends_in_seconds_and_leaves_no_proce
 
 @pytest.mark.extended
 def test_the_extended_report_has_part_3_and_keeps_the_report_s_own_accuracies(project):
-    status, out, err = run(project, "report", "--quick", "--extended")
+    status, out, err = run_lrlib(project, "report", "--quick", "--extended")
     assert status == 0, err
     page = (project / "report" / "build" / "report.html").read_text(encoding="utf-8")
     for figure in ("suggestions", "search", "super-convergence", "momentum"):

@@ -83,7 +83,7 @@ def make_report(texts, *, command, say, quick=False, extended=False):
     sections = find_sections(extended=extended)
     if extended:
         texts = texts | {"extended": "True"}
-    sections = _settle_dataset(give_values(sections, (_quicken(sections) if quick else {}) | texts))
+    sections = _settle_dataset(give_values(sections, (quicken(sections) if quick else {}) | texts))
     plans = [plan_section(section) for section in sections]
     folder = build_folder()
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,7 @@ def make_section(name, texts, *, command, say, quick=False):
     started = time.time()
     section = pick_section(find_sections(extended=True), name)
     if quick:
-        texts = _quicken([section]) | texts
+        texts = quicken([section]) | texts
     sections = _settle_dataset(give_values([section], texts))
     plans = [plan_section(section) for section in sections]
     folder = build_folder() / "sections"
@@ -133,7 +133,7 @@ def make_section(name, texts, *, command, say, quick=False):
     )
 
 
-def _quicken(sections):
+def quicken(sections):
     """Those of QUICK's values that a section declares."""
     return {name: text for name, text in QUICK.items() if any(name in section.declared for section in sections)}
 
