@@ -88,15 +88,15 @@ def draw_sweep(steps, label, smoothed, points):
             "start of fall": np.median([p.start_of_fall for p in points]),
             "lowest": np.median([p.lowest for p in points]),
         }
-        for (name, lr), color, side in zip(marks.items(), COLORS[1:], ("right", "left")):
+        for (name, lr), color in zip(marks.items(), COLORS[1:]):
             right.axvline(lr, color=color, linestyle="--", linewidth=1.2)
             right.annotate(
                 f"{name}\n{lr:.2g}",
                 (lr, 0.3),
                 xycoords=("data", "axes fraction"),
-                xytext=(-4 if side == "right" else 4, 0),
+                xytext=(-4, 0),  # left of its line, since right of the lowest the loss rises steeply
                 textcoords="offset points",
-                ha=side,
+                ha="right",
                 va="center",
                 fontsize=8,
                 color=color,
