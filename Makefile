@@ -74,7 +74,7 @@ environment: $(ENVIRONMENT)
 
 colossalai: $(ENVIRONMENT)
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --requirement colossalai.lock
-	@$(RUN) -m lrlib.backends.colossal
+	@$(RUN) -m lrlib.training.backends.colossal
 
 clean:
 	rm -rf report/build

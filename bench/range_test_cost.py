@@ -25,9 +25,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lrlib.lenet import LeNet5
-from lrlib.range_test import range_test
-from lrlib.restore import kept
+from lrlib.finder.restore import kept
+from lrlib.finder.sweeps import range_test
+from lrlib.problems.lenet import LeNet5
 
 BUILD = Path(__file__).parent / "build"
 START_LR, END_LR = 1e-6, 1e-2  # nothing diverges: every tool does all the steps

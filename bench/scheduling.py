@@ -16,10 +16,11 @@ import numpy as np
 import psutil
 import torch
 
-from lrlib import Run, cluster, engine, runs
-from lrlib.data import Dataset, DatasetInfo
+from lrlib import Run
+from lrlib.problems.data import Dataset, DatasetInfo
+from lrlib.runs import cluster, engine, plan, trainer
+from lrlib.runs.store import Store
 from lrlib.schedules import Constant
-from lrlib.store import Store
 
 N_IMAGES = 8
 
@@ -36,20 +37,20 @@ def measure(n_runs, n_epochs, client):
     settings = {"epochs": n_epochs, "batch_size": N_IMAGES, "dataset": "sample"}
     sweep = [Run(Constant(lr), **settings) for lr in np.linspace(1e-3, 1e-2, n_runs).tolist()]
     memory, process = [], psutil.Process()
-    original = runs._record
+    original = trainer.record_of
 
     def record(artefact):
         memory.append(process.memory_info().rss / 1e6)
         return original(artefact)
 
     n = n_runs * n_epochs
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(runs, "_record", record):
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(trainer, "record_of", record):
         store = Store(folder)
         cpu, start = time.process_time(), time.perf_counter()
-        results = runs.train(sweep, store=store, client=client, progress=False)
+        results = trainer.train(sweep, store=store, client=client, progress=False)
         wall, cpu = time.perf_counter() - start, time.process_time() - cpu
         start = time.perf_counter()
-        again = runs.train(sweep, store=store, progress=False)
+        again = trainer.train(sweep, store=store, progress=False)
         reading = time.perf_counter() - start
         size = sum(size for size, _ in store.list_files().values())
     assert (results.n_computed, again.n_computed) == (n, 0)
@@ -70,7 +71,7 @@ def main():
     scale = parser.parse_args().scale
     dataset = make_dataset()
     with (
-        mock.patch.object(runs, "find_dataset", lambda name: dataset.info),
+        mock.patch.object(plan, "find_dataset", lambda name: dataset.info),
         mock.patch.object(engine, "load_dataset", lambda name: dataset),
         cluster.open_client(1) as client,
     ):

@@ -70,16 +70,17 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision import transforms
 
 import lrlib
-from lrlib.backends import BackendError, load_backend
-from lrlib.cluster import WORKER_ENVIRONMENT, open_client
-from lrlib.data import find_dataset, load_dataset
+from lrlib.problems.data import find_dataset, load_dataset
 from lrlib.project import project_folder
-from lrlib.provenance import describe_hardware, read_commit
 from lrlib.report.driver import build_folder
+from lrlib.report.provenance import describe_hardware, read_commit
 from lrlib.report.publish import PublishError, fill_block
+from lrlib.runs.cluster import WORKER_ENVIRONMENT, open_client
+from lrlib.runs.store import Store, write_whole
 from lrlib.schedules import Constant
-from lrlib.store import Store, write_whole
-from lrlib.training import epoch_order
+from lrlib.training.backends import BackendError
+from lrlib.training.epoch import epoch_order
+from lrlib.training.registry import load_backend
 
 BUILD = Path(__file__).parent / "build"
 DATASET, BATCH_SIZE, LR, MOMENTUM, WEIGHT_DECAY = "mnist", 128, 0.05, 0.9, 5e-4

@@ -61,8 +61,7 @@ class MultiStep:
         whole = all(isinstance(m, int) and not isinstance(m, bool) and m >= 1 for m in milestones)
         if not milestones or not whole or list(milestones) != sorted(set(milestones)):
             raise ValueError(
-                f"milestones must be whole epochs from 1 on in increasing order, got {list(milestones)}; "
-                "e.g. [15, 25]"
+                f"milestones must be whole epochs from 1 on in increasing order, got {list(milestones)}; e.g. [15, 25]"
             )
         if self.gamma > 1:
             raise ValueError(f"gamma must be in (0, 1], got {self.gamma!r}; it multiplies lr at each milestone")

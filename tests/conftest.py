@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from lrlib import Run, train
-from lrlib.cluster import open_client
-from lrlib.runs import plan_epochs
+from lrlib.runs.cluster import open_client
+from lrlib.runs.plan import plan_epochs
+from lrlib.runs.store import Store
 from lrlib.schedules import OneCycle
-from lrlib.store import Store
 
 # Where the tests run in the background, Ctrl-C is ignored, and by all that they start too; some of them press it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -10,8 +10,8 @@ from conftest import ROOT
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from lrlib.data import Dataset, DatasetInfo
-from lrlib.training import epoch_order
+from lrlib.problems.data import Dataset, DatasetInfo
+from lrlib.training.epoch import epoch_order
 
 
 @pytest.fixture(scope="module")

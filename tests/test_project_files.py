@@ -52,7 +52,10 @@ def test_environment_yml_installs_the_lock_and_the_project_on_the_same_pythons(r
 
 def test_the_makefile_asks_an_active_environment_for_packages_of_the_project(root, project):
     names = re.search(r'"(torch [^"]+)"', (root / "Makefile").read_text().replace("\\\n", " "))[1].split()
-    asked = {Requirement(t).name.replace("-", "_") for t in project["dependencies"] + project["optional-dependencies"]["test"]}
+    asked = {
+        Requirement(t).name.replace("-", "_")
+        for t in project["dependencies"] + project["optional-dependencies"]["test"]
+    }
     renamed = {"pypandoc": "pypandoc_binary"}
     assert {renamed.get(name, name) for name in names} <= asked
 

@@ -5,15 +5,15 @@ import shlex
 import sys
 import warnings
 
-from lrlib.backends import BackendError
-from lrlib.cluster import EngineError
-from lrlib.data import DatasetError
+from lrlib.problems.data import DatasetError
 from lrlib.project import store_folder
 from lrlib.report.driver import NotebookError, make_report, make_section
 from lrlib.report.publish import PublishError, check_readme, publish_report
 from lrlib.report.sections import ParameterError, find_sections, parse_assignments
 from lrlib.report.store_command import list_store, plan_published_runs, prune_store, read_published_command
-from lrlib.store import Store, StoreError
+from lrlib.runs.cluster import EngineError
+from lrlib.runs.store import Store, StoreError
+from lrlib.training.backends import BackendError
 
 # Flags of the whole report, and the parameter that each one gives.
 FLAGS = {
@@ -56,7 +56,9 @@ def _build_parser():
         "report", help="the whole report, into report/build", epilog=_list_parameters(), formatter_class=_Formatter
     )
     report.set_defaults(act=_report)
-    publish = commands.add_parser("publish", help="the whole report, and copy it to report/", formatter_class=_Formatter)
+    publish = commands.add_parser(
+        "publish", help="the whole report, and copy it to report/", formatter_class=_Formatter
+    )
     publish.set_defaults(act=_publish)
     section = commands.add_parser(
         "section", help="one section, into report/build/sections", epilog=_list_parameters(), formatter_class=_Formatter
@@ -71,7 +73,10 @@ def _build_parser():
         for flag, text in FLAGS.items():
             command.add_argument(f"--{flag.replace('_', '-')}", metavar="VALUE", help=text)
         command.add_argument(
-            "--params", metavar="'NAME=VALUE ...'", default="", help="further parameters, given to each section that has them"
+            "--params",
+            metavar="'NAME=VALUE ...'",
+            default="",
+            help="further parameters, given to each section that has them",
         )
         if command is not section:
             command.add_argument("--extended", action="store_true", help="with part 3: hours of training")

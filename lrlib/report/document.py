@@ -99,7 +99,9 @@ def _check_described(output, name):
     has_image = any(mime.startswith("image/") for mime in output.data)
     if has_image and not report.get("alt", "").strip():
         label = report.get("label", "without a label")
-        raise ValueError(f"{name}: figure {label!r} has no alternative text; show it with lrlib.display.show_figure")
+        raise ValueError(
+            f"{name}: figure {label!r} has no alternative text; show it with lrlib.report.display.show_figure"
+        )
 
 
 def _keep_first_banners(sections):

@@ -18,15 +18,15 @@ from dask.system import CPU_COUNT
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
-from lrlib.data import SAMPLE, choose_dataset
+from lrlib.problems.data import SAMPLE, choose_dataset
 from lrlib.project import project_folder
-from lrlib.provenance import Making, read_commit
-from lrlib.readings import tabulate_accuracies
 from lrlib.report.document import merge_notebooks
 from lrlib.report.export_html import export_html
 from lrlib.report.export_pdf import export_pdf
+from lrlib.report.provenance import Making, read_commit
 from lrlib.report.sections import ParameterError, find_sections, give_values, pick_section, plan_section
-from lrlib.runs import train
+from lrlib.runs.trainer import train
+from lrlib.study.readings import tabulate_accuracies
 
 # A look at the whole report in a minute or two: few epochs, on the embedded sample.
 QUICK = {

@@ -11,7 +11,7 @@ from nbconvert.exporters import TemplateExporter
 from traitlets.config import Config
 
 from lrlib.report.pandoc import TEMPLATES, render_markdown
-from lrlib.store import write_whole
+from lrlib.runs.store import write_whole
 
 # Colours that figures are drawn with (and matplotlib's own black), and what the page calls them: it has two of each.
 INKS = {"#1f2328": "var(--ink)", "#000000": "var(--ink)", "#d0d7de": "var(--grid)", "#ffffff": "var(--paper)"}

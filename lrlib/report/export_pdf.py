@@ -8,7 +8,7 @@ from nbconvert.exporters import TemplateExporter
 from traitlets.config import Config
 
 from lrlib.report.pandoc import TEMPLATES, render_markdown
-from lrlib.store import write_whole
+from lrlib.runs.store import write_whole
 
 
 def export_pdf(notebook, *, out):

@@ -5,8 +5,8 @@ import re
 import nbformat
 
 from lrlib.project import project_folder
-from lrlib.provenance import read_commit
-from lrlib.store import write_whole
+from lrlib.report.provenance import read_commit
+from lrlib.runs.store import write_whole
 
 FIGURE = "onecycle"  # the figure that README shows
 EVIDENCE = "regret"  # the table of part 3 that README shows

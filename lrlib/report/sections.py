@@ -64,7 +64,9 @@ def find_sections(*, extended=False):
             name = re.match(r"\d+(-\d+)?", path.stem)[0]
             sections.append(Section(name, path, _read_parameters(path), {}))
     if not sections:
-        raise ParameterError(f"{project_folder() / 'notebooks'} holds no section notebooks; run this in a checkout of lrlib")
+        raise ParameterError(
+            f"{project_folder() / 'notebooks'} holds no section notebooks; run this in a checkout of lrlib"
+        )
     return sections
 
 
@@ -127,7 +129,9 @@ def _read_parameters(path):
 
 
 def _parse_values(section, texts):
-    return {name: _parse_value(section.declared[name], text) for name, text in texts.items() if name in section.declared}
+    return {
+        name: _parse_value(section.declared[name], text) for name, text in texts.items() if name in section.declared
+    }
 
 
 def _fit_defaults(section, values):

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from lrlib.project import project_folder
 from lrlib.report.sections import ParameterError, find_sections, give_values, parse_assignments, plan_section
-from lrlib.runs import find_results, plan_epochs
-from lrlib.store import StoreError
+from lrlib.runs.plan import plan_epochs
+from lrlib.runs.store import StoreError
+from lrlib.runs.trainer import find_results
 
 # Younger files may be of a training that runs now, by other code or for other runs.
 SPARED_SECONDS = 3600

@@ -1,0 +1,411 @@
+"""What a range test found: losses, why it stopped, suggestions, files and pictures."""
+
+import base64
+import csv
+import html
+import io
+import json
+import math
+import os
+import tempfile
+import warnings
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from lrlib import suggest as heuristics
+from lrlib.finder.drawing import plot_overlay, plot_range_test
+from lrlib.finder.extras import need
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the sweeps were made; the names are those of range_test.
+
+    group_ratios: each parameter group's lr over that of the first group, whose lr the curves show.
+    cycles_momentum: whether the optimizer has a momentum that a cyclical schedule can cycle.
+    fresh_weights: whether each sweep began from weights of its own (init_fn).
+    val_metric: "loss", "accuracy", a function's name, or None without val_loader.
+    """
+
+    start_lr: float
+    end_lr: float
+    num_iter: int
+    step_mode: str
+    smooth_f: float
+    diverge_th: float
+    accumulation_steps: int
+    max_spread_decades: float
+    val_metric: str | None
+    val_every: int
+    autocast_dtype: str | None
+    device: str
+    optimizer: str
+    group_ratios: tuple[float, ...]
+    cycles_momentum: bool
+    fresh_weights: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """One pass over the learning rates.
+
+    lr, loss: float64 of shape (n_steps,), the rate that each step used and its training loss before the step;
+    the last loss may be NaN or infinite. val_step: int64 of shape (n_val,), the steps (from 0) after which the
+    model was validated; val: float64 of shape (n_val,). seconds: of the steps alone, without keeping state.
+    """
+
+    seed: int
+    lr: np.ndarray
+    loss: np.ndarray
+    val_step: np.ndarray
+    val: np.ndarray
+    val_metric: str | None
+    stop_reason: str
+    seconds: float
+
+    def __post_init__(self):
+        for name, dtype in (("lr", np.float64), ("loss", np.float64), ("val_step", np.int64), ("val", np.float64)):
+            array = np.array(getattr(self, name), dtype=dtype)
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+
+    def curve(self):
+        """(lr, loss) that suggestions are read from: validation where there is any, accuracy as 1 - accuracy."""
+        if self.val_metric is None:
+            return self.lr, self.loss
+        return self.lr[self.val_step], 1 - self.val if self.val_metric == "accuracy" else self.val
+
+    @property
+    def smoothed(self):
+        """The training loss without its noise, float64 of shape (n_steps,)."""
+        return heuristics.smooth(self.lr, self.loss)
+
+
+@dataclass(frozen=True, eq=False)
+class RangeTestResult:
+    """The sweeps of a range test, and what they suggest.
+
+    seconds_state: time spent keeping the training state and putting it back, apart from the sweeps.
+    versions: of lrlib, torch, numpy and Python.
+    """
+
+    sweeps: tuple[Sweep, ...]
+    settings: Settings
+    versions: dict[str, str]
+    seconds_state: float
+
+    def suggest(self, heuristic=heuristics.suggest_lr):
+        """The median suggestion of the sweeps, with its spread in decades: a Suggestion, whatever the curves look like.
+
+        heuristic: a function of lrlib.suggest, or any (lr, loss) -> Suggestion.
+        """
+        each = self.suggest_each(heuristic)
+        if len(each) > 1 and self._identical():
+            counted = f"the {len(each)} sweeps are identical, their data came in one order: they count as one"
+            return replace(each[0], reason=f"{each[0].reason} ({counted})")
+        return heuristics.combine(each, max_spread_decades=self.settings.max_spread_decades)
+
+    def suggest_each(self, heuristic=heuristics.suggest_lr):
+        """One Suggestion a sweep, in their order: a list."""
+        return [heuristic(*sweep.curve()) for sweep in self.sweeps]
+
+    def one_cycle(self, *, total_steps, div_factor=20, heuristic=heuristics.suggest_lr):
+        """Keyword arguments for torch.optim.lr_scheduler.OneCycleLR(optimizer, **result.one_cycle(total_steps=...)).
+
+        The peak is the suggestion's upper bound (Smith & Topin 2018), the start a twentieth of it (Smith 2018,
+        "A disciplined approach": a tenth to a twentieth). One max_lr a parameter group, in the optimizer's ratios.
+        Momentum is cycled only where the optimizer uses one. Warns if the suggestion is not reliable.
+        """
+        suggestion = self._suggestion_or_warning(heuristic)
+        return {
+            "max_lr": self._per_group(suggestion.upper),
+            "total_steps": total_steps,
+            "div_factor": div_factor,
+            "cycle_momentum": self.settings.cycles_momentum,
+        }
+
+    def cyclic(self, *, step_size_up, mode="triangular", heuristic=heuristics.suggest_lr):
+        """Keyword arguments for torch.optim.lr_scheduler.CyclicLR(optimizer, **result.cyclic(step_size_up=...)).
+
+        Between the suggestion's lower and upper bound (Smith 2015, section 3.3; section 3.2 there sets step_size_up to
+        the steps of 2 to 10 epochs). One base_lr and max_lr a parameter group, in the optimizer's ratios. Warns if
+        the suggestion is not reliable.
+        """
+        suggestion = self._suggestion_or_warning(heuristic)
+        return {
+            "base_lr": self._per_group(suggestion.lower),
+            "max_lr": self._per_group(suggestion.upper),
+            "step_size_up": step_size_up,
+            "mode": mode,
+            "cycle_momentum": self.settings.cycles_momentum,
+        }
+
+    def median_curve(self):
+        """The sweeps' smoothed curves in one: DataFrame lr, median_loss, least, greatest, n_sweeps, a row a step.
+
+        Where some sweeps have stopped, it is over those that have not.
+        """
+        pd = need("pandas", what="a table", extra="plot")
+        curves = [sweep.curve() for sweep in self.sweeps]
+        longest = max(curves, key=lambda curve: len(curve[0]))[0]
+        smoothed = np.full((len(curves), len(longest)), np.nan)
+        for row, (lr, loss) in zip(smoothed, curves, strict=True):
+            row[: len(loss)] = heuristics.smooth(lr, loss)
+        reached = np.isfinite(smoothed).any(axis=0)
+        smoothed = smoothed[:, reached]
+        return pd.DataFrame(
+            {
+                "lr": longest[reached],
+                "median_loss": np.nanmedian(smoothed, axis=0),
+                "least": np.nanmin(smoothed, axis=0, initial=np.inf),
+                "greatest": np.nanmax(smoothed, axis=0, initial=-np.inf),
+                "n_sweeps": np.isfinite(smoothed).sum(axis=0),
+            }
+        )
+
+    @property
+    def objective(self):
+        """In words, what the suggestions are read from."""
+        named = {None: "training loss", "loss": "validation loss", "accuracy": "1 - validation accuracy"}
+        return named.get(self.settings.val_metric, self.settings.val_metric)
+
+    def to_dataframe(self):
+        """One row a step: sweep, seed, step (from 0), lr, loss, smoothed, val (NaN where not validated)."""
+        pd = need("pandas", what="a table", extra="plot")
+        frames = []
+        for number, sweep in enumerate(self.sweeps):
+            n_steps = len(sweep.lr)
+            val = np.full(n_steps, np.nan)
+            val[sweep.val_step] = sweep.val
+            columns = {"sweep": number, "seed": sweep.seed, "step": np.arange(n_steps), "lr": sweep.lr}
+            frames.append(pd.DataFrame({**columns, "loss": sweep.loss, "smoothed": sweep.smoothed, "val": val}))
+        return pd.concat(frames, ignore_index=True)
+
+    def plot(self, ax=None, *, marks=None):
+        """Draw the curves on the axes, a new figure's unless given, and return them.
+
+        marks: the suggestions to mark; this result's own unless given.
+        """
+        if ax is None:
+            plt = need("matplotlib.pyplot", what="a plot", extra="plot")
+            _, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+        return plot_range_test(self, ax, [self.suggest()] if marks is None else list(marks))
+
+    def save(self, path):
+        """Write to path, whose ending says how: .json, or .csv with everything but the steps in a first comment line.
+
+        The file is complete or not there: it is written under another name first.
+        """
+        text = {"json": self._to_json, "csv": self._to_csv}[_ending(path)]()
+        path = Path(path)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8", newline="") as file:
+            try:
+                file.write(text)
+                file.close()
+                os.replace(file.name, path)
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise
+
+    @classmethod
+    def load(cls, path):
+        """The result that save wrote to path: the same values, to the bit.
+
+        Raises ValueError if the file is not one that save wrote.
+        """
+        text = Path(path).read_text(encoding="utf-8")
+        try:
+            return {"json": cls._from_json, "csv": cls._from_csv}[_ending(path)](text)
+        except (KeyError, TypeError, IndexError, json.JSONDecodeError) as err:
+            raise ValueError(
+                f"{path} must be a range test that save() wrote, got something else; save it again"
+            ) from err
+
+    def __eq__(self, other):
+        return isinstance(other, RangeTestResult) and self._to_json() == other._to_json()
+
+    __hash__ = None
+
+    def __repr__(self):
+        settings, suggestion = self.settings, self.suggest()
+        swept = (
+            f"{settings.start_lr:.3g} to {settings.end_lr:.3g}, {settings.step_mode}, up to {settings.num_iter} steps"
+        )
+        lines = [f"Range test of {settings.optimizer}: {len(self.sweeps)} sweeps, lr {swept}", _in_words(suggestion)]
+        lines += [f"sweep {i} (seed {s.seed}): {len(s.lr)} steps, {s.stop_reason}" for i, s in enumerate(self.sweeps)]
+        return "\n  ".join(lines)
+
+    def _repr_html_(self):
+        return _page(self)
+
+    def _identical(self):
+        first = self.sweeps[0]
+        return all(np.array_equal(first.loss, sweep.loss, equal_nan=True) for sweep in self.sweeps[1:])
+
+    def _per_group(self, lr):
+        lrs = [lr * ratio for ratio in self.settings.group_ratios]
+        return lrs[0] if len(lrs) == 1 else lrs
+
+    def _suggestion_or_warning(self, heuristic):
+        suggestion = self.suggest(heuristic)
+        if not suggestion.reliable:
+            warnings.warn(f"the suggested lr is not reliable: {suggestion.reason}", stacklevel=3)
+        return suggestion
+
+    def _head(self):
+        return {
+            "format": FORMAT,
+            "settings": asdict(self.settings),
+            "versions": self.versions,
+            "seconds_state": self.seconds_state,
+            "sweeps": [{"seed": s.seed, "stop_reason": s.stop_reason, "seconds": s.seconds} for s in self.sweeps],
+        }
+
+    def _to_json(self):
+        head = self._head()
+        for saved, sweep in zip(head["sweeps"], self.sweeps, strict=True):
+            saved.update(lr=_encode(sweep.lr), loss=_encode(sweep.loss))
+            saved.update(val_step=sweep.val_step.tolist(), val=_encode(sweep.val))
+        return json.dumps(head, allow_nan=False)
+
+    @classmethod
+    def _from_json(cls, text):
+        head = json.loads(text)
+        columns = [
+            (_decode(saved["lr"]), _decode(saved["loss"]), saved["val_step"], _decode(saved["val"]))
+            for saved in head["sweeps"]
+        ]
+        return cls._from_parts(head, columns)
+
+    def _to_csv(self):
+        file = io.StringIO(newline="")
+        file.write("# " + json.dumps(self._head(), allow_nan=False) + "\n")
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["sweep", "step", "lr", "loss", "val"])
+        for number, sweep in enumerate(self.sweeps):
+            val = dict(zip(sweep.val_step.tolist(), sweep.val.tolist(), strict=True))
+            for step, (lr, loss) in enumerate(zip(sweep.lr.tolist(), sweep.loss.tolist(), strict=True)):
+                writer.writerow([number, step, repr(lr), repr(loss), repr(val[step]) if step in val else ""])
+        return file.getvalue()
+
+    @classmethod
+    def _from_csv(cls, text):
+        first, _, table = text.partition("\n")
+        head = json.loads(first.removeprefix("# "))
+        columns = [([], [], [], []) for _ in head["sweeps"]]
+        for row in csv.DictReader(io.StringIO(table)):
+            lr, loss, val_step, val = columns[int(row["sweep"])]
+            lr.append(float(row["lr"]))
+            loss.append(float(row["loss"]))
+            if row["val"]:
+                val_step.append(int(row["step"]))
+                val.append(float(row["val"]))
+        return cls._from_parts(head, columns)
+
+    @classmethod
+    def _from_parts(cls, head, columns):
+        if head["format"] != FORMAT:
+            raise ValueError(f"format must be {FORMAT}, got {head['format']}; read it with the lrlib that wrote it")
+        settings = Settings(**{**head["settings"], "group_ratios": tuple(head["settings"]["group_ratios"])})
+        sweeps = [
+            Sweep(
+                seed=saved["seed"],
+                lr=lr,
+                loss=loss,
+                val_step=val_step,
+                val=val,
+                val_metric=settings.val_metric,
+                stop_reason=saved["stop_reason"],
+                seconds=saved["seconds"],
+            )
+            for saved, (lr, loss, val_step, val) in zip(head["sweeps"], columns, strict=True)
+        ]
+        return cls(tuple(sweeps), settings, head["versions"], head["seconds_state"])
+
+
+@dataclass(frozen=True, eq=False)
+class Overlay:
+    """Range tests of one model that differ in one setting (Smith 2018, "A disciplined approach").
+
+    parameter: its name. results: dict from its value to the RangeTestResult.
+    """
+
+    parameter: str
+    results: dict[float, RangeTestResult]
+
+    def suggestions(self, heuristic=heuristics.suggest_lr):
+        """DataFrame, a row a value: the parameter, the fields of Suggestion, and lowest_loss of the median curve."""
+        pd = need("pandas", what="a table", extra="plot")
+        return pd.DataFrame(
+            [
+                {
+                    self.parameter: value,
+                    **asdict(result.suggest(heuristic)),
+                    "lowest_loss": result.median_curve().median_loss.min(),
+                }
+                for value, result in self.results.items()
+            ]
+        )
+
+    def to_dataframe(self):
+        """The results' to_dataframe(), one below the other, with the parameter's value in a first column."""
+        pd = need("pandas", what="a table", extra="plot")
+        frames = {value: result.to_dataframe() for value, result in self.results.items()}
+        return pd.concat(frames, names=[self.parameter]).reset_index(level=0).reset_index(drop=True)
+
+    def plot(self, ax=None):
+        """Draw every result's smoothed median on the axes, a new figure's unless given. Returns the axes."""
+        if ax is None:
+            plt = need("matplotlib.pyplot", what="a plot", extra="plot")
+            _, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+        return plot_overlay(self, ax)
+
+    def __repr__(self):
+        lines = [
+            f"{self.parameter} = {value:g}: {_in_words(result.suggest())}" for value, result in self.results.items()
+        ]
+        return "\n  ".join([f"Range tests over {self.parameter}", *lines])
+
+    def _repr_html_(self):
+        return _page(self)
+
+
+def _in_words(suggestion):
+    spread = "" if suggestion.spread_decades is None else f", spread {suggestion.spread_decades:.2f} decades"
+    verdict = "reliable" if suggestion.reliable else "NOT RELIABLE"
+    bounds = f"{suggestion.lower:.3g} to {suggestion.upper:.3g}"
+    return f"suggested lr = {suggestion.lr:.3g} ({bounds}){spread}; {verdict}: {suggestion.reason}"
+
+
+def _page(shown):
+    """HTML of a result or an overlay: its first line, its picture, its other lines."""
+    figure = need("matplotlib.figure", what="a picture", extra="plot").Figure(figsize=(7, 4), layout="constrained")
+    shown.plot(figure.add_subplot())
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=100)
+    data = base64.b64encode(file.getvalue()).decode("ascii")
+    description = html.escape(repr(shown))
+    summary, *lines = description.split("\n  ")
+    items = "".join(f"<li>{line}</li>" for line in lines)
+    picture = f'<img alt="{description}" src="data:image/png;base64,{data}">'
+    return f"<div><p><b>{summary}</b></p>{picture}<ul>{items}</ul></div>"
+
+
+def _ending(path):
+    ending = Path(path).suffix.lower().removeprefix(".")
+    if ending not in ("json", "csv"):
+        raise ValueError(f"path must end in .json or .csv, got {path}; the ending says which of the two to use")
+    return ending
+
+
+def _encode(array):
+    """Floats as JSON has them: it has no NaN and no infinity, so these are strings."""
+    return [value if math.isfinite(value) else repr(value) for value in array.tolist()]
+
+
+def _decode(values):
+    return [float(value) for value in values]

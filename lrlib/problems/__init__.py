@@ -1,0 +1,1 @@
+"""What can be trained: a model, its data, its loss."""

@@ -1,0 +1,47 @@
+"""LeNet-5 as the reproduced report trains it."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lrlib.problems.banded import conv_tanh_pool
+
+
+class LeNet5(nn.Module):
+    """LeNet-5 with tanh and average pooling; 61,706 parameters, PyTorch's default initialisation.
+
+    Input: images (N, 1, 32, 32), float32 scaled to [0, 1], or uint8 in 0 .. 255, which is scaled here. Output: logits,
+    float32 (N, 10).
+    Source: LeCun et al. 1998, "Gradient-based learning applied to document recognition", section II.B,
+    in the variant of the reproduced report: full connections from pool 1 to conv2, tanh without scaling,
+    and a linear output layer in place of radial basis functions.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 6, kernel_size=5)
+        self.conv2 = nn.Conv2d(6, 16, kernel_size=5)
+        self.conv3 = nn.Conv2d(16, 120, kernel_size=5)
+        self.fc1 = nn.Linear(120, 84)
+        self.fc2 = nn.Linear(84, 10)
+
+    def forward(self, images):
+        scale = 1 if images.is_floating_point() else 1 / 255
+        features = self._pool_on_cpu(images, scale) if images.device.type == "cpu" else self._pool(images * scale)
+        x = torch.tanh(features)
+        x = torch.tanh(self.fc1(x))
+        return self.fc2(x)
+
+    def _pool(self, images):
+        x = F.avg_pool2d(torch.tanh(self.conv1(images)), 2)  # (N, 1, 32, 32) -> (N, 6, 14, 14)
+        x = F.avg_pool2d(torch.tanh(self.conv2(x)), 2)  # (N, 6, 14, 14) -> (N, 16, 5, 5)
+        return self.conv3(x).flatten(1)  # (N, 16, 5, 5) -> (N, 120)
+
+    def _pool_on_cpu(self, images, scale):
+        """As `_pool`, by matrix products; a quarter of each pooled sum is taken in the layer after it."""
+        x = images.permute(3, 1, 2, 0).contiguous()  # (N, 1, 32, 32) -> (32, 1, 32, N): images as columns
+        x = conv_tanh_pool(x, self.conv1.weight, self.conv1.bias, scale=scale)  # -> (14, 6, 14, N)
+        x = conv_tanh_pool(x, self.conv2.weight, self.conv2.bias, scale=1 / 4)  # -> (5, 16, 5, N)
+        # conv3's window covers its whole input, so it is a linear layer.
+        weight = (self.conv3.weight / 4).permute(0, 3, 1, 2).flatten(1)  # (120, 16, 5, 5) -> (120, 400)
+        return F.linear(x.flatten(0, 2).t(), weight, self.conv3.bias)  # (400, N) -> (N, 120)

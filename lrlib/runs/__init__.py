@@ -1,0 +1,1 @@
+"""Store, cluster and engine, and the runs that a person asks for."""

@@ -1,0 +1,1 @@
+"""What the report says: the author's numbers, the experiments, readings, claims, errata, evidence and figures."""

@@ -1,0 +1,263 @@
+"""Part 3's experiments: which runs each of its sections asks for.
+
+Evidence holds the settings; a section's notebook makes one from its parameters, as sections 1 and 2 make a Design.
+Range tests and the runs that judge their suggestions have seeds apart: FIRST_SWEEP_SEED and on, and 0 and on.
+"""
+
+import inspect
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import numpy as np
+import torch
+
+from lrlib import suggest
+from lrlib.problems.data import VALIDATION, choose_dataset
+from lrlib.runs.plan import Run
+from lrlib.schedules import Constant, Exponential, Inverse, MultiStep, OneCycle
+from lrlib.study.experiments import DATASET_NOTES
+from lrlib.training.optimizers import OPTIMIZERS
+
+FIRST_SWEEP_SEED = 100
+RULES = {
+    rule.__name__: rule
+    for rule in (suggest.suggest_lr, suggest.valley, suggest.steepest, suggest.minimum_over_ten, suggest.smith_bounds)
+}
+MAX_SPREAD_DECADES = 0.5
+# Rates that people use without any sweep: torch's default, and optimizers that find their own.
+TORCH_DEFAULT = "torch's default"
+DEFAULT_LR = inspect.signature(torch.optim.SGD).parameters["lr"].default
+TUNING_FREE = {"Prodigy": "prodigy", "D-Adapt Adam": "dadapt_adam", "D-Adapt SGD": "dadapt_sgd"}
+# Smith & Topin 2018, MNIST: test accuracy in percent, mean and standard deviation, for each row of their table; and an
+# independent repeat's (coxy1989). All at batch size 512 and weight decay 5e-4.
+SMITH_BATCH_SIZE = 512
+SMITH_TABLE = {
+    # row: (theirs, its standard deviation, repeat's, its standard deviation)
+    ("inv", 85): (99.03, 0.04, 98.92, 0.05),
+    ("1cycle 0.01-0.1", 12): (99.25, 0.03, 99.05, 0.03),
+    ("1cycle 0.01-0.1", 25): (99.28, 0.06, 99.01, 0.12),
+    ("1cycle 0.01-0.1", 50): (99.27, 0.07, 99.02, 0.07),
+    ("1cycle 0.02-0.2", 85): (99.35, 0.03, 99.07, 0.08),
+}
+CYCLED, UNCYCLED = "OneCycle", "OneCycle, momentum 0.9"
+
+
+def suggest_each(steps):
+    """rule -> the Suggestion of each seed. steps: a row per step of range tests with one label."""
+    histories = [(sweep["lr"].to_numpy(), sweep["loss"].to_numpy()) for _, sweep in steps.groupby("seed")]
+    return {name: [rule(*history) for history in histories] for name, rule in RULES.items()}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Settings of part 3.
+
+    seeds: of the runs that are compared. sweep_seeds: of the range tests. sweep_epochs, adam_sweep_epochs: lengths of
+    the range tests in epochs, the first being the usual one. grid_per_decade, grid_from, grid_to: the learning rates of the
+    search. budgets: epochs of the constant rates, increasing. cycle_budget: epochs of the OneCycle runs.
+    Raises ValueError for a value outside its range; DatasetError where the dataset cannot be had.
+    """
+
+    seeds: int = 5
+    dataset: str = "auto"
+    batch_size: int = 128
+    sweep_seeds: int = 10
+    sweep_start_lr: float = 1e-6
+    sweep_end_lr: float = 10.0
+    sweep_epochs: tuple = (1, 3, 10)
+    adam_sweep_epochs: tuple = (1, 3)
+    batch_sizes: tuple = (32, 512)
+    weight_decays: tuple = (0.0, 5e-3)
+    momenta: tuple = (0.0, 0.95)
+    grid_from: float = 1e-4
+    grid_to: float = 1.0
+    grid_per_decade: int = 4
+    budgets: tuple = (3, 10)
+    cycle_budget: int = 3
+    cycle_epochs: tuple = (12, 25)
+    inv_epochs: int = 12
+    epochs: int = 30
+    lr: float = 1e-1
+    turning_points: tuple = (5, 15, 25)
+    milestones: tuple = (15, 25)
+    validation_seeds: int = 2
+    final_div_factor: float = 4.0
+
+    def __post_init__(self):
+        for name in ("seeds", "sweep_seeds", "validation_seeds", "grid_per_decade"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+        if self.seeds > FIRST_SWEEP_SEED:
+            raise ValueError(
+                f"seeds must be at most {FIRST_SWEEP_SEED}, where those of the range tests begin, got {self.seeds}"
+            )
+        if not 0 < self.grid_from < self.grid_to:
+            raise ValueError(
+                f"grid_from must be positive and less than grid_to, got {self.grid_from!r} and {self.grid_to!r}"
+            )
+        object.__setattr__(self, "dataset", choose_dataset(self.dataset))
+        for name, kind in vars(type(self)).items():
+            if isinstance(kind, tuple):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        if not self.sweep_epochs or not self.budgets or list(self.budgets) != sorted(set(self.budgets)):
+            raise ValueError(f"budgets must be one or more increasing epochs, got {list(self.budgets)}")
+
+    @property
+    def dataset_note(self):
+        """What a report says first of its dataset; nothing of the author's."""
+        return DATASET_NOTES.get(self.dataset, "")
+
+    @property
+    def grid(self):
+        """The learning rates of the search, to three digits: those at whole decades are also the report's own."""
+        n = round(np.log10(self.grid_to / self.grid_from) * self.grid_per_decade) + 1
+        return [float(f"{lr:.3g}") for lr in np.geomspace(self.grid_from, self.grid_to, n)]
+
+    @property
+    def tuning_free(self):
+        """TUNING_FREE, those whose package is installed."""
+        return {label: name for label, name in TUNING_FREE.items() if find_spec(OPTIMIZERS[name]["package"])}
+
+    def usual_sweeps(self):
+        """The range tests whose suggestions are judged: SGD's, of the first length."""
+        return self._sweep(self.sweep_label(), epochs=self.sweep_epochs[0])
+
+    def sweeps(self):
+        """Section 3.1: label -> range tests, over their length and over one setting at a time."""
+        found = {}
+        for epochs in self.sweep_epochs:
+            found[self.sweep_label(epochs=epochs)] = {"epochs": epochs}
+        for epochs in self.adam_sweep_epochs:
+            found[self.sweep_label("Adam", epochs=epochs)] = {"epochs": epochs, "optimizer": "adam"}
+        usual = {"epochs": self.sweep_epochs[0]}
+        found |= {f"SGD, batch {size}": usual | {"batch_size": size} for size in self.batch_sizes}
+        found |= {f"SGD, decay {decay:g}": usual | {"weight_decay": decay} for decay in self.weight_decays}
+        found |= {f"SGD, momentum {momentum:g}": usual | {"momentum": momentum} for momentum in self.momenta}
+        return {label: self._sweep(label, **settings) for label, settings in found.items()}
+
+    def sweep_label(self, optimizer="SGD", *, epochs=None):
+        """What tables and figures call the range tests of an optimizer."""
+        epochs = epochs or self.sweep_epochs[0]
+        return f"{optimizer}, {epochs} epoch{'s' * (epochs != 1)}"
+
+    def search(self):
+        """Section 3.2: constant rates and peaks of one cycle over the whole grid, and the optimizers that need no rate."""
+        runs = [run for lr in self.grid for run in self.constant(lr) + self.cycle(lr)]
+        # Whoever makes no sweep can train for its epochs besides.
+        epochs = self.budgets[-1] + self.sweep_epochs[0]
+        runs += self._over_seeds(Constant(DEFAULT_LR), TORCH_DEFAULT, epochs=epochs)
+        for label, optimizer in self.tuning_free.items():
+            runs += self._over_seeds(Constant(1.0), label, epochs=epochs, optimizer=optimizer)
+        return runs
+
+    def suggest_rates(self, steps):
+        """rule -> Suggestion: what each rule reads off the usual range tests, the medians over their seeds.
+
+        steps: a row per run and step, of at least usual_sweeps().
+        """
+        found = suggest_each(steps[steps["run"] == self.sweep_label()])
+        return {
+            rule: suggest.combine(of_seeds, max_spread_decades=MAX_SPREAD_DECADES) for rule, of_seeds in found.items()
+        }
+
+    def suggested(self, suggestions):
+        """Section 3.2: runs at what each rule suggests. suggestions: rule -> Suggestion."""
+        return [
+            run
+            for name, s in suggestions.items()
+            for run in self.constant(s.lr) + self.cycle(self.suggested_peak(name, s))
+        ]
+
+    def follow_suggestions(self, results):
+        """Section 3.2: the runs at what each rule suggests. results: of at least usual_sweeps()."""
+        return self.suggested(self.suggest_rates(results.steps))
+
+    @staticmethod
+    def suggested_peak(rule, suggestion):
+        """The peak of a cycle that a rule suggests: ours has one of its own, the others' users take their one rate."""
+        return suggestion.upper if rule == "suggest_lr" else suggestion.lr
+
+    def constant(self, lr):
+        """Runs at a constant rate, for the longest budget; the shorter ones are their beginning."""
+        return self._over_seeds(Constant(lr), self.constant_label(lr), epochs=self.budgets[-1])
+
+    def cycle(self, max_lr):
+        """OneCycle runs with that peak."""
+        return self._over_seeds(OneCycle(max_lr), self.cycle_label(max_lr), epochs=self.cycle_budget)
+
+    @staticmethod
+    def constant_label(lr):
+        """What tables call a run at a constant rate."""
+        return f"lr {lr!r}"
+
+    @staticmethod
+    def cycle_label(max_lr):
+        """What tables call a OneCycle run."""
+        return f"peak {max_lr!r}"
+
+    def super_convergence(self):
+        """Section 3.3: Smith & Topin's rows, (policy, epochs) -> runs."""
+        found = {}
+        for epochs in self.cycle_epochs:
+            low, high = (0.02, 0.2) if epochs == 85 else (0.01, 0.1)
+            found[f"1cycle {low:g}-{high:g}", epochs] = OneCycle(
+                high, div_factor=high / low, final_div_factor=100, pct_start=0.4
+            )
+        if self.inv_epochs:
+            found["inv", self.inv_epochs] = Inverse(0.01)
+        return {
+            (policy, epochs): self._over_seeds(
+                schedule, f"{policy}, {epochs} epochs", epochs=epochs, batch_size=SMITH_BATCH_SIZE
+            )
+            for (policy, epochs), schedule in found.items()
+        }
+
+    def schedules(self):
+        """Section 3.4: MultiStep, OneCycle, and OneCycle without cycled momentum, on the whole training split."""
+        multistep = MultiStep(self.lr, self.milestones)
+        return (
+            self._over_seeds(multistep, "MultiStep", epochs=self.epochs)
+            + self._over_seeds(self._one_cycle(), CYCLED, epochs=self.epochs)
+            + self._over_seeds(self._one_cycle(cycle_momentum=False), UNCYCLED, epochs=self.epochs)
+        )
+
+    def candidates(self):
+        """Section 3.4: what the author chose among, trained without the validation split, which stands for the test split."""
+        schedules = {
+            f"MultiStep {list(m)}": MultiStep(self.lr, m)
+            for m in (*((t,) for t in self.turning_points), self.milestones)
+        }
+        schedules[CYCLED] = self._one_cycle()
+        return [
+            Run(
+                schedule,
+                epochs=self.epochs,
+                seed=seed,
+                dataset=f"{self.dataset}{VALIDATION}",
+                batch_size=self.batch_size,
+                label=label,
+            )
+            for label, schedule in schedules.items()
+            for seed in range(self.validation_seeds)
+        ]
+
+    def _one_cycle(self, **settings):
+        return OneCycle(self.lr, final_div_factor=self.final_div_factor, **settings)
+
+    def _sweep(self, label, **settings):
+        settings = {"batch_size": self.batch_size, **settings}
+        return [
+            Run(
+                Exponential(self.sweep_start_lr, self.sweep_end_lr),
+                seed=FIRST_SWEEP_SEED + i,
+                dataset=self.dataset,
+                label=label,
+                **settings,
+            )
+            for i in range(self.sweep_seeds)
+        ]
+
+    def _over_seeds(self, schedule, label, **settings):
+        settings = {"batch_size": self.batch_size, **settings}
+        return [Run(schedule, seed=seed, dataset=self.dataset, label=label, **settings) for seed in range(self.seeds)]

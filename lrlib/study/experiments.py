@@ -1,0 +1,175 @@
+"""The report's experiments: which runs each section asks for.
+
+A Design holds the settings of the whole report, with the author's protocol as defaults. A section's notebook makes one
+from its parameters and asks it for that section's runs.
+"""
+
+import math
+from dataclasses import dataclass
+
+from lrlib.problems.data import SAMPLE, choose_dataset
+from lrlib.runs.plan import Run
+from lrlib.schedules import Constant, Exponential, MultiStep, OneCycle
+
+SGD_SWEEP = "SGD range test"
+ADAM_SWEEP = "Adam range test"
+
+# What a report says first where it is not made from the author's dataset.
+DATASET_NOTES = {
+    SAMPLE: "**Made from the embedded sample.** These results come from 5,000 MNIST digits (4,000 to train, 1,000 to test), "
+    "not from MNIST's 70,000: the claims about accuracy are not tested by them.",
+    "fashion_mnist": "**Made from Fashion-MNIST.** These results come from its clothes, not from MNIST's digits: the author's "
+    "numbers beside them, and the claims that name accuracies, are about MNIST.",
+}
+
+
+@dataclass(frozen=True)
+class Design:
+    """Settings of the report; the defaults are the author's.
+
+    seeds: number of seeds, 0 .. seeds - 1. dataset: a name, or "auto" for MNIST where it can be had, else the sample.
+    backend, processes: what trains, and how many processes share each batch, as of Run.
+    range_epochs, start_lr .. adam_end_lr: section 1. learning_rates: 2.1. lr, turning_points, milestones, gamma: 2.2.
+    max_lr .. div_factor: 2.3.
+    Raises ValueError for a value outside its range; DatasetError where the dataset cannot be had.
+    """
+
+    seeds: int = 1
+    epochs: int = 30
+    batch_size: int = 128
+    dataset: str = "auto"
+    backend: str = "torch"
+    processes: int = 1
+    range_epochs: int = 10
+    start_lr: float = 1e-6
+    end_lr: float = 1.18
+    adam_start_lr: float = 1e-8
+    adam_end_lr: float = 0.12
+    learning_rates: tuple = (1e-1, 1e-2, 1e-3)
+    lr: float = 1e-1
+    turning_points: tuple = (5, 15, 25)
+    milestones: tuple = (15, 25)
+    gamma: float = 0.1
+    max_lr: float = 1e-1
+    final_div_factor: float = 4.0
+    pct_start: float = 0.3
+    div_factor: float = 25.0
+
+    def __post_init__(self):
+        if isinstance(self.seeds, bool) or not isinstance(self.seeds, int) or self.seeds < 1:
+            raise ValueError(
+                f"seeds must be a whole number of at least 1, got {self.seeds!r}; it is how many, from seed 0 on"
+            )
+        object.__setattr__(self, "dataset", choose_dataset(self.dataset))
+        for name in ("learning_rates", "turning_points", "milestones"):
+            values = tuple(getattr(self, name))
+            if not values or len(set(values)) != len(values):
+                raise ValueError(f"{name} must be one or more different values, got {list(values)}")
+            object.__setattr__(self, name, values)
+        for lr in self.learning_rates:
+            if not 0 < lr < math.inf:
+                raise ValueError(f"learning_rates must be positive numbers, got {lr!r}; e.g. 0.1")
+
+    def range_test(self):
+        """Section 1: SGD's range test, and Adam's from the author's notebook."""
+        sgd = Exponential(self.start_lr, self.end_lr)
+        adam = Exponential(self.adam_start_lr, self.adam_end_lr)
+        return self._over_seeds(sgd, SGD_SWEEP, epochs=self.range_epochs) + self._over_seeds(
+            adam, ADAM_SWEEP, epochs=self.range_epochs, optimizer="adam"
+        )
+
+    def no_scheduling(self):
+        """Section 2.1: a constant lr for each of learning_rates."""
+        return [run for lr in self.learning_rates for run in self._over_seeds(Constant(lr), self.constant_label(lr))]
+
+    def one_drop(self):
+        """Section 2.2: one drop of the lr, at each of turning_points.
+
+        Raises ValueError where one lies past the last epoch.
+        """
+        outside = [m for m in self.turning_points if not isinstance(m, int) or not 1 <= m <= self.epochs]
+        if outside:
+            raise ValueError(
+                f"turning_points must be whole epochs up to the last, {self.epochs}, got {list(self.turning_points)}; "
+                f"change {outside} or epochs"
+            )
+        return [run for m in self.turning_points for run in self._multistep([m])]
+
+    def multistep(self):
+        """Sections 2.2 to 2.4: the drops that the author settled on."""
+        return self._multistep(self.milestones)
+
+    def onecycle(self):
+        """Sections 2.3 and 2.4: one cycle."""
+        schedule = OneCycle(
+            self.max_lr,
+            final_div_factor=self.final_div_factor,
+            pct_start=self.pct_start,
+            div_factor=self.div_factor,
+        )
+        return self._over_seeds(schedule, self.onecycle_label)
+
+    def all_runs(self):
+        """Every run of the report."""
+        return self.range_test() + self.no_scheduling() + self.one_drop() + self.multistep() + self.onecycle()
+
+    @staticmethod
+    def constant_label(lr):
+        """What tables and figures call a run with a constant lr."""
+        return f"lr {lr:g}"
+
+    @staticmethod
+    def drop_label(milestones):
+        """What tables and figures call a MultiStep run."""
+        return f"MultiStep {list(milestones)}"
+
+    @property
+    def multistep_label(self):
+        """What tables and figures call the MultiStep run that the author settled on."""
+        return self.drop_label(self.milestones)
+
+    @property
+    def onecycle_label(self):
+        """What tables and figures call the OneCycle run."""
+        return "OneCycle"
+
+    @property
+    def is_sample(self):
+        """Whether the embedded sample stands in for MNIST."""
+        return self.dataset == SAMPLE
+
+    @property
+    def dataset_note(self):
+        """What a report says first of its dataset; nothing of the author's."""
+        return DATASET_NOTES.get(self.dataset, "")
+
+    @property
+    def seeds_note(self):
+        """What a caption says of its lines."""
+        if self.seeds == 1:
+            return "One seed."
+        return f"Lines are means over {self.seeds} seeds, bands reach from the least to the largest."
+
+    @property
+    def middle_turning_point(self):
+        """The turning point that claims C7 and C8 are about: the author's is 15 of 5, 15 and 25."""
+        return sorted(self.turning_points)[len(self.turning_points) // 2]
+
+    def _multistep(self, milestones):
+        return self._over_seeds(MultiStep(self.lr, milestones, self.gamma), self.drop_label(milestones))
+
+    def _over_seeds(self, schedule, label, *, epochs=None, optimizer="sgd"):
+        return [
+            Run(
+                schedule,
+                epochs=epochs or self.epochs,
+                seed=seed,
+                optimizer=optimizer,
+                batch_size=self.batch_size,
+                dataset=self.dataset,
+                backend=self.backend,
+                processes=self.processes,
+                label=label,
+            )
+            for seed in range(self.seeds)
+        ]

@@ -1,0 +1,199 @@
+"""What is read off the results: turning points, final accuracies, the shape of curves."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from lrlib.runs.trainer import find_results
+from lrlib.study import author
+from lrlib.study.evidence import SMITH_TABLE, suggest_each
+from lrlib.study.experiments import SGD_SWEEP
+from lrlib.study.statistics import estimate_accuracy, estimate_mean
+from lrlib.suggest import smooth, turning_points
+
+
+def select_run(frame, label):
+    """The rows of a results table that belong to the run of that label. Raises ValueError where there are none."""
+    selected = frame[frame["run"] == label]
+    if selected.empty:
+        raise ValueError(f"the results hold no run {label!r}; train it with them")
+    return selected
+
+
+def select_last(epochs, label, column):
+    """One value a seed, (n_seeds,): a column of `Results.epochs` at the run's last epoch."""
+    run = select_run(epochs, label)
+    return run[run["epoch"] == run["epoch"].max()][column].to_numpy()
+
+
+def locate_turning_points(steps, label):
+    """Smoothed losses and turning points of a range test, one of each a seed.
+
+    Returns smoothed, points: lists of float64 arrays (n_steps,), as `lrlib.suggest.smooth` makes them, and of
+    `lrlib.suggest.TurningPoints`.
+    """
+    sweeps = [
+        (group["lr"].to_numpy(), group["loss"].to_numpy()) for _, group in select_run(steps, label).groupby("seed")
+    ]
+    return [smooth(*sweep) for sweep in sweeps], [turning_points(*sweep) for sweep in sweeps]
+
+
+def tabulate_accuracies(results, design):
+    """Final test accuracy of the two schedules, in percent.
+
+    A row per method: method, accuracy (mean over seeds), low and high (95 % interval, `estimate_accuracy`), sd (NaN for
+    one seed), n (seeds), author.
+    """
+    epochs, rows = results.epochs, []
+    for method, label in (("MultiStep", design.multistep_label), ("OneCycle", design.onecycle_label)):
+        n_test = int(select_run(epochs, label)["n_test"].max())
+        found = estimate_accuracy(select_last(epochs, label, "test_accuracy"), n_test)
+        fractions = {"accuracy": found.mean, "low": found.low, "high": found.high, "sd": found.sd}
+        percent = {name: 100 * fraction for name, fraction in fractions.items()}
+        rows.append({"method": method, **percent, "n": found.n, "author": 100 * author.ACCURACY[method]})
+    return pd.DataFrame(rows)
+
+
+def tabulate_backends(design, backends=(("torch", 1), ("colossalai", 1), ("colossalai", 2))):
+    """The two schedules as each backend trained them with the first seed, of those whose runs are stored; nothing is trained.
+
+    backends: pairs of a name and a number of processes. A row per backend and method: backend, processes, method,
+    test accuracy (percent), test loss, training loss (all of the last epoch), seconds an epoch (mean).
+    """
+    rows = []
+    for backend, processes in backends:
+        theirs = replace(design, seeds=1, backend=backend, processes=processes)
+        results = find_results(theirs.multistep() + theirs.onecycle())
+        for method, label in (("MultiStep", design.multistep_label), ("OneCycle", design.onecycle_label)):
+            if results is not None:
+                values = [
+                    select_last(results.epochs, label, name)[0] for name in ("test_accuracy", "test_loss", "train_loss")
+                ]
+                seconds = select_run(results.epochs, label)["seconds"].mean()
+                rows.append((backend, processes, method, 100 * values[0], *values[1:], seconds))
+    columns = ["backend", "processes", "method", "test accuracy", "test loss", "training loss", "seconds an epoch"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def compare_curves(epochs, design):
+    """Test-loss curves of the two schedules, ours (means over seeds) and the author's.
+
+    A row per curve: run, lowest, last, sum of rises (`measure_roughness`).
+    """
+
+    def describe(curve):
+        losses = curve["test_loss"].to_numpy()
+        return pd.Series({"lowest": losses.min(), "last": losses[-1], "sum of rises": measure_roughness(losses)})
+
+    rows, theirs = [], author.load_curves()
+    for method, label in (("OneCycle", design.onecycle_label), ("MultiStep", design.multistep_label)):
+        ours = pd.DataFrame([describe(curve) for _, curve in select_run(epochs, label).groupby("seed")]).mean()
+        rows.append({"run": label, **ours})
+        rows.append({"run": f"author, {method}", **describe(theirs[theirs["run"] == method])})
+    return pd.DataFrame(rows)
+
+
+def tabulate_suggestions(steps):
+    """What each rule reads off each range test: a row per run (its label), rule and seed.
+
+    steps: a row per step of range tests. Columns: run, rule, seed, lr, reliable.
+    """
+    rows = []
+    for label, sweeps in steps.groupby("run", sort=False):
+        seeds = list(sweeps.groupby("seed").groups)
+        for rule, suggestions in suggest_each(sweeps).items():
+            rows += [(label, rule, seed, s.lr, s.reliable) for seed, s in zip(seeds, suggestions)]
+    return pd.DataFrame(rows, columns=["run", "rule", "seed", "lr", "reliable"])
+
+
+def summarize_suggestions(suggestions):
+    """tabulate_suggestions over the seeds: a row per run and rule.
+
+    Columns: run, rule, lr (median), spread_decades (log10 of the largest over the smallest), sd_decades (standard
+    deviation of log10 lr), n_reliable, n.
+    """
+    grouped = suggestions.assign(x=np.log10(suggestions["lr"])).groupby(["run", "rule"], sort=False)
+    return pd.DataFrame(
+        {
+            "lr": 10 ** grouped["x"].median(),
+            "spread_decades": grouped["x"].max() - grouped["x"].min(),
+            "sd_decades": grouped["x"].std(),
+            "n_reliable": grouped["reliable"].sum(),
+            "n": grouped["x"].count(),
+        }
+    ).reset_index()
+
+
+def compare_pairs(epochs, first, second):
+    """Two runs over the same seeds, by their last epoch: a row per quantity.
+
+    Columns: quantity (test loss, test accuracy in percent, sum of rises of the test loss), first, second (means over
+    seeds), difference (first less second, pair by pair) with its 95 % t interval low, high.
+    """
+
+    def read(label):
+        rises = select_run(epochs, label).groupby("seed")["test_loss"].apply(measure_roughness).to_numpy()
+        accuracy = 100 * select_last(epochs, label, "test_accuracy")
+        return {
+            "test loss": select_last(epochs, label, "test_loss"),
+            "test accuracy, %": accuracy,
+            "sum of rises": rises,
+        }
+
+    rows, theirs = [], read(second)
+    for quantity, ours in read(first).items():
+        found = estimate_mean(ours - theirs[quantity])
+        means = (ours.mean(), theirs[quantity].mean())
+        rows.append((quantity, *means, found.mean, found.low, found.high))
+    return pd.DataFrame(rows, columns=["quantity", "first", "second", "difference", "low", "high"])
+
+
+def read_super_convergence(epochs, evidence):
+    """Final test accuracies of section 3.3, in percent, and a table of them beside those of others.
+
+    epochs: of at least the runs of evidence.super_convergence(). Returns accuracies, (policy, epochs) -> (n_seeds,), and
+    table, a row per key: row (its name), ours, theirs, repeat, and each one's standard deviation ("ours sd" ..).
+    The decaying rate is also read where its run had come as far as a cycle is long; rows of theirs that were not run
+    have no value of ours.
+    """
+    policies = evidence.super_convergence()
+    at = [(policy, length, length) for policy, length in policies]
+    at += [("inv", evidence.inv_epochs, length) for length in evidence.cycle_epochs if length < evidence.inv_epochs]
+    accuracies, rows = {}, []
+    for policy, length, epoch in at:
+        run = select_run(epochs, f"{policy}, {length} epochs")
+        values = 100 * run[run["epoch"] == epoch].sort_values("seed")["test_accuracy"].to_numpy()
+        accuracies[policy, epoch], found = values, estimate_mean(values)
+        rows.append(
+            (f"{policy}, {epoch} epochs", found.mean, found.sd, *SMITH_TABLE.get((policy, epoch), (np.nan,) * 4))
+        )
+    for (policy, epoch), theirs in SMITH_TABLE.items():
+        if (policy, epoch) not in accuracies:
+            rows.append((f"{policy}, {epoch} epochs", np.nan, np.nan, *theirs))
+    columns = ["row", "ours", "ours sd", "theirs", "theirs sd", "repeat", "repeat sd"]
+    return accuracies, pd.DataFrame(rows, columns=columns)
+
+
+def summarize_dataset(results, design):
+    """What a dataset's runs come to, as a dict: the SGD range test's turning points (medians over seeds), the best of the
+    constant learning rates by last test accuracy, its accuracy and the two schedules', in percent.
+    """
+    _, points = locate_turning_points(results.steps, SGD_SWEEP)
+    epochs, constant = results.epochs, {}
+    for lr in design.learning_rates:
+        constant[lr] = 100 * select_last(epochs, design.constant_label(lr), "test_accuracy").mean()
+    best = max(constant, key=constant.get)
+    return {
+        "dataset": design.dataset,
+        "start of fall": float(np.median([p.start_of_fall for p in points])),
+        "lowest": float(np.median([p.lowest for p in points])),
+        "best constant lr": best,
+        "its accuracy": constant[best],
+        **tabulate_accuracies(results, design).set_index("method")["accuracy"],
+    }
+
+
+def measure_roughness(losses):
+    """Sum of the rises of a curve from one epoch to the next: 0 for one that never rises."""
+    return float(np.clip(np.diff(np.asarray(losses, dtype=float)), 0, None).sum())

@@ -1,0 +1,50 @@
+"""Choices made on a validation split, beside the author's way of choosing on the test split."""
+
+import pandas as pd
+
+from lrlib.problems.data import VALIDATION, load_dataset
+from lrlib.training.epoch import evaluate
+
+
+def measure_candidates(results, runs):
+    """Each trained candidate on the validation split it was trained without, and on the test split.
+
+    runs: Runs on a dataset with a validation split, all on the same. Returns a row per run: run (its label), seed,
+    validation_loss, validation_accuracy, test_loss, test_accuracy (fractions).
+    """
+    epochs = results.epochs
+    last = epochs[epochs["epoch"] == epochs["epoch"].max()].set_index(["run", "seed"])
+    test = load_dataset(runs[0].dataset.removesuffix(VALIDATION))
+    rows = []
+    for run in runs:
+        state = {f"model.{name}": value for name, value in results.model(run).state_dict().items()}
+        loss, n_correct = evaluate(state, images=test.test_images, labels=test.test_labels, batch_size=run.batch_size)
+        held_out = last.loc[(run.label, run.seed)]
+        accuracy = n_correct / len(test.test_labels)
+        rows.append((run.label, run.seed, held_out["test_loss"], held_out["test_accuracy"], loss, accuracy))
+    columns = ["run", "seed", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def choose(candidates):
+    """The candidate of each seed with the lowest validation loss, and the one with the lowest test loss.
+
+    candidates: as `measure_candidates` gives them. Returns a row per seed: seed, chosen (by validation), test_loss,
+    test_accuracy; by_test, by_test_loss, by_test_accuracy.
+    """
+    rows = []
+    for seed, group in candidates.groupby("seed"):
+        honest = group.loc[group["validation_loss"].idxmin()]
+        peeking = group.loc[group["test_loss"].idxmin()]
+        rows.append(
+            {
+                "seed": seed,
+                "chosen": honest["run"],
+                "test_loss": honest["test_loss"],
+                "test_accuracy": honest["test_accuracy"],
+                "by_test": peeking["run"],
+                "by_test_loss": peeking["test_loss"],
+                "by_test_accuracy": peeking["test_accuracy"],
+            }
+        )
+    return pd.DataFrame(rows)

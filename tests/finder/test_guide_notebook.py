@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import nbformat
+import pytest
+
+nbclient = pytest.importorskip("nbclient", reason="executing notebooks needs nbclient")
+
+GUIDE = Path(__file__).parents[2] / "notebooks" / "guide-range-test.ipynb"
+
+
+@pytest.fixture(scope="module")
+def executed():
+    notebook = nbformat.read(GUIDE, as_version=4)
+    check = (
+        "assert suggestion.reliable, suggestion.reason\n"
+        "assert accuracy > 0.8, accuracy\n"
+        "assert losses[-1] < losses[0] / 4\n"
+        "peaks = schedule['max_lr']; assert abs(peaks[1] / peaks[0] - 2) < 1e-9"
+    )
+    notebook.cells.append(nbformat.v4.new_code_cell(check))
+    return nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+
+
+def test_the_guide_is_valid_and_kept_without_outputs():
+    notebook = nbformat.read(GUIDE, as_version=4)
+    nbformat.validate(notebook)
+    assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
+
+
+def test_the_guide_runs_from_nothing_to_a_trained_model(executed):
+    outputs = {cell.id: cell.outputs for cell in executed.cells if cell.cell_type == "code"}
+    assert "unseen digits" in outputs["accuracy"][0].text
+    assert "True" in outputs["keep"][0].data["text/plain"]
+
+
+def test_the_guide_shows_the_curve_and_the_suggestion(executed):
+    [shown] = next(cell.outputs for cell in executed.cells if cell.id == "test")
+    assert '<img alt="Range test of AdamW' in shown.data["text/html"]
+    assert "suggested lr" in shown.data["text/plain"]

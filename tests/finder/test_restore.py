@@ -1,0 +1,265 @@
+import copy
+import os
+import random
+import signal
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.utils.data import DataLoader, RandomSampler, TensorDataset
+
+from lrlib.finder.restore import generators_of, kept, seed_everything
+
+OPTIMIZERS = {
+    "SGD": lambda groups: torch.optim.SGD(groups, lr=0.1),
+    "momentum": lambda groups: torch.optim.SGD(groups, lr=0.1, momentum=0.9, nesterov=True),
+    "AdamW": lambda groups: torch.optim.AdamW(groups, lr=1e-3, amsgrad=True),
+    "tensor lr": lambda groups: torch.optim.Adam(groups, lr=torch.tensor(1e-3)),
+    "Adagrad": lambda groups: torch.optim.Adagrad(groups, lr=1e-2),
+}
+
+
+def build(optimizer="momentum"):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.ReLU(), nn.Linear(8, 3))
+    model[1].eval()  # frozen statistics inside a model in train mode
+    model[0].bias.requires_grad_(False)
+    optimizer = OPTIMIZERS[optimizer](
+        [{"params": model[0].parameters()}, {"params": model[1:].parameters(), "lr": 0.01}]
+    )
+    generator = torch.Generator().manual_seed(3)
+    data = TensorDataset(torch.randn(32, 4), torch.randint(0, 3, (32,)))
+    loader = DataLoader(data, batch_size=8, shuffle=True, generator=generator)
+    return model, optimizer, loader
+
+
+def train(model, optimizer, loader, n_steps, *, scaler=None):
+    for (inputs, targets), _ in zip(loader, range(n_steps), strict=False):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(inputs), targets)
+        (loss if scaler is None else scaler.scale(loss)).backward()
+        if scaler is None:
+            optimizer.step()
+        else:
+            scaler.step(optimizer)
+            scaler.update()
+
+
+def plain(value):
+    """The value with every tensor as (dtype, shape, bytes), comparable with ==."""
+    if isinstance(value, torch.Tensor):
+        return str(value.dtype), tuple(value.shape), value.detach().cpu().contiguous().numpy().tobytes()
+    if isinstance(value, np.ndarray):
+        return value.tobytes()
+    if isinstance(value, dict):
+        return {k if not isinstance(k, torch.Tensor) else id(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    return value
+
+
+def fingerprint(model, optimizer, loader, scaler=None, schedulers=()):
+    return {
+        "parameters": {n: (id(p), plain(p), p.requires_grad, p.grad is None) for n, p in model.named_parameters()},
+        "grads": {n: (id(p.grad), plain(p.grad)) for n, p in model.named_parameters()},
+        "buffers": {n: (id(b), plain(b)) for n, b in model.named_buffers()},
+        "modes": [m.training for m in model.modules()],
+        "groups": [(id(g), plain({k: v for k, v in g.items() if k != "params"})) for g in optimizer.param_groups],
+        "members": [[id(p) for p in g["params"]] for g in optimizer.param_groups],
+        "state": {id(p): plain(state) for p, state in optimizer.state.items()},
+        "attributes": sorted(vars(optimizer)),
+        "scaler": None if scaler is None else plain(scaler.state_dict()) | {"lazy": scaler._scale is None},
+        "schedulers": [plain({k: v for k, v in vars(s).items() if k != "optimizer"}) for s in schedulers],
+        "random": (random.getstate(), plain(np.random.get_state()), plain(torch.get_rng_state())),
+        "generators": [plain(g.get_state()) for g in generators_of(loader)],
+    }
+
+
+def wreck(model, optimizer, loader, scaler=None):
+    """Change all that training can change, and some more."""
+    train(model, optimizer, loader, 3, scaler=scaler)
+    model.eval()
+    model[4].weight.requires_grad_(False)
+    model[0].bias.requires_grad_(True)
+    model[1].running_mean = torch.full((8,), float("nan"))
+    for group in optimizer.param_groups:
+        group["lr"] = 7.0
+        group["new"] = 1
+    optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(1))]})
+    random.random()
+    np.random.rand()
+    torch.rand(1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    name=st.sampled_from(sorted(OPTIMIZERS)),
+    steps_before=st.integers(0, 3),
+    offload=st.sampled_from([None, "disk"]),
+    gradients=st.booleans(),
+    scaled=st.booleans(),
+    scheduled=st.booleans(),
+)
+def test_everything_is_back_to_the_bit(name, steps_before, offload, gradients, scaled, scheduled):
+    model, optimizer, loader = build(name)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0) if scaled else None
+    schedulers = [torch.optim.lr_scheduler.StepLR(optimizer, 1)] if scheduled and name != "tensor lr" else []
+    train(model, optimizer, loader, steps_before, scaler=scaler)
+    if not gradients:
+        optimizer.zero_grad()
+    before = fingerprint(model, optimizer, loader, scaler, schedulers)
+    with kept(model, optimizer, scaler=scaler, schedulers=schedulers, loaders=[loader], offload=offload) as state:
+        for _ in range(2):
+            wreck(model, optimizer, loader, scaler)
+            for scheduler in schedulers:
+                scheduler.step()
+            state.put_back()
+        wreck(model, optimizer, loader, scaler)
+    assert fingerprint(model, optimizer, loader, scaler, schedulers) == before
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_training_goes_on_as_if_nothing_had_been(name):
+    weights = []
+    for disturbed in (False, True):
+        model, optimizer, loader = build(name)
+        train(model, optimizer, loader, 2)
+        if disturbed:
+            with kept(model, optimizer, loaders=[loader]):
+                wreck(model, optimizer, loader)
+        train(model, optimizer, loader, 4)
+        weights.append(plain(list(model.state_dict().values())))
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_everything_is_back_after_an_exception(error):
+    model, optimizer, loader = build()
+    before = fingerprint(model, optimizer, loader)
+    with pytest.raises(error), kept(model, optimizer, loaders=[loader]):
+        wreck(model, optimizer, loader)
+        raise error
+    assert fingerprint(model, optimizer, loader) == before
+
+
+def test_ctrl_c_while_state_is_put_back_waits_until_it_is_all_back():
+    model, optimizer, loader = build()
+
+    class Interrupting(nn.Linear):
+        def get_extra_state(self):
+            return {"seen": 1}
+
+        def set_extra_state(self, state):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    model.insert(0, Interrupting(4, 4))
+    before = fingerprint(model, optimizer, loader)
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), kept(model, optimizer, loaders=[loader]):
+        train(model, optimizer, loader, 3)
+    assert fingerprint(model, optimizer, loader) == before
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_gradients_are_set_aside_and_come_back_as_the_same_tensors():
+    model, optimizer, loader = build()
+    train(model, optimizer, loader, 1)
+    gradient = model[4].weight.grad
+    values = gradient.clone()
+    with kept(model, optimizer):
+        assert model[4].weight.grad is None
+        train(model, optimizer, loader, 2)
+    assert model[4].weight.grad is gradient and torch.equal(gradient, values)
+
+
+def test_a_parameter_that_changed_shape_or_type_is_named_and_comes_back():
+    model, optimizer, _ = build()
+    before = model[4].weight.detach().clone()
+    with kept(model, optimizer) as state:
+        assert state.changed_shapes() == []
+        model[4].weight.data = torch.zeros(2, 2, dtype=torch.float64)
+        assert state.changed_shapes() == [("4.weight", (3, 8), (2, 2))]
+    assert torch.equal(model[4].weight, before)
+
+
+def test_offloading_keeps_the_copy_in_a_file_that_is_gone_afterwards(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    model, optimizer, loader = build()
+    n_bytes = sum(t.numel() * t.element_size() for t in model.state_dict().values())
+    with kept(model, optimizer, offload="disk") as state:
+        [file] = tmp_path.iterdir()
+        assert file.stat().st_size > n_bytes
+        assert all(copied is None for _, copied in state._tensors)
+        train(model, optimizer, loader, 2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_schedulers_that_hold_schedulers_are_put_back():
+    model, optimizer, loader = build()
+    lr_scheduler = torch.optim.lr_scheduler
+    inner = [lr_scheduler.ConstantLR(optimizer), lr_scheduler.ExponentialLR(optimizer, 0.9)]
+    scheduler = lr_scheduler.SequentialLR(optimizer, inner, milestones=[2])
+    before = fingerprint(model, optimizer, loader, schedulers=inner)
+    epoch = scheduler.last_epoch
+    with kept(model, optimizer, schedulers=[scheduler]):
+        for _ in range(4):
+            optimizer.step()
+            scheduler.step()
+    assert scheduler.last_epoch == epoch
+    assert fingerprint(model, optimizer, loader, schedulers=inner) == before
+
+
+def test_generators_are_found_in_loader_sampler_and_any_iterable():
+    data = TensorDataset(torch.zeros(4))
+    own, samplers = torch.Generator(), torch.Generator()
+    loader = DataLoader(data, generator=own, sampler=RandomSampler(data, generator=samplers))
+    assert {id(g) for g in generators_of(loader)} == {id(own), id(samplers)}
+
+    class Batches:
+        def __init__(self):
+            self.numpy, self.legacy, self.python = np.random.default_rng(0), np.random.RandomState(0), random.Random(0)
+
+    batches = Batches()
+    found = generators_of(batches, batches)
+    assert len(found) == 3
+    states = copy.deepcopy(
+        [batches.numpy.bit_generator.state, batches.legacy.get_state()[1].tolist(), batches.python.getstate()]
+    )
+    model, optimizer, _ = build()
+    with kept(model, optimizer, loaders=[batches]):
+        seed_everything(5, found)
+        first = batches.numpy.random(), batches.legacy.rand(), batches.python.random(), torch.rand(1).item()
+        seed_everything(5, found)
+        assert first == (batches.numpy.random(), batches.legacy.rand(), batches.python.random(), torch.rand(1).item())
+    assert states == [
+        batches.numpy.bit_generator.state,
+        batches.legacy.get_state()[1].tolist(),
+        batches.python.getstate(),
+    ]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_random_state_is_put_back():
+    model, optimizer, _ = build()
+    torch.rand(1, device="cuda")
+    before = torch.cuda.get_rng_state()
+    with kept(model, optimizer):
+        torch.rand(1, device="cuda")
+    assert torch.equal(torch.cuda.get_rng_state(), before)
+
+
+def test_an_unknown_offload_and_a_lazy_model_are_refused():
+    model, optimizer, _ = build()
+    with (
+        pytest.raises(ValueError, match="offload must be None or \"disk\", got 'tape'"),
+        kept(model, optimizer, offload="tape"),
+    ):
+        pass
+    with (
+        pytest.raises(ValueError, match="parameter weight has no shape yet; run one batch"),
+        kept(nn.LazyLinear(3), optimizer),
+    ):
+        pass

@@ -1,0 +1,169 @@
+import numpy as np
+import pytest
+import torch
+
+from lrlib import Run, train
+from lrlib.runs import cluster, engine
+from lrlib.runs.plan import plan_epochs
+from lrlib.runs.store import Store
+from lrlib.runs.trainer import find_results
+from lrlib.schedules import Constant, MultiStep, OneCycle
+
+SAMPLE = {"dataset": "sample", "epochs": 3}
+
+
+def names(run):
+    return [epoch.name for epoch in plan_epochs(run)]
+
+
+def parameters(results, run):
+    return {name: value.detach() for name, value in results.model(run).named_parameters()}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path)
+
+
+def test_runs_share_the_epochs_before_they_part():
+    a, b, constant = (names(Run(s, **SAMPLE)) for s in (MultiStep(0.1, [1]), MultiStep(0.1, [2]), Constant(0.1)))
+    assert a[:1] == constant[:1]
+    assert a[1] != constant[1]
+    assert b[:2] == constant[:2]
+    assert b[2] != constant[2]
+
+
+def test_the_report_s_250_epochs_become_180():
+    runs = [Run(s, dataset="sample") for s in (
+        *map(Constant, (0.1, 0.01, 0.001)), *(MultiStep(0.1, [m]) for m in (5, 15, 25)), MultiStep(0.1, [15, 25]),
+        OneCycle(0.1, final_div_factor=4),
+    )]  # fmt: skip
+    assert sum(run.epochs for run in runs) == 240  # and 10 of the range test
+    assert len({name for run in runs for name in names(run)}) == 170
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 1}, {"batch_size": 64}, {"optimizer": "adam"}, {"weight_decay": 0.0}, {"momentum": 0.8}],
+)
+def test_whatever_changes_the_result_changes_the_name(change):
+    assert not set(names(Run(Constant(0.1), **SAMPLE))) & set(names(Run(Constant(0.1), **SAMPLE, **change)))
+
+
+def test_a_longer_run_and_a_label_change_no_name():
+    short = names(Run(Constant(0.1), **SAMPLE))
+    assert names(Run(Constant(0.1), dataset="sample", epochs=5, label="x"))[:3] == short
+
+
+def test_a_second_training_computes_nothing_and_gives_the_same(store, client):
+    run = Run(Constant(0.1), **SAMPLE)
+    first = train([run, run], store=store, client=client, progress=False)
+    second = train([run], store=store, client=None, progress=False)
+    assert (first.n_computed, second.n_computed) == (3, 0)
+    assert first.epochs.equals(second.epochs)
+    assert first.steps.equals(second.steps)
+
+
+def test_tables_are_tidy_and_agree(store, client):
+    run = Run(OneCycle(0.1), dataset="sample", epochs=2)
+    results = train([run], store=store, client=client, progress=False)
+    assert list(results.epochs.columns) == [
+        "run", "seed", "epoch", "lr", "momentum", "train_loss", "test_loss", "test_accuracy", "n_test", "seconds", "diverged",
+    ]  # fmt: skip
+    assert list(results.steps.columns) == ["run", "seed", "step", "lr", "momentum", "loss"]
+    assert len(results.steps) == 2 * 32  # 32 = ceil(4000 / 128)
+    assert results.epochs["train_loss"][1] == pytest.approx(results.steps["loss"][32:].mean())
+    assert results.epochs["lr"][1] == results.steps["lr"].iloc[-1]
+    model = results.model(run)
+    assert not model.training
+
+
+def test_a_resumed_run_ends_in_the_same_bits_as_an_uninterrupted_one(tmp_path, client):
+    run = Run(OneCycle(0.1, final_div_factor=4), **SAMPLE)
+    whole, broken = Store(tmp_path / "whole"), Store(tmp_path / "broken")
+    expected = train([run], store=whole, client=client, progress=False)
+    first, *later = plan_epochs(run)
+    broken.save(first.name, whole.load(first.name))
+    resumed = train([run], store=broken, client=client, progress=False)
+    assert resumed.n_computed == 2
+    a, b = parameters(expected, run), parameters(resumed, run)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_run_beside_others_has_the_same_bits_as_alone(tmp_path, client):
+    run = Run(MultiStep(0.1, [2]), **SAMPLE)
+    others = [Run(Constant(0.1), **SAMPLE), Run(MultiStep(0.1, [1]), **SAMPLE), Run(Constant(0.01), **SAMPLE)]
+    alone = train([run], store=Store(tmp_path / "alone"), client=client, progress=False)
+    beside = train([*others, run], store=Store(tmp_path / "beside"), client=client, progress=False)
+    assert beside.n_computed == 9  # of 12: three epochs are shared
+    a, b = parameters(alone, run), parameters(beside, run)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_damaged_epoch_is_trained_again_to_the_same_bits(store, client):
+    run = Run(Constant(0.1), **SAMPLE)
+    before = train([run], store=store, client=client, progress=False)
+    kept = parameters(before, run)
+    path = store.path(plan_epochs(run)[1].name)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.warns(UserWarning, match="is damaged"):
+        after = train([run], store=store, client=client, progress=False)
+    assert after.n_computed == 1
+    assert np.array_equal(after.epochs.drop(columns="seconds"), before.epochs.drop(columns="seconds"))
+    assert all(torch.equal(kept[name], value) for name, value in parameters(after, run).items())
+
+
+def test_a_run_that_diverges_is_recorded_at_its_step_and_stops_nobody(store, client):
+    wild, tame = Run(Constant(1e30), **SAMPLE, label="wild"), Run(Constant(0.1), **SAMPLE, label="tame")
+    results = train([wild, tame], store=store, client=client, progress=False)
+    assert results.diverged["run"].tolist() == ["wild"]
+    step = results.diverged["step"][0]
+    losses = results.steps.query("run == 'wild'")["loss"].to_numpy()
+    assert np.isfinite(losses[:step]).all()
+    assert not np.isfinite(losses[step:]).any()
+    assert len(losses) == 3 * 32
+    assert results.epochs.query("run == 'tame'")["test_accuracy"].iloc[-1] > 0.5
+    with pytest.raises(ValueError, match="wild .* diverged"):
+        results.model(wild)
+    again = train([wild, tame], store=store, client=None, progress=False)
+    assert again.n_computed == 0
+    assert again.diverged.equals(results.diverged)
+
+
+def test_a_worker_that_computes_otherwise_is_refused(store, client, monkeypatch):
+    monkeypatch.setattr(engine, "describe_numerics", lambda *_: {"torch": "0.0"})
+    with pytest.raises(cluster.EngineError, match="computes otherwise than the caller: torch .* instead of '0.0'"):
+        train([Run(Constant(0.1), **SAMPLE)], store=store, client=client, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "epochs must be a whole number of at least 1, got 0"),
+        ({"epochs": 2.5}, "epochs must be a whole number"),
+        ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
+        ({"optimizer": "sdg"}, "optimizer must be one of sgd, adam, prodigy, dadapt_adam, dadapt_sgd, got 'sdg'"),
+        ({"dataset": "cifar"}, "dataset must be one of mnist, fashion_mnist, sample, .*, got 'cifar'"),
+        ({"momentum": 1.0}, "momentum must be at least 0 and below 1, got 1.0"),
+        ({"weight_decay": -0.1}, "weight_decay must be at least 0, got -0.1"),
+    ],
+)
+def test_settings_outside_their_range_are_refused_by_name(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Run(Constant(0.1), **settings)
+
+
+def test_results_are_found_only_where_every_epoch_is_stored(store):
+    short, long = (Run(Constant(0.1), dataset="sample", epochs=epochs) for epochs in (1, 2))
+    trained = train([short], store=store, progress=False)
+    assert find_results([long], store=store) is None
+    found = find_results([short], store=store)
+    assert found.epochs.equals(trained.epochs)
+    assert found.n_computed == 0
+
+
+def test_results_of_a_run_that_diverged_are_found(store):
+    run = Run(Constant(1e30), dataset="sample", epochs=2)
+    train([run], store=store, progress=False)
+    assert find_results([run], store=store).diverged["step"].notna().all()

@@ -1,0 +1,39 @@
+"""The floors of the package: which folder may import which (the contracts of import-linter in pyproject.toml)."""
+
+import subprocess
+import sys
+
+from lrlib import __all__ as public_names
+
+FLOORS = {"finder", "problems", "report", "runs", "study", "training"}
+
+
+def test_imports_keep_the_contracts(root):
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"]
+    done = subprocess.run([*command, "--no-cache"], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert "0 broken" in done.stdout
+
+
+def test_every_folder_stands_on_a_floor(root):
+    folders = {path.parent.name for path in (root / "lrlib").glob("*/__init__.py")}
+    assert folders == FLOORS
+
+
+def test_no_module_shares_its_name_with_a_public_function(root):
+    modules = {path.stem for path in (root / "lrlib").rglob("*.py")}
+    assert not (set(public_names) - {"schedules", "suggest"}) & modules
+
+
+def test_the_range_test_loads_nothing_of_the_report():
+    heavy = "pandas matplotlib distributed dask torchvision scipy PIL IPython"
+    code = f"import lrlib, sys; lrlib.range_test; print(*[name for name in '{heavy}'.split() if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_names_of_the_public_face_are_found_before_they_are_imported():
+    code = "import lrlib; print(*sorted(set(lrlib.__all__) - set(dir(lrlib)))); lrlib.nothing"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == ""
+    assert "AttributeError: module 'lrlib' has no attribute 'nothing'" in done.stderr

@@ -1,0 +1,159 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lrlib import LeNet5
+from lrlib.schedules import Constant, MultiStep, OneCycle, lr_per_step
+from lrlib.training.epoch import epoch_order, evaluate, initial_state, load_model, train_epoch
+from lrlib.training.optimizers import OPTIMIZERS
+
+N, BATCH = 70, 32  # three steps an epoch, the last with 6 images
+EPOCHS, STEPS = 3, 3
+
+
+@pytest.fixture(scope="module")
+def data():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (N, 1, 32, 32), dtype=torch.uint8, generator=generator)
+    return images, torch.randint(0, 10, (N,), generator=generator)
+
+
+def train_with_lrlib(schedule, data, *, optimizer="sgd", weight_decay=5e-4, momentum=0.9):
+    lr, momentum = lr_per_step(schedule, epochs=EPOCHS, steps_per_epoch=STEPS, momentum=momentum)
+    state, losses = initial_state(3), []
+    for epoch in range(1, EPOCHS + 1):
+        steps = slice((epoch - 1) * STEPS, epoch * STEPS)
+        state, part = train_epoch(
+            state, lr=lr[steps], momentum=momentum[steps], images=data[0], labels=data[1],
+            order=epoch_order(3, epoch, N), batch_size=BATCH, optimizer=optimizer, weight_decay=weight_decay,
+        )  # fmt: skip
+        losses.extend(part)
+    return state, losses
+
+
+def train_plainly(data, make_optimizer, make_scheduler, *, step_every):
+    torch.manual_seed(3)
+    model = LeNet5()
+    optimizer = make_optimizer(model.parameters())
+    scheduler = make_scheduler(optimizer)
+    losses = []
+    for epoch in range(1, EPOCHS + 1):
+        for batch in epoch_order(3, epoch, N).split(BATCH):
+            loss = F.cross_entropy(model(data[0][batch]), data[1][batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+            if step_every == "step" and len(losses) < EPOCHS * STEPS:
+                scheduler.step()
+        if step_every == "epoch":
+            scheduler.step()
+    return model, losses
+
+
+def sgd(parameters):
+    return torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=5e-4)
+
+
+def unchanged(optimizer):
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "optimizer", "make_optimizer", "make_scheduler", "step_every"),
+    [
+        (MultiStep(0.1, [1, 2]), "sgd", sgd, lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [1, 2]), "epoch"),
+        (
+            OneCycle(0.1, final_div_factor=4), "sgd", sgd,
+            lambda o: torch.optim.lr_scheduler.OneCycleLR(o, 0.1, total_steps=EPOCHS * STEPS, final_div_factor=4), "step",
+        ),
+        (MultiStep(0.01, [2]), "adam", lambda p: torch.optim.Adam(p, lr=0.01, betas=(0.9, 0.999), eps=1e-9),
+         lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [2]), "epoch"),
+    ],
+    ids=["multistep", "onecycle", "adam"],
+)  # fmt: skip
+def test_epochs_are_a_plain_loop_with_torch_s_optimizer_and_scheduler_to_the_bit(
+    data, schedule, optimizer, make_optimizer, make_scheduler, step_every
+):
+    state, losses = train_with_lrlib(
+        schedule, data, optimizer=optimizer, weight_decay=5e-4 if optimizer == "sgd" else 0.0
+    )
+    model, expected = train_plainly(data, make_optimizer, make_scheduler, step_every=step_every)
+    assert losses == expected
+    for name, parameter in model.named_parameters():
+        assert torch.equal(state[f"model.{name}"], parameter), name
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "make", "lr"),
+    [("prodigy", "prodigyopt", "Prodigy", 1.0), ("dadapt_adam", "dadaptation", "DAdaptAdam", 1.0),
+     ("dadapt_sgd", "dadaptation", "DAdaptSGD", 1.0)],
+)  # fmt: skip
+def test_an_optimizer_that_finds_its_learning_rate_keeps_what_it_found_between_epochs(data, name, package, make, lr):
+    package = pytest.importorskip(package, reason="the evidence extra is not installed")
+    state, losses = train_with_lrlib(
+        Constant(lr), data, optimizer=name, weight_decay=0.0, momentum=OPTIMIZERS[name]["momentum"]
+    )
+    model, expected = train_plainly(data, lambda p: getattr(package, make)(p, lr=lr), unchanged, step_every="epoch")
+    assert losses == expected
+    for parameter_name, parameter in model.named_parameters():
+        assert torch.equal(state[f"model.{parameter_name}"], parameter), parameter_name
+
+
+def test_an_epoch_leaves_the_state_that_it_was_given_alone(data):
+    before = initial_state(3)
+    kept = {name: value.clone() for name, value in before.items()}
+    train_epoch(
+        before, lr=[0.1] * 3, momentum=[0.9] * 3, images=data[0], labels=data[1], order=epoch_order(0, 1, N),
+        batch_size=BATCH, optimizer="sgd", weight_decay=0.0,
+    )  # fmt: skip
+    assert all(torch.equal(before[name], kept[name]) for name in kept)
+
+
+def test_initial_state_is_torch_s_initialisation_and_leaves_the_random_state_alone():
+    torch.manual_seed(11)
+    expected, after = LeNet5(), torch.rand(3)
+    torch.manual_seed(11)
+    LeNet5()
+    state = initial_state(11)
+    assert torch.equal(torch.rand(3), after)
+    assert all(torch.equal(state[f"model.{name}"], p) for name, p in expected.named_parameters())
+
+
+def test_an_order_is_a_permutation_of_its_own_for_each_seed_and_epoch():
+    orders = {tuple(epoch_order(seed, epoch, 50).tolist()) for seed in range(3) for epoch in range(1, 4)}
+    assert len(orders) == 9
+    assert all(sorted(order) == list(range(50)) for order in orders)
+    assert torch.equal(epoch_order(1, 2, 50), epoch_order(1, 2, 50))
+
+
+def test_a_loss_that_is_not_finite_ends_the_epoch_at_its_step(data):
+    n_steps = 35
+    state, losses = train_epoch(
+        initial_state(0), lr=[1e30] * n_steps, momentum=[0.9] * n_steps, images=data[0], labels=data[1],
+        order=epoch_order(0, 1, N), batch_size=2, optimizer="sgd", weight_decay=5e-4,
+    )  # fmt: skip
+    first = int(np.flatnonzero(~np.isfinite(losses))[0])
+    assert 1 <= first < n_steps - 1
+    assert np.isnan(losses[first + 1 :]).all()
+
+
+def test_evaluation_is_the_mean_of_batch_means_and_the_count_of_right_answers(data):
+    state = initial_state(5)
+    loss, n_correct = evaluate(state, images=data[0], labels=data[1], batch_size=BATCH)
+    model = load_model(state)
+    with torch.no_grad():
+        logits = model(data[0])
+    batches = [F.cross_entropy(logits[i : i + BATCH], data[1][i : i + BATCH]).item() for i in range(0, N, BATCH)]
+    assert loss == pytest.approx(np.mean(batches), rel=1e-5)
+    assert loss != pytest.approx(F.cross_entropy(logits, data[1]).item(), rel=1e-5)
+    assert n_correct == int((logits.argmax(1) == data[1]).sum())
+
+
+def test_lr_must_have_a_value_for_each_step(data):
+    with pytest.raises(ValueError, match="one value for each of 3 steps, got 2 and 3"):
+        train_epoch(
+            initial_state(0), lr=[0.1] * 2, momentum=[0.9] * 3, images=data[0], labels=data[1],
+            order=epoch_order(0, 1, N), batch_size=BATCH, optimizer="sgd", weight_decay=0.0,
+        )  # fmt: skip
