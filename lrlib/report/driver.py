@@ -5,6 +5,7 @@ the notebooks then find their runs in the store. A notebook does not rely on tha
 """
 
 import contextlib
+import logging
 import os
 import tempfile
 import time
@@ -145,6 +146,8 @@ def execute_notebooks(sections, folder):
     Returns the executed notebooks' paths. Raises NotebookError for the first, in order, that raised.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    # A section about the whole report is given values that its notebook does not declare, of which papermill warns.
+    logging.getLogger("papermill").setLevel(logging.ERROR)
     before = psutil.Process().children(recursive=True)
     with _findable_package(), ThreadPoolExecutor(CPU_COUNT) as pool:
         futures = [pool.submit(_execute, section, folder) for section in sections]

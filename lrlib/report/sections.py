@@ -1,6 +1,7 @@
 """The section notebooks: which there are, what parameters they declare, which runs they ask for.
 
-A section is a notebook whose metadata has `lrlib.section`; with `lrlib.extended` it stands in the extended report alone.
+A section is a notebook whose metadata has `lrlib.section`; with `lrlib.extended` it stands in the extended report alone,
+with `lrlib.whole` it is about the whole report, and has the parameters of all other sections besides its own.
 Its cell tagged `parameters` declares typed literals (`epochs: int = 30  # comment`); its cell tagged `runs` makes
 `design` and `runs` of them and trains nothing. So its runs can be known, and wrong parameters refused, before
 anything is trained. Where runs follow from the results of others, it makes `more_runs` too: Results of `runs` -> Runs.
@@ -56,18 +57,26 @@ class Plan:
 
 def find_sections(*, extended=False):
     """The report's sections in order, with no values given; the extended report's too if asked for."""
-    sections = []
+    sections, whole = [], set()
     for path in sorted((project_folder() / "notebooks").glob("*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
         about = notebook.metadata.get("lrlib", {})
         if "section" in about and (extended or not about.get("extended")):
             name = re.match(r"\d+(-\d+)?", path.stem)[0]
             sections.append(Section(name, path, _read_parameters(path), {}))
+            whole |= {name} if about.get("whole") else set()
     if not sections:
         raise ParameterError(
             f"{project_folder() / 'notebooks'} holds no section notebooks; run this in a checkout of lrlib"
         )
-    return sections
+    everything = {name: parameter for section in sections for name, parameter in section.declared.items()}
+    return [_widen(section, everything) if section.name in whole else section for section in sections]
+
+
+def _widen(section, declared):
+    """A section that has the parameters of others too: their values are given to it, since its notebook lacks them."""
+    others = {name: parameter.default for name, parameter in declared.items() if name not in section.declared}
+    return replace(section, declared=declared | section.declared, values=others)
 
 
 def pick_section(sections, name):
@@ -102,7 +111,10 @@ def give_values(sections, texts):
         if name not in names:
             where = "no section declares" if len(sections) > 1 else f"section {sections[0].name} does not declare"
             raise ParameterError(f"{where} a parameter {name!r}; there are {', '.join(names)}{_nearest(name, names)}")
-    return [replace(section, values=_fit_defaults(section, _parse_values(section, texts))) for section in sections]
+    return [
+        replace(section, values=section.values | _fit_defaults(section, _parse_values(section, texts)))
+        for section in sections
+    ]
 
 
 def plan_section(section):
@@ -116,7 +128,11 @@ def plan_section(section):
     try:
         exec(compile(source, str(section.path), "exec"), namespace)
     except ValueError as err:
-        given = " ".join(f"{name}={value}" for name, value in section.values.items() if name != "dataset")
+        given = " ".join(
+            f"{name}={value}"
+            for name, value in section.values.items()
+            if name != "dataset" and value != section.declared[name].default
+        )
         raise ParameterError(f"section {section.name}: {err}{f' (given: {given})' if given else ''}") from err
     return Plan(namespace["design"], namespace["runs"], namespace.get("more_runs"))
 

@@ -15,7 +15,7 @@ from lrlib import suggest
 from lrlib.problems.data import VALIDATION, choose_dataset
 from lrlib.runs.plan import Run
 from lrlib.schedules import Constant, Exponential, Inverse, MultiStep, OneCycle
-from lrlib.study.experiments import DATASET_NOTES
+from lrlib.study.experiments import DATASET_NOTES, FromParameters
 from lrlib.training.optimizers import OPTIMIZERS
 
 FIRST_SWEEP_SEED = 100
@@ -49,16 +49,16 @@ def suggest_each(steps):
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Evidence(FromParameters):
     """Settings of part 3.
 
-    seeds: of the runs that are compared. sweep_seeds: of the range tests. sweep_epochs, adam_sweep_epochs: lengths of
+    evidence_seeds: of the runs that are compared. sweep_seeds: of the range tests. sweep_epochs, adam_sweep_epochs: lengths of
     the range tests in epochs, the first being the usual one. grid_per_decade, grid_from, grid_to: the learning rates of the
     search. budgets: epochs of the constant rates, increasing. cycle_budget: epochs of the OneCycle runs.
     Raises ValueError for a value outside its range; DatasetError where the dataset cannot be had.
     """
 
-    seeds: int = 5
+    evidence_seeds: int = 5
     dataset: str = "auto"
     batch_size: int = 128
     sweep_seeds: int = 10
@@ -84,13 +84,13 @@ class Evidence:
     final_div_factor: float = 4.0
 
     def __post_init__(self):
-        for name in ("seeds", "sweep_seeds", "validation_seeds", "grid_per_decade"):
+        for name in ("evidence_seeds", "sweep_seeds", "validation_seeds", "grid_per_decade"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
-        if self.seeds > FIRST_SWEEP_SEED:
+        if self.evidence_seeds > FIRST_SWEEP_SEED:
             raise ValueError(
-                f"seeds must be at most {FIRST_SWEEP_SEED}, where those of the range tests begin, got {self.seeds}"
+                f"evidence_seeds must be at most {FIRST_SWEEP_SEED}, where those of the range tests begin, got {self.evidence_seeds}"
             )
         if not 0 < self.grid_from < self.grid_to:
             raise ValueError(
@@ -260,4 +260,4 @@ class Evidence:
 
     def _over_seeds(self, schedule, label, **settings):
         settings = {"batch_size": self.batch_size, **settings}
-        return [Run(schedule, seed=seed, dataset=self.dataset, label=label, **settings) for seed in range(self.seeds)]
+        return [Run(schedule, seed=seed, dataset=self.dataset, label=label, **settings) for seed in range(self.evidence_seeds)]

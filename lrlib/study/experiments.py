@@ -1,11 +1,13 @@
 """The report's experiments: which runs each section asks for.
 
 A Design holds the settings of the whole report, with the author's protocol as defaults. A section's notebook makes one
-from its parameters and asks it for that section's runs.
+from its parameters (`Design.of(globals())`) and asks it for that section's runs.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Self
 
 from lrlib.problems.data import SAMPLE, choose_dataset
 from lrlib.runs.plan import Run
@@ -23,8 +25,21 @@ DATASET_NOTES = {
 }
 
 
+class FromParameters:
+    """A dataclass of settings that can be made of a notebook's parameters, which so are written once."""
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, object], **others: object) -> Self:
+        """One with those of its settings that stand in `parameters`; `others` take precedence, the rest are defaults.
+
+        parameters: name -> value, such as a notebook's globals() after its parameters cell; other names are left alone.
+        """
+        names = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in parameters.items() if name in names} | others)
+
+
 @dataclass(frozen=True)
-class Design:
+class Design(FromParameters):
     """Settings of the report; the defaults are the author's.
 
     seeds: number of seeds, 0 .. seeds - 1. dataset: a name, or "auto" for MNIST where it can be had, else the sample.

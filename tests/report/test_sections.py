@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 
 from lrlib.report.sections import (
@@ -37,7 +39,7 @@ def test_the_extended_report_has_part_3_besides(sections, extended_sections):
 
 
 def test_defaults_of_every_notebook_are_the_design_s(extended_sections):
-    own = {"extended": False, "other_dataset": "fashion_mnist", "evidence_seeds": Evidence.seeds}
+    own = {"extended": False, "other_dataset": "fashion_mnist"}
     fields = Evidence.__dataclass_fields__ | Design.__dataclass_fields__
     for section in extended_sections:
         for name, parameter in section.declared.items():
@@ -53,6 +55,16 @@ def test_the_conclusion_declares_and_plans_all_that_the_others_do(sections):
         if section.name != "0":  # the abstract has the settings of part 3 too
             assert section.declared.items() <= whole.declared.items()
         assert set(plan(sections, section.name).runs) <= set(runs)
+
+
+def test_a_default_edited_in_a_section_reaches_those_about_the_whole_report(root, tmp_path, monkeypatch):
+    shutil.copytree(root / "notebooks", tmp_path / "notebooks")
+    edited = tmp_path / "notebooks" / "2-2-multistep.ipynb"
+    edited.write_text(edited.read_text().replace("[5, 15, 25]", "[6, 16, 26]"))
+    monkeypatch.setattr("lrlib.report.sections.project_folder", lambda: tmp_path)
+    sections = find_sections()
+    assert plan(sections, "0").design.turning_points == plan(sections, "2-2").design.turning_points == (6, 16, 26)
+    assert pick_section(give_values(sections, {}), "0").values["turning_points"] == [6, 16, 26]
 
 
 def test_settings_that_the_abstract_shares_with_part_3_have_the_same_defaults(extended_sections):

@@ -54,8 +54,8 @@ def test_ours_suggests_a_peak_of_its_own_and_other_rules_their_one_rate():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"seeds": 0}, "seeds must be a whole number of at least 1, got 0"),
-        ({"seeds": 101}, "seeds must be at most 100"),
+        ({"evidence_seeds": 0}, "evidence_seeds must be a whole number of at least 1, got 0"),
+        ({"evidence_seeds": 101}, "evidence_seeds must be at most 100"),
         ({"grid_from": 2.0}, "grid_from must be positive and less than grid_to, got 2.0 and 1.0"),
         ({"budgets": (10, 3)}, r"budgets must be one or more increasing epochs, got \[10, 3\]"),
     ],
