@@ -73,8 +73,9 @@ import lrlib
 from lrlib.problems.data import find_dataset, load_dataset
 from lrlib.project import project_folder
 from lrlib.report.driver import build_folder
-from lrlib.report.provenance import describe_hardware, read_commit
+from lrlib.report.provenance import describe_hardware
 from lrlib.report.publish import PublishError, fill_block
+from lrlib.report.sources import read_origin
 from lrlib.runs.cluster import WORKER_ENVIRONMENT, open_client
 from lrlib.runs.store import Store, write_whole
 from lrlib.schedules import Constant
@@ -464,7 +465,7 @@ def main():
     found = {
         "machine": describe_hardware(),
         "torch": torch.__version__,
-        "commit": read_commit(digits=12),
+        "commit": read_origin().describe(digits=12),
         "repeats": options.repeats,
         "rows": [{"name": r.name, "threads": r.threads, "seconds": s} for r, s in zip(rows, seconds)],
         "scaling": measure_scaling(options.repeats),

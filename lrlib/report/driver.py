@@ -24,8 +24,9 @@ from lrlib.project import project_folder
 from lrlib.report.document import merge_notebooks
 from lrlib.report.export_html import export_html
 from lrlib.report.export_pdf import export_pdf
-from lrlib.report.provenance import Making, read_commit
+from lrlib.report.provenance import Making
 from lrlib.report.sections import ParameterError, find_sections, give_values, pick_section, plan_section
+from lrlib.report.sources import read_origin
 from lrlib.runs.trainer import train
 from lrlib.study.readings import tabulate_accuracies
 
@@ -58,7 +59,10 @@ class NotebookError(Exception):
 
 @dataclass(frozen=True)
 class Made:
-    """What was made: the files, and, of the whole report, PDF, notebooks and accuracies (`tabulate_accuracies`)."""
+    """What was made: the files, and, of the whole report, PDF, notebooks and accuracies (`tabulate_accuracies`).
+
+    commit: the sources' when it began, in short, or why there is none.
+    """
 
     html: Path
     pdf: Path | None
@@ -66,6 +70,7 @@ class Made:
     accuracies: object
     n_trained: int
     seconds: float
+    commit: str = ""
 
 
 def build_folder():
@@ -80,7 +85,7 @@ def make_report(texts, *, command, say, quick=False, extended=False):
     extended: with part 3. say: called with each line that a person should see while it runs.
     Raises ParameterError before anything is trained; DatasetError, StoreError, EngineError, NotebookError, OSError.
     """
-    started = time.time()
+    started, origin = time.time(), read_origin()
     sections = find_sections(extended=extended)
     if extended:
         texts = texts | {"extended": "True"}
@@ -88,11 +93,11 @@ def make_report(texts, *, command, say, quick=False, extended=False):
     plans = [plan_section(section) for section in sections]
     folder = build_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    n_trained = _train(plans, started=started, command=command, say=say)
+    n_trained = _train(plans, started=started, origin=origin, command=command, say=say)
     say(f"executing {len(sections)} notebooks")
     executed = execute_notebooks(sections, folder / "notebooks")
     say("writing report.html and report.pdf")
-    document = _merge(executed, started)
+    document = _merge(executed, started, origin)
     export_html(document, out=folder / "report.html")
     export_pdf(document, out=folder / "report.pdf")
     abstract = plans[0]  # whose design is that of the whole report; part 3 has runs of the same labels on other data
@@ -103,6 +108,7 @@ def make_report(texts, *, command, say, quick=False, extended=False):
         accuracies=tabulate_accuracies(train(abstract.runs), abstract.design),
         n_trained=n_trained,
         seconds=time.time() - started,
+        commit=origin.describe(digits=12),
     )
 
 
@@ -111,7 +117,7 @@ def make_section(name, texts, *, command, say, quick=False):
 
     Arguments and errors as of `make_report`.
     """
-    started = time.time()
+    started, origin = time.time(), read_origin()
     section = pick_section(find_sections(extended=True), name)
     if quick:
         texts = quicken([section]) | texts
@@ -119,11 +125,11 @@ def make_section(name, texts, *, command, say, quick=False):
     plans = [plan_section(section) for section in sections]
     folder = build_folder() / "sections"
     folder.mkdir(parents=True, exist_ok=True)
-    n_trained = _train(plans, started=started, command=command, say=say)
+    n_trained = _train(plans, started=started, origin=origin, command=command, say=say)
     say(f"executing {section.path.name}")
     executed = execute_notebooks(sections, folder)
     html = folder / f"{section.path.stem}.html"
-    export_html(_merge(executed, started, partial=True), out=html)
+    export_html(_merge(executed, started, origin, partial=True), out=html)
     return Made(
         html=html,
         pdf=None,
@@ -233,7 +239,7 @@ def _with_dataset(section, name):
     return replace(section, values={**section.values, "dataset": name})
 
 
-def _train(plans, *, started, command, say):
+def _train(plans, *, started, origin, command, say):
     start = time.time()
     runs = [run for plan in plans for run in plan.runs]
     results = train(runs)
@@ -243,22 +249,25 @@ def _train(plans, *, started, command, say):
         results = train(runs + more)
         n_trained += results.n_computed
         training_seconds += results.computed_seconds
-    Making(
+    making = Making(
         command=command,
+        commit=origin.describe(),
+        sources=origin.digest,
         started=started,
         n_trained=n_trained,
         training_seconds=training_seconds,
         training_wall_seconds=time.time() - start,
-    ).hand_over()
+    )
+    os.environ |= making.as_environment()
     say(f"{n_trained} epochs trained, {results.n_known - n_trained} from the store")
     return n_trained
 
 
-def _merge(executed, started, *, partial=False):
+def _merge(executed, started, origin, *, partial=False):
     document = merge_notebooks(executed, partial=partial)
     document.metadata["report"] = {
         **(TITLE if not partial else {}),
         "date": time.strftime("%-d %B %Y", time.gmtime(started)),
-        "commit": read_commit(digits=12),
+        "commit": origin.commit and origin.describe(digits=12),
     }
     return document

@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import subprocess
 import time
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -13,7 +12,7 @@ import psutil
 from dask.system import CPU_COUNT
 
 from lrlib.problems.data import find_dataset
-from lrlib.project import project_folder
+from lrlib.report.sources import read_origin
 from lrlib.training.registry import describe_numerics
 
 _MAKING = "LRLIB_MAKING"
@@ -24,19 +23,22 @@ _PACKAGES = ("torch", "torchvision", "numpy", "pandas", "distributed", "papermil
 class Making:
     """How this report is being made; the report's driver hands it to the notebooks through the environment.
 
+    commit, sources: the origin and the digest of the sources (`Origin`) when it began.
     started: seconds since 1970. n_trained: epochs trained for it. training_seconds: their time on one core.
     training_wall_seconds: the time that training them took with all workers, the cluster's start in it.
     """
 
     command: str
+    commit: str
+    sources: str
     started: float
     n_trained: int
     training_seconds: float
     training_wall_seconds: float
 
-    def hand_over(self):
-        """Set the environment variable that `read_making` reads in the notebooks' kernels."""
-        os.environ[_MAKING] = json.dumps(asdict(self))
+    def as_environment(self):
+        """The environment variable that `read_making` reads in the notebooks' kernels."""
+        return {_MAKING: json.dumps(asdict(self))}
 
 
 def read_making():
@@ -47,15 +49,17 @@ def read_making():
 
 def tabulate_provenance(results, design):
     """What made the results and this document: a row per item, with columns item and value."""
-    info, numerics, making = (
+    info, numerics, making, origin = (
         find_dataset(design.dataset),
         describe_numerics(design.backend, design.processes),
         read_making(),
+        read_origin(),
     )
     rows = {
         "command": f"`{making.command}`" if making else "this notebook by itself",
         "made": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(making.started if making else time.time())),
-        "commit": read_commit(),
+        "commit": making.commit if making else origin.describe(),
+        "sources": describe_sources(making.sources if making else origin.digest, origin.digest),
         "versions": ", ".join([f"Python {platform.python_version()}", *(f"{p} {version(p)}" for p in _PACKAGES)]),
         "hardware": describe_hardware(),
         "numerics": f"{numerics['device']}, {numerics['cpu_capability']}, {numerics['threads']} thread a worker, "
@@ -93,21 +97,10 @@ def describe_time(making, *, now, n_workers):
     )
 
 
-def read_commit(digits=40):
-    """The commit of the checkout, its first digits, and whether its files differ from it.
-
-    "not a git checkout" where there is none.
-    """
-    try:
-        commit, status = (
-            subprocess.run(
-                ["git", *arguments], cwd=project_folder(), capture_output=True, text=True, check=True
-            ).stdout.strip()
-            for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "not a git checkout"
-    return f"{commit[:digits]}, {'with uncommitted changes' if status else 'clean'}"
+def describe_sources(at_first, now):
+    """The digest of the project's sources, and whether they were edited since."""
+    edited = "" if at_first == now else f"; edited since, now {now[:16]}…"
+    return f"sha256 {at_first[:16]}… over package, sections and templates{edited}"
 
 
 def describe_hardware():

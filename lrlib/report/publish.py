@@ -5,7 +5,6 @@ import re
 import nbformat
 
 from lrlib.project import project_folder
-from lrlib.report.provenance import read_commit
 from lrlib.runs.store import write_whole
 
 FIGURE = "onecycle"  # the figure that README shows
@@ -43,7 +42,7 @@ def publish_report(made, *, command):
     Returns the paths of the published HTML and PDF. Raises PublishError, OSError.
     """
     folder, text = project_folder() / "report", check_readme()
-    block, figure = _describe(made.accuracies, command), _find_output(made.notebooks, FIGURE, "image/svg+xml")
+    block, figure = _describe(made, command), _find_output(made.notebooks, FIGURE, "image/svg+xml")
     if figure is None:
         raise PublishError(
             f"the executed notebooks in {made.notebooks} hold no figure {FIGURE!r}; it is the one that README shows"
@@ -59,10 +58,10 @@ def publish_report(made, *, command):
     return published
 
 
-def _describe(accuracies, command):
+def _describe(made, command):
     rows = [
         f"| {row.method} | {row.accuracy:.2f} % | {row.low:.2f} to {row.high:.2f} % | {row.n} | {row.author:.2f} % |"
-        for row in accuracies.itertuples()
+        for row in made.accuracies.itertuples()
     ]
     return "\n".join(
         [
@@ -73,7 +72,7 @@ def _describe(accuracies, command):
             f"![Learning rates and test losses of the two schedules, beside the author's](report/{FIGURE}.svg)",
             "",
             "The published report: [report.html](report/report.html) and [report.pdf](report/report.pdf), made by",
-            f"`{command}` from commit `{read_commit(digits=12)}`.",
+            f"`{command}` from commit `{made.commit}`.",
             "",
         ]
     )

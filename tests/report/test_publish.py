@@ -26,7 +26,7 @@ def made(tmp_path, monkeypatch):
     )
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=[output])])
     nbformat.write(notebook, build / "2-3.ipynb")
-    return Made(build / "report.html", build / "report.pdf", build, ACCURACIES, 0, 1.0)
+    return Made(build / "report.html", build / "report.pdf", build, ACCURACIES, 0, 1.0, "515dfb8b41dd, clean")
 
 
 def test_publishing_copies_the_report_and_puts_its_numbers_into_the_readme(made, tmp_path):
@@ -38,7 +38,7 @@ def test_publishing_copies_the_report_and_puts_its_numbers_into_the_readme(made,
     assert text.startswith("before\n<!-- published -->\n") and text.endswith("<!-- /published -->\nafter\n")
     assert "old" not in text
     assert text.count("| MultiStep | 99.20 % | 99.00 to 99.40 % | 5 | 99.27 % |") == 1
-    assert "`make publish SEEDS=5`" in text
+    assert "`make publish SEEDS=5`" in text and "from commit `515dfb8b41dd, clean`" in text
     assert (tmp_path / "report" / "report.html").read_text() == "the page"
     assert (tmp_path / "report" / "report.pdf").read_bytes() == b"the paper"
     assert (tmp_path / "report" / "onecycle.svg").read_text() == "<svg/>"
