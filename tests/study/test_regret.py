@@ -15,7 +15,9 @@ BEST, SUGGESTED, PEAK = 0.1, 0.05, 0.2
 @pytest.fixture
 def evidence(monkeypatch):
     monkeypatch.setattr(Evidence, "tuning_free", {})
-    return Evidence(dataset="sample", evidence_seeds=2, grid_per_decade=1, budgets=(1, 2), cycle_budget=1, sweep_epochs=(1,))
+    return Evidence(
+        dataset="sample", evidence_seeds=2, grid_per_decade=1, budgets=(1, 2), cycle_budget=1, sweep_epochs=(1,)
+    )
 
 
 @pytest.fixture
