@@ -18,14 +18,15 @@ standard errors of the smoothed curve, the point two thirds into it is taken and
 noise (scatter under a thousandth of its fall) is read as it stands.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-MIN_POINTS = 10
-MAX_POINTS = 600  # above, neighbours are averaged first: 100 points a decade over six decades
+from lrlib.smoothing import MIN_POINTS, Curve, Floats, read_curve
+
 FALL_FRACTION = 0.05
-HUGE = 1e100  # losses beyond count as this, so that their squares are finite
 
 
 @dataclass(frozen=True)
@@ -66,22 +67,7 @@ class TurningPoints:
     reason: str
 
 
-@dataclass(frozen=True)
-class _Curve:
-    """A cleaned curve; all arrays float64 of the same shape, at most (MAX_POINTS,)."""
-
-    x: np.ndarray  # log10 lr
-    level: np.ndarray  # smoothed loss
-    slope: np.ndarray  # d loss / d log10 lr
-    error: np.ndarray  # standard error of level
-    start: float  # level of the plateau
-    start_error: float
-    low: int  # index of the least level
-    n_finite: int
-    exploded: bool  # the history ends in NaN, infinity or a loss far above the start
-
-
-def smooth(lr, loss):
+def smooth(lr: ArrayLike, loss: ArrayLike) -> Floats:
     """The loss without its noise, without lag.
 
     Returns float64 of shape (n,): NaN where `loss` is not finite; losses above the starting level plus
@@ -92,23 +78,23 @@ def smooth(lr, loss):
     finite = np.isfinite(loss)
     smoothed = np.full(loss.shape, np.nan)
     if finite.any():
-        curve = _read(lr, loss)
+        curve = read_curve(lr, loss)
         smoothed[finite] = np.interp(np.log10(lr[finite]), curve.x, curve.level)
     return smoothed
 
 
-def slope(lr, loss):
+def slope(lr: ArrayLike, loss: ArrayLike) -> Floats:
     """d loss / d log10 lr, the smoothed loss per decade: float64 of shape (n,), NaN where loss is not finite."""
     lr, loss = _check(lr, loss)
     finite = np.isfinite(loss)
     slopes = np.full(loss.shape, np.nan)
     if finite.any():
-        curve = _read(lr, loss)
+        curve = read_curve(lr, loss)
         slopes[finite] = np.interp(np.log10(lr[finite]), curve.x, curve.slope)
     return slopes
 
 
-def turning_points(lr, loss, *, fraction=FALL_FRACTION):
+def turning_points(lr: ArrayLike, loss: ArrayLike, *, fraction: float = FALL_FRACTION) -> TurningPoints:
     """Where the loss starts to fall, and where it is lowest.
 
     The plateau is the median of the losses before the curve moves. `lowest` is the bottom of the smoothed
@@ -128,7 +114,7 @@ def turning_points(lr, loss, *, fraction=FALL_FRACTION):
     if not np.isfinite(loss).any():
         first = _first(lr)
         return TurningPoints(first, first, np.nan, np.nan, False, "no loss is finite: start at a smaller learning rate")
-    curve = _read(lr, loss)
+    curve = read_curve(lr, loss)
     reliable, reason = _judge(curve)
     return TurningPoints(
         start_of_fall=_lr(_start_of_fall(curve, fraction)),
@@ -140,7 +126,7 @@ def turning_points(lr, loss, *, fraction=FALL_FRACTION):
     )
 
 
-def steepest(lr, loss):
+def steepest(lr: ArrayLike, loss: ArrayLike) -> Suggestion:
     """Where the smoothed loss falls fastest per decade of learning rate.
 
     The usual first guess (torch-lr-finder's and Lightning's, which take the slope over the index and over the
@@ -149,7 +135,7 @@ def steepest(lr, loss):
     return _suggest(lr, loss, "steepest", lambda curve: (_steepest(curve), _start_of_fall(curve), _lowest(curve)))
 
 
-def minimum_over_ten(lr, loss):
+def minimum_over_ten(lr: ArrayLike, loss: ArrayLike) -> Suggestion:
     """A tenth of the learning rate where the smoothed loss is lowest (Howard & Gugger 2020, fastai).
 
     lower, upper: the start of the fall and the lowest point.
@@ -159,7 +145,7 @@ def minimum_over_ten(lr, loss):
     )
 
 
-def valley(lr, loss):
+def valley(lr: ArrayLike, loss: ArrayLike) -> Suggestion:
     """Two thirds, over log lr, into the longest fall of the smoothed loss (ESRI's idea, as fastai describes it).
 
     It goes from the start of the fall to the lowest point: the smoothed loss may pause on the way, but does
@@ -168,7 +154,7 @@ def valley(lr, loss):
     return _suggest(lr, loss, "valley", lambda curve: (_part_way(curve, 2 / 3), _start_of_fall(curve), _lowest(curve)))
 
 
-def smith_bounds(lr, loss):
+def smith_bounds(lr: ArrayLike, loss: ArrayLike) -> Suggestion:
     """Smith's two bounds for a cyclical or one-cycle schedule.
 
     The rule (Smith 2015, "Cyclical learning rates", section 3.3): the lower bound is where the accuracy starts to
@@ -177,14 +163,14 @@ def smith_bounds(lr, loss):
     of a cycle (Smith & Topin 2018).
     """
 
-    def bounds(curve):
+    def bounds(curve: Curve) -> tuple[float, float, float]:
         upper = min(_crossing(curve, 1 - FALL_FRACTION), _lowest(curve))
         return upper, min(_start_of_fall(curve), upper), upper
 
     return _suggest(lr, loss, "smith_bounds", bounds)
 
 
-def suggest_lr(lr, loss):
+def suggest_lr(lr: ArrayLike, loss: ArrayLike) -> Suggestion:
     """The project's recommended learning rate.
 
     lr, for a constant rate: two thirds, over log lr, of the way from the start of the fall to the lowest point, but
@@ -194,7 +180,7 @@ def suggest_lr(lr, loss):
     lower, for a cycle's base: the start of the fall (Smith 2015, section 3.3), never above lr.
     """
 
-    def recommend(curve):
+    def recommend(curve: Curve) -> tuple[float, float, float]:
         lowest, slows = _lowest(curve), _crossing(curve, 1 - FALL_FRACTION)
         recommended = min(_part_way(curve, 2 / 3), lowest - np.log10(3), slows)
         upper = min(_part_way(curve, 5 / 6), lowest - np.log10(2), slows + np.log10(3))
@@ -203,7 +189,7 @@ def suggest_lr(lr, loss):
     return _suggest(lr, loss, "suggest_lr", recommend)
 
 
-def combine(suggestions, *, max_spread_decades):
+def combine(suggestions: Sequence[Suggestion], *, max_spread_decades: float) -> Suggestion:
     """One suggestion out of those of several sweeps of the same model.
 
     lr, lower and upper are medians over log lr, and spread_decades is log10(largest lr / smallest lr): over the
@@ -236,20 +222,22 @@ def combine(suggestions, *, max_spread_decades):
     return Suggestion(lr, lower, upper, spread, reliable, reason, suggestions[0].heuristic)
 
 
-def _suggest(lr, loss, heuristic, locate):
+def _suggest(
+    lr: ArrayLike, loss: ArrayLike, heuristic: str, locate: Callable[[Curve], tuple[float, float, float]]
+) -> Suggestion:
     """Suggestion out of locate(curve) -> log10 of lr, lower, upper."""
     lr, loss = _check(lr, loss)
     if not np.isfinite(loss).any():
         first = _first(lr)
         reason = "no loss is finite: start at a smaller learning rate"
         return Suggestion(first, first, first, None, False, reason, heuristic)
-    curve = _read(lr, loss)
+    curve = read_curve(lr, loss)
     suggested, lower, upper = (_lr(x) for x in locate(curve))
     reliable, reason = _judge(curve)
     return Suggestion(suggested, lower, upper, None, reliable, reason, heuristic)
 
 
-def _check(lr, loss):
+def _check(lr: ArrayLike, loss: ArrayLike) -> tuple[Floats, Floats]:
     lr = np.asarray(lr, dtype=np.float64)
     loss = np.asarray(loss, dtype=np.float64)
     if lr.ndim != 1 or lr.shape != loss.shape:
@@ -263,141 +251,15 @@ def _check(lr, loss):
     return lr, loss
 
 
-def _first(lr):
+def _first(lr: Floats) -> float:
     return float(lr[0]) if len(lr) else np.nan
 
 
-def _lr(x):
+def _lr(x: float) -> float:
     return float(10.0**x)
 
 
-def _read(lr, loss):
-    """The cleaned, smoothed curve of the finite losses; at least one is finite."""
-    finite = np.isfinite(loss)
-    x, y = np.log10(lr[finite]), np.clip(loss[finite], -HUGE, HUGE)
-    n_finite = len(y)
-    last = y[-3:].max()
-    y = _without_spikes(y)
-    if n_finite > MAX_POINTS:
-        x, y = _average_neighbours(x, y)
-    n_start = max(3, int((x <= x[0] + 0.1 * (x[-1] - x[0])).sum()))
-    start = np.median(y[:n_start])
-    drop = max(start - y.min(), 0.0)
-    ceiling = start + max(0.25 * drop, 0.05 * abs(start))
-    y = np.minimum(y, ceiling)
-
-    scatter = _scatter(y, bottom=int(np.argmin(y)))
-    if len(y) < 5 or np.median(scatter) <= 1e-3 * drop:
-        level, error = y, np.zeros_like(y)
-        slopes = np.gradient(y, x) if len(y) > 1 else np.zeros_like(y)
-    else:
-        level, slopes, error = _smooth(x, y, scatter)
-    # The plateau again, now that the whole of it is known: all points before a tenth of the fall.
-    low = int(np.argmin(level))
-    above = np.flatnonzero(level[: low + 1] >= start - 0.1 * (start - level[low]))
-    n_start = max(n_start, int(0.8 * above[-1]) if len(above) else 0)
-    return _Curve(
-        x=x,
-        level=level,
-        slope=slopes,
-        error=error,
-        start=float(np.median(y[:n_start])),
-        start_error=float(1.25 * np.median(scatter[:n_start]) / np.sqrt(n_start)),
-        low=low,
-        n_finite=n_finite,
-        exploded=bool(not finite[-1] or last > start + max(0.05 * abs(start), 4 * np.median(scatter))),
-    )
-
-
-def _without_spikes(y):
-    """y, float64 (n,), with lone outliers replaced by the running median of five."""
-    if len(y) < MIN_POINTS:
-        return y
-    median = _running(np.median, y, 2)
-    away = np.abs(y - median)
-    scatter = 1.4826 * _running(np.median, away, min(10, len(y) // 2))
-    height = np.subtract(*np.quantile(y, [0.9, 0.1]))
-    spike = (away > 5 * scatter) & (away > 0.1 * height)
-    spike[:2] = spike[-2:] = False  # no neighbours on both sides to judge by: a rise at the end may be the explosion
-    return np.where(spike, median, y)
-
-
-def _running(statistic, y, half):
-    """The statistic of each point's neighbourhood, half points to either side, float64 (n,)."""
-    padded = np.pad(y, half, mode="reflect")
-    return statistic(np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1), axis=1)
-
-
-def _average_neighbours(x, y):
-    edges = np.linspace(0, len(x), MAX_POINTS + 1).astype(int)[:-1]
-    counts = np.diff(np.append(edges, len(x)))
-    return np.add.reduceat(x, edges) / counts, np.add.reduceat(y, edges) / counts
-
-
-def _scatter(y, *, bottom):
-    """Local standard deviation of the noise, float64 (n,), from third differences: blind to any parabola.
-
-    From the bottom on it is the scatter before the bottom: differences across the explosion's wall measure the wall.
-    """
-    calm = y[: bottom + 1] if bottom >= 10 else y
-    if len(calm) < 5:
-        return np.zeros_like(y)
-    # Third differences of white noise have variance 1 + 9 + 9 + 1 = 20.
-    difference = np.pad(np.abs(np.diff(calm, 3)) / np.sqrt(20), (1, 2), mode="edge")
-    local = 1.4826 * _running(np.median, difference, min(max(5, len(y) // 20), len(calm) - 1))
-    # Few points can look calm by chance: never below half of the whole curve's scatter.
-    local = np.maximum(local, 0.5 * 1.4826 * np.median(difference))
-    return np.pad(local, (0, len(y) - len(calm)), mode="edge")
-
-
-def _smooth(x, y, scatter):
-    """Level, slope and standard error of the level, float64 (n,) each, at the window that predicts best."""
-    fits, misses = [], []
-    for window in _windows(len(x)):
-        level, slopes, gain, own = _fit_parabolas(x, y, window)
-        fits.append((window, level, gain))
-        misses.append(np.mean(np.abs(y - level) / (1 - own)))
-    best = np.flatnonzero(np.array(misses) <= 1.05 * min(misses))[-1]
-    window, level, gain = fits[best]
-    # A parabola at the foot of a wall dips below every loss that there was, and would be taken for the bottom.
-    level = np.maximum(level, _running(np.min, y, window // 2))
-    # A slope needs a wider window than a level for the same relative error.
-    slopes = _fit_parabolas(x, y, int(1.5 * window) | 1)[1]
-    return level, slopes, scatter * gain
-
-
-def _windows(n):
-    """Odd window lengths, 5 and up by a third each, to a third of n points."""
-    windows, size = [5], 5.0
-    while (size := size * 1.35) <= n / 3:
-        windows.append(int(size) | 1)
-    return sorted(set(windows))
-
-
-def _fit_parabolas(x, y, window):
-    """A weighted parabola around every point.
-
-    Returns, float64 (n,) each: its value and its slope at the point, the factor by which the value's standard error is
-    smaller than the noise, and the weight of the point's own loss in its value (the hat matrix's diagonal).
-    """
-    n = len(x)
-    window = min(window, n)
-    first = np.clip(np.arange(n) - window // 2, 0, n - window)
-    index = first[:, None] + np.arange(window)  # (n, window)
-    offset = x[index] - x[:, None]
-    reach = np.abs(offset).max(axis=1, keepdims=True) * (1 + 1 / window)
-    u = offset / reach
-    weight = (1 - np.abs(u) ** 3) ** 3
-    powers = np.stack([np.ones_like(u), u, u**2], axis=-1)  # (n, window, 3)
-    normal = np.einsum("nka,nk,nkb->nab", powers, weight, powers) + 1e-10 * np.eye(3)
-    inverse = np.linalg.inv(normal)
-    hat = np.einsum("nab,nkb,nk->nak", inverse[:, :2], powers, weight)  # (n, 2, window)
-    value, slopes = np.einsum("nak,nk->an", hat, y[index])
-    gain = np.sqrt((hat[:, 0] ** 2).sum(axis=1))
-    return value, slopes / reach[:, 0], gain, np.clip(inverse[:, 0, 0], 0, 0.999)
-
-
-def _lowest(curve):
+def _lowest(curve: Curve) -> float:
     """log10 lr of the bottom: two thirds into what is within four standard errors, and a tenth of the drop, of it.
 
     Not half: a loss comes down into its bottom more gently than it explodes out of it.
@@ -414,17 +276,17 @@ def _lowest(curve):
     return float(curve.x[first] + 2 / 3 * (curve.x[last] - curve.x[first]))
 
 
-def _start_of_fall(curve, fraction=FALL_FRACTION):
+def _start_of_fall(curve: Curve, fraction: float = FALL_FRACTION) -> float:
     return min(_crossing(curve, fraction), _lowest(curve))
 
 
-def _part_way(curve, share):
+def _part_way(curve: Curve, share: float) -> float:
     """log10 lr at a share of the way from the start of the fall to the bottom."""
     start, lowest = _start_of_fall(curve), _lowest(curve)
     return start + share * (lowest - start)
 
 
-def _crossing(curve, fraction):
+def _crossing(curve: Curve, fraction: float) -> float:
     """log10 lr at which the level goes below start - fraction * drop for the last time before the bottom."""
     height = curve.start - fraction * (curve.start - curve.level[curve.low])
     above = np.flatnonzero(curve.level[: curve.low + 1] >= height)
@@ -435,12 +297,12 @@ def _crossing(curve, fraction):
     return float(curve.x[i] + share * (curve.x[i + 1] - curve.x[i]))
 
 
-def _steepest(curve):
+def _steepest(curve: Curve) -> float:
     """log10 lr of the least slope at or before the bottom."""
     return curve.x[np.argmin(curve.slope[: curve.low + 1])]
 
 
-def _judge(curve):
+def _judge(curve: Curve) -> tuple[bool, str]:
     """(reliable, reason): whether the curve is flat, falls, and turns up again."""
     if curve.n_finite < MIN_POINTS:
         return (

@@ -1,9 +1,20 @@
 """Drawing range tests on matplotlib axes; nothing here computes a suggestion."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+from lrlib.suggest import Suggestion
 
-def plot_range_test(result, ax, suggestions=()):
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+    from lrlib.finder.result import Overlay, RangeTestResult
+
+
+def plot_range_test(result: "RangeTestResult", ax: "Axes", suggestions: Sequence[Suggestion] = ()) -> "Axes":
     """Draw every sweep's losses, their smoothed median and band, and the suggestions as marks.
 
     suggestions: Suggestion objects; each is a line at its lr, the first one's range from lower to upper is shaded.
@@ -32,7 +43,7 @@ def plot_range_test(result, ax, suggestions=()):
     return ax
 
 
-def plot_overlay(overlay, ax):
+def plot_overlay(overlay: "Overlay", ax: "Axes") -> "Axes":
     """Draw the smoothed median of every result of an Overlay in one plot. Returns ax."""
     curves = []
     for i, (value, result) in enumerate(overlay.results.items()):
@@ -44,7 +55,7 @@ def plot_overlay(overlay, ax):
     return ax
 
 
-def _finish(ax, result, curves):
+def _finish(ax: "Axes", result: "RangeTestResult", curves: "list[pd.DataFrame]") -> None:
     if result.settings.step_mode == "exp":
         ax.set_xscale("log")
     ax.set_xlabel("learning rate")

@@ -1,24 +1,31 @@
 """What a range test found: losses, why it stopped, suggestions, files and pictures."""
 
 import base64
-import csv
 import html
 import io
 import json
-import math
 import os
-import tempfile
 import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lrlib import suggest as heuristics
 from lrlib.finder.drawing import plot_overlay, plot_range_test
 from lrlib.finder.extras import need
+from lrlib.finder.files import Columns, ending_of, from_text, to_text, write_whole
+from lrlib.suggest import Suggestion
 
-FORMAT = 1
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+Floats = NDArray[np.float64]
+Heuristic = Callable[[Floats, Floats], Suggestion]
 
 
 @dataclass(frozen=True)
@@ -59,28 +66,28 @@ class Sweep:
     """
 
     seed: int
-    lr: np.ndarray
-    loss: np.ndarray
-    val_step: np.ndarray
-    val: np.ndarray
+    lr: Floats
+    loss: Floats
+    val_step: NDArray[np.int64]
+    val: Floats
     val_metric: str | None
     stop_reason: str
     seconds: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, dtype in (("lr", np.float64), ("loss", np.float64), ("val_step", np.int64), ("val", np.float64)):
             array = np.array(getattr(self, name), dtype=dtype)
             array.setflags(write=False)
             object.__setattr__(self, name, array)
 
-    def curve(self):
+    def curve(self) -> tuple[Floats, Floats]:
         """(lr, loss) that suggestions are read from: validation where there is any, accuracy as 1 - accuracy."""
         if self.val_metric is None:
             return self.lr, self.loss
         return self.lr[self.val_step], 1 - self.val if self.val_metric == "accuracy" else self.val
 
     @property
-    def smoothed(self):
+    def smoothed(self) -> Floats:
         """The training loss without its noise, float64 of shape (n_steps,)."""
         return heuristics.smooth(self.lr, self.loss)
 
@@ -98,7 +105,7 @@ class RangeTestResult:
     versions: dict[str, str]
     seconds_state: float
 
-    def suggest(self, heuristic=heuristics.suggest_lr):
+    def suggest(self, heuristic: Heuristic = heuristics.suggest_lr) -> Suggestion:
         """The median suggestion of the sweeps, with its spread in decades: a Suggestion, whatever the curves look like.
 
         heuristic: a function of lrlib.suggest, or any (lr, loss) -> Suggestion.
@@ -109,11 +116,13 @@ class RangeTestResult:
             return replace(each[0], reason=f"{each[0].reason} ({counted})")
         return heuristics.combine(each, max_spread_decades=self.settings.max_spread_decades)
 
-    def suggest_each(self, heuristic=heuristics.suggest_lr):
+    def suggest_each(self, heuristic: Heuristic = heuristics.suggest_lr) -> list[Suggestion]:
         """One Suggestion a sweep, in their order: a list."""
         return [heuristic(*sweep.curve()) for sweep in self.sweeps]
 
-    def one_cycle(self, *, total_steps, div_factor=20, heuristic=heuristics.suggest_lr):
+    def one_cycle(
+        self, *, total_steps: int, div_factor: float = 20, heuristic: Heuristic = heuristics.suggest_lr
+    ) -> dict[str, Any]:
         """Keyword arguments for torch.optim.lr_scheduler.OneCycleLR(optimizer, **result.one_cycle(total_steps=...)).
 
         The peak is the suggestion's upper bound (Smith & Topin 2018), the start a twentieth of it (Smith 2018,
@@ -128,7 +137,9 @@ class RangeTestResult:
             "cycle_momentum": self.settings.cycles_momentum,
         }
 
-    def cyclic(self, *, step_size_up, mode="triangular", heuristic=heuristics.suggest_lr):
+    def cyclic(
+        self, *, step_size_up: int, mode: str = "triangular", heuristic: Heuristic = heuristics.suggest_lr
+    ) -> dict[str, Any]:
         """Keyword arguments for torch.optim.lr_scheduler.CyclicLR(optimizer, **result.cyclic(step_size_up=...)).
 
         Between the suggestion's lower and upper bound (Smith 2015, section 3.3; section 3.2 there sets step_size_up to
@@ -144,7 +155,7 @@ class RangeTestResult:
             "cycle_momentum": self.settings.cycles_momentum,
         }
 
-    def median_curve(self):
+    def median_curve(self) -> "pd.DataFrame":
         """The sweeps' smoothed curves in one: DataFrame lr, median_loss, least, greatest, n_sweeps, a row a step.
 
         Where some sweeps have stopped, it is over those that have not.
@@ -168,12 +179,12 @@ class RangeTestResult:
         )
 
     @property
-    def objective(self):
+    def objective(self) -> str:
         """In words, what the suggestions are read from."""
         named = {None: "training loss", "loss": "validation loss", "accuracy": "1 - validation accuracy"}
         return named.get(self.settings.val_metric, self.settings.val_metric)
 
-    def to_dataframe(self):
+    def to_dataframe(self) -> "pd.DataFrame":
         """One row a step: sweep, seed, step (from 0), lr, loss, smoothed, val (NaN where not validated)."""
         pd = need("pandas", what="a table", extra="plot")
         frames = []
@@ -185,7 +196,7 @@ class RangeTestResult:
             frames.append(pd.DataFrame({**columns, "loss": sweep.loss, "smoothed": sweep.smoothed, "val": val}))
         return pd.concat(frames, ignore_index=True)
 
-    def plot(self, ax=None, *, marks=None):
+    def plot(self, ax: "Axes | None" = None, *, marks: Iterable[Suggestion] | None = None) -> "Axes":
         """Draw the curves on the axes, a new figure's unless given, and return them.
 
         marks: the suggestions to mark; this result's own unless given.
@@ -195,42 +206,35 @@ class RangeTestResult:
             _, ax = plt.subplots(figsize=(7, 4), layout="constrained")
         return plot_range_test(self, ax, [self.suggest()] if marks is None else list(marks))
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write to path, whose ending says how: .json, or .csv with everything but the steps in a first comment line.
 
         The file is complete or not there: it is written under another name first.
         """
-        text = {"json": self._to_json, "csv": self._to_csv}[_ending(path)]()
-        path = Path(path)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8", newline="") as file:
-            try:
-                file.write(text)
-                file.close()
-                os.replace(file.name, path)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
+        write_whole(path, to_text(ending_of(path), self._head(), self._columns()))
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | os.PathLike[str]) -> "RangeTestResult":
         """The result that save wrote to path: the same values, to the bit.
 
         Raises ValueError if the file is not one that save wrote.
         """
         text = Path(path).read_text(encoding="utf-8")
         try:
-            return {"json": cls._from_json, "csv": cls._from_csv}[_ending(path)](text)
+            return cls._from_parts(*from_text(ending_of(path), text))
         except (KeyError, TypeError, IndexError, json.JSONDecodeError) as err:
             raise ValueError(
                 f"{path} must be a range test that save() wrote, got something else; save it again"
             ) from err
 
-    def __eq__(self, other):
-        return isinstance(other, RangeTestResult) and self._to_json() == other._to_json()
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RangeTestResult) and to_text("json", self._head(), self._columns()) == to_text(
+            "json", other._head(), other._columns()
+        )
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]  # it holds arrays
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         settings, suggestion = self.settings, self.suggest()
         swept = (
             f"{settings.start_lr:.3g} to {settings.end_lr:.3g}, {settings.step_mode}, up to {settings.num_iter} steps"
@@ -239,77 +243,36 @@ class RangeTestResult:
         lines += [f"sweep {i} (seed {s.seed}): {len(s.lr)} steps, {s.stop_reason}" for i, s in enumerate(self.sweeps)]
         return "\n  ".join(lines)
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         return _page(self)
 
-    def _identical(self):
+    def _identical(self) -> bool:
         first = self.sweeps[0]
         return all(np.array_equal(first.loss, sweep.loss, equal_nan=True) for sweep in self.sweeps[1:])
 
-    def _per_group(self, lr):
+    def _per_group(self, lr: float) -> float | list[float]:
         lrs = [lr * ratio for ratio in self.settings.group_ratios]
         return lrs[0] if len(lrs) == 1 else lrs
 
-    def _suggestion_or_warning(self, heuristic):
+    def _suggestion_or_warning(self, heuristic: Heuristic) -> Suggestion:
         suggestion = self.suggest(heuristic)
         if not suggestion.reliable:
             warnings.warn(f"the suggested lr is not reliable: {suggestion.reason}", stacklevel=3)
         return suggestion
 
-    def _head(self):
+    def _head(self) -> dict[str, Any]:
         return {
-            "format": FORMAT,
             "settings": asdict(self.settings),
             "versions": self.versions,
             "seconds_state": self.seconds_state,
             "sweeps": [{"seed": s.seed, "stop_reason": s.stop_reason, "seconds": s.seconds} for s in self.sweeps],
         }
 
-    def _to_json(self):
-        head = self._head()
-        for saved, sweep in zip(head["sweeps"], self.sweeps, strict=True):
-            saved.update(lr=_encode(sweep.lr), loss=_encode(sweep.loss))
-            saved.update(val_step=sweep.val_step.tolist(), val=_encode(sweep.val))
-        return json.dumps(head, allow_nan=False)
+    def _columns(self) -> list[Columns]:
+        return [(s.lr.tolist(), s.loss.tolist(), s.val_step.tolist(), s.val.tolist()) for s in self.sweeps]
 
     @classmethod
-    def _from_json(cls, text):
-        head = json.loads(text)
-        columns = [
-            (_decode(saved["lr"]), _decode(saved["loss"]), saved["val_step"], _decode(saved["val"]))
-            for saved in head["sweeps"]
-        ]
-        return cls._from_parts(head, columns)
-
-    def _to_csv(self):
-        file = io.StringIO(newline="")
-        file.write("# " + json.dumps(self._head(), allow_nan=False) + "\n")
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["sweep", "step", "lr", "loss", "val"])
-        for number, sweep in enumerate(self.sweeps):
-            val = dict(zip(sweep.val_step.tolist(), sweep.val.tolist(), strict=True))
-            for step, (lr, loss) in enumerate(zip(sweep.lr.tolist(), sweep.loss.tolist(), strict=True)):
-                writer.writerow([number, step, repr(lr), repr(loss), repr(val[step]) if step in val else ""])
-        return file.getvalue()
-
-    @classmethod
-    def _from_csv(cls, text):
-        first, _, table = text.partition("\n")
-        head = json.loads(first.removeprefix("# "))
-        columns = [([], [], [], []) for _ in head["sweeps"]]
-        for row in csv.DictReader(io.StringIO(table)):
-            lr, loss, val_step, val = columns[int(row["sweep"])]
-            lr.append(float(row["lr"]))
-            loss.append(float(row["loss"]))
-            if row["val"]:
-                val_step.append(int(row["step"]))
-                val.append(float(row["val"]))
-        return cls._from_parts(head, columns)
-
-    @classmethod
-    def _from_parts(cls, head, columns):
-        if head["format"] != FORMAT:
-            raise ValueError(f"format must be {FORMAT}, got {head['format']}; read it with the lrlib that wrote it")
+    def _from_parts(cls, head: dict[str, Any], columns: list[Columns]) -> "RangeTestResult":
         settings = Settings(**{**head["settings"], "group_ratios": tuple(head["settings"]["group_ratios"])})
         sweeps = [
             Sweep(
@@ -337,7 +300,7 @@ class Overlay:
     parameter: str
     results: dict[float, RangeTestResult]
 
-    def suggestions(self, heuristic=heuristics.suggest_lr):
+    def suggestions(self, heuristic: Heuristic = heuristics.suggest_lr) -> "pd.DataFrame":
         """DataFrame, a row a value: the parameter, the fields of Suggestion, and lowest_loss of the median curve."""
         pd = need("pandas", what="a table", extra="plot")
         return pd.DataFrame(
@@ -351,37 +314,37 @@ class Overlay:
             ]
         )
 
-    def to_dataframe(self):
+    def to_dataframe(self) -> "pd.DataFrame":
         """The results' to_dataframe(), one below the other, with the parameter's value in a first column."""
         pd = need("pandas", what="a table", extra="plot")
         frames = {value: result.to_dataframe() for value, result in self.results.items()}
         return pd.concat(frames, names=[self.parameter]).reset_index(level=0).reset_index(drop=True)
 
-    def plot(self, ax=None):
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw every result's smoothed median on the axes, a new figure's unless given. Returns the axes."""
         if ax is None:
             plt = need("matplotlib.pyplot", what="a plot", extra="plot")
             _, ax = plt.subplots(figsize=(7, 4), layout="constrained")
         return plot_overlay(self, ax)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         lines = [
             f"{self.parameter} = {value:g}: {_in_words(result.suggest())}" for value, result in self.results.items()
         ]
         return "\n  ".join([f"Range tests over {self.parameter}", *lines])
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         return _page(self)
 
 
-def _in_words(suggestion):
+def _in_words(suggestion: Suggestion) -> str:
     spread = "" if suggestion.spread_decades is None else f", spread {suggestion.spread_decades:.2f} decades"
     verdict = "reliable" if suggestion.reliable else "NOT RELIABLE"
     bounds = f"{suggestion.lower:.3g} to {suggestion.upper:.3g}"
     return f"suggested lr = {suggestion.lr:.3g} ({bounds}){spread}; {verdict}: {suggestion.reason}"
 
 
-def _page(shown):
+def _page(shown: RangeTestResult | Overlay) -> str:
     """HTML of a result or an overlay: its first line, its picture, its other lines."""
     figure = need("matplotlib.figure", what="a picture", extra="plot").Figure(figsize=(7, 4), layout="constrained")
     shown.plot(figure.add_subplot())
@@ -393,19 +356,3 @@ def _page(shown):
     items = "".join(f"<li>{line}</li>" for line in lines)
     picture = f'<img alt="{description}" src="data:image/png;base64,{data}">'
     return f"<div><p><b>{summary}</b></p>{picture}<ul>{items}</ul></div>"
-
-
-def _ending(path):
-    ending = Path(path).suffix.lower().removeprefix(".")
-    if ending not in ("json", "csv"):
-        raise ValueError(f"path must end in .json or .csv, got {path}; the ending says which of the two to use")
-    return ending
-
-
-def _encode(array):
-    """Floats as JSON has them: it has no NaN and no infinity, so these are strings."""
-    return [value if math.isfinite(value) else repr(value) for value in array.tolist()]
-
-
-def _decode(values):
-    return [float(value) for value in values]

@@ -1,24 +1,22 @@
 """The learning-rate range test for anyone's model, optimizer and loader."""
 
-import inspect
 import math
 import platform
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from lrlib.finder.batches import tensors_of, with_batch_size, without_end
+from lrlib.finder.checks import check_loader, check_optimizer, check_settings, check_step
 from lrlib.finder.restore import generators_of, kept, seed_everything
 from lrlib.finder.result import Overlay, RangeTestResult, Settings, Sweep
+from lrlib.finder.step import Training, device_of, plain_step
+from lrlib.finder.stop import Watch
 
-MIN_ITER = 10
-STEP_MODES = ("exp", "linear")
 # Reading a loss off an accelerator waits for all that was sent to it, so there it is done a few steps at a time.
 READ_EVERY = {"cpu": 1}
 READ_EVERY_ELSEWHERE = 10
@@ -56,7 +54,8 @@ def range_test(
     """Train for a few steps at a rising learning rate, from the same state `repeats` times, and put everything back.
 
     Afterwards model, optimizer, scaler, schedulers, random state and the loaders' generators are to the bit what
-    they were, also after an exception or Ctrl-C (lrlib.finder.restore says what is kept). Cost: repeats * num_iter steps.
+    they were, also after an exception or Ctrl-C (lrlib.finder.restore says what is kept). Cost: repeats * num_iter
+    steps.
 
     model: a torch.nn.Module; if its root is in eval mode it is swept in train mode, else each submodule keeps its
         mode. optimizer: any torch optimizer whose step() needs no closure.
@@ -89,12 +88,12 @@ def range_test(
     Returns a RangeTestResult. Raises ValueError or TypeError, one sentence, for input that cannot work; an
     exception of the user's code passes through with a note of the step and the batch.
     """
-    _check_settings(
+    check_settings(
         start_lr, end_lr, num_iter, step_mode, smooth_f, diverge_th, accumulation_steps, repeats, val_every, val_batches
     )
-    _check_step(loss_fn, step_fn, val_loader, val_metric)
-    _check_optimizer(model, optimizer)
-    _check_loader("train_loader", train_loader)
+    check_step(loss_fn, step_fn, val_loader, val_metric)
+    check_optimizer(model, optimizer)
+    check_loader("train_loader", train_loader)
 
     groups = optimizer.param_groups
     base_lrs = [float(group["lr"]) for group in groups]
@@ -103,7 +102,7 @@ def range_test(
         raise ValueError(
             f"start_lr must be below end_lr, got {start_lr} and {end_lr}; give start_lr, or a larger end_lr"
         )
-    device = torch.device(device) if device is not None else _device_of(model)
+    device = torch.device(device) if device is not None else device_of(model)
     settings = Settings(
         start_lr=float(start_lr),
         end_lr=float(end_lr),
@@ -122,10 +121,10 @@ def range_test(
         cycles_momentum=any(group.get("momentum") or group.get("betas") for group in groups),
         fresh_weights=init_fn is not None,
     )
-    training = _Training(
+    training = Training(
         model=model,
         optimizer=optimizer,
-        loss_of=step_fn or _plain_step(model, loss_fn),
+        loss_of=step_fn or plain_step(model, loss_fn),
         settings=settings,
         scaler=scaler,
         autocast_dtype=autocast_dtype,
@@ -183,7 +182,7 @@ def overlay(
     results = {}
     for value in values:
         if parameter == "batch_size":
-            loader = _with_batch_size(train_loader, value)
+            loader = with_batch_size(train_loader, value)
             results[value] = range_test(model, optimizer, loss_fn, loader, **range_test_settings)
             continue
         before = _hyperparameters(optimizer, parameter)
@@ -197,102 +196,11 @@ def overlay(
     return Overlay(parameter, results)
 
 
-class _Training:
-    """One update, and one validation, of the user's model."""
-
-    def __init__(self, *, model, optimizer, loss_of, settings, scaler, autocast_dtype, device, val_metric):
-        self.model, self.optimizer, self.loss_of = model, optimizer, loss_of
-        self.settings, self.scaler, self.device = settings, scaler, device
-        self.autocast_dtype, self.val_metric = autocast_dtype, val_metric
-        self.batch = None  # the last one, for the note of an exception
-
-    def set_lr(self, lr):
-        for group, ratio in zip(self.optimizer.param_groups, self.settings.group_ratios, strict=True):
-            if isinstance(group["lr"], torch.Tensor):
-                group["lr"].fill_(lr * ratio)
-            else:
-                group["lr"] = lr * ratio
-
-    def update(self, batches):
-        """The mean loss of the update's batches, a tensor of shape (): reading it is the caller's."""
-        n_batches = self.settings.accumulation_steps
-        self.optimizer.zero_grad()
-        total = None
-        for _ in range(n_batches):
-            self.batch = next(batches)
-            batch = _to(self.batch, self.device)
-            with self._autocast():
-                loss = self.loss_of(batch)
-            _check_loss(loss)
-            loss = loss.reshape(())
-            share = loss if n_batches == 1 else loss / n_batches
-            (share if self.scaler is None else self.scaler.scale(share)).backward()
-            total = share.detach() if total is None else total + share.detach()
-        if self.scaler is None:
-            self.optimizer.step()
-        else:
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-        return total
-
-    def validate(self, batches):
-        """The mean of the metric over the samples of the batches, in eval mode without gradients: a float."""
-        modes = [(module, module.training) for module in self.model.modules()]
-        self.model.eval()
-        total, n_samples = 0.0, 0
-        with torch.no_grad(), self._autocast():
-            for batch in batches:
-                n = _batch_size(batch)
-                total += n * float(self._metric(_to(batch, self.device)))
-                n_samples += n
-        for module, training in modes:
-            module.training = training
-        return total / n_samples
-
-    def _metric(self, batch):
-        if callable(self.val_metric):
-            return self.val_metric(batch)
-        if self.val_metric == "loss":
-            return self.loss_of(batch)
-        inputs, targets = _inputs_and_targets(batch)
-        return (_call(self.model, inputs).argmax(dim=-1) == targets).float().mean()
-
-    def _autocast(self):
-        if self.autocast_dtype is None:
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=self.autocast_dtype)
-
-
-class _Watch:
-    """Says when a sweep has to stop."""
-
-    def __init__(self, settings):
-        self.weight = settings.smooth_f or 1.0
-        self.diverge_th = settings.diverge_th
-        self.mean, self.n = 0.0, 0
-        self.first = self.best = None
-
-    def stop_reason(self, loss, lr):
-        """None to go on."""
-        if not math.isfinite(loss):
-            return f"the loss was {loss} at lr {lr:.3g}"
-        self.n += 1
-        self.mean += self.weight * (loss - self.mean)
-        corrected = self.mean / (1 - (1 - self.weight) ** self.n)
-        if self.n == 1:
-            self.first = self.best = corrected
-        self.best = min(self.best, corrected)
-        margin = max(abs(self.best), (self.first - self.best) / 10)
-        if corrected > self.best + (self.diverge_th - 1) * margin:
-            return f"the loss diverged at lr {lr:.3g}: its running mean went from {self.best:.3g} to {corrected:.3g}"
-        return None
-
-
 def _sweep(training, train_loader, val_subset, *, seed, state, bar):
     settings = training.settings
     lrs = _lrs(settings)
-    watch = _Watch(settings)
-    batches = _without_end(train_loader)
+    watch = Watch(settings)
+    batches = without_end(train_loader)
     read_every = READ_EVERY.get(training.device.type, READ_EVERY_ELSEWHERE)
     losses, unread, val_step, val = [], [], [], []
     reason = None
@@ -344,66 +252,6 @@ def _lrs(settings):
     return (settings.start_lr * (settings.end_lr / settings.start_lr) ** share).tolist()
 
 
-def _without_end(loader):
-    while True:
-        n_batches = 0
-        for batch in loader:
-            n_batches += 1
-            yield batch
-        if n_batches == 0:
-            raise ValueError("train_loader must give at least one batch, got none; check its dataset and drop_last")
-
-
-def _plain_step(model, loss_fn):
-    def loss_of(batch):
-        inputs, targets = _inputs_and_targets(batch)
-        return loss_fn(_call(model, inputs), targets)
-
-    return loss_of
-
-
-def _inputs_and_targets(batch):
-    if isinstance(batch, (tuple, list)) and len(batch) == 2:
-        return batch
-    kind = type(batch).__name__ + (f" of {len(batch)}" if isinstance(batch, (tuple, list)) else "")
-    raise TypeError(
-        f"a batch must be a pair (inputs, targets), got a {kind}; give step_fn(batch) -> loss instead of loss_fn"
-    )
-
-
-def _call(model, inputs):
-    if isinstance(inputs, Mapping):
-        return model(**inputs)
-    return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
-
-
-def _to(batch, device):
-    """The batch with its tensors on the device; containers of unknown kind that have no `to` pass as they are."""
-    if isinstance(batch, torch.Tensor):
-        return batch if batch.device == device else batch.to(device, non_blocking=True)
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(_to(item, device) for item in batch))
-    if isinstance(batch, (tuple, list)):
-        return type(batch)([_to(item, device) for item in batch])
-    if isinstance(batch, dict):
-        return {key: _to(item, device) for key, item in batch.items()}
-    return batch.to(device) if hasattr(batch, "to") else batch
-
-
-def _batch_size(batch):
-    """The first dimension of the batch's first tensor."""
-    tensor = next(_tensors(batch), None)
-    return len(tensor) if tensor is not None and tensor.dim() > 0 else 1
-
-
-def _tensors(batch):
-    if isinstance(batch, torch.Tensor):
-        yield batch
-    elif isinstance(batch, (tuple, list, Mapping)):
-        for item in batch.values() if isinstance(batch, Mapping) else batch:
-            yield from _tensors(item)
-
-
 def _name_of(val_metric):
     if isinstance(val_metric, str):
         return val_metric
@@ -411,15 +259,10 @@ def _name_of(val_metric):
     return f"function {name}"  # so that a user's function named accuracy is not taken for ours
 
 
-def _device_of(model):
-    parameter = next(model.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device
-
-
 def _explain(err, state, training, step):
     """A clear sentence for a model that changed shape; for the user's own exceptions, a note of where."""
     _check_shapes(state, cause=err)
-    shapes = [tuple(tensor.shape) for tensor in _tensors(training.batch)]
+    shapes = [tuple(tensor.shape) for tensor in tensors_of(training.batch)]
     err.add_note(
         f"range_test: at step {step}, on a batch of tensors of shapes {shapes}; everything is as it was before"
     )
@@ -431,91 +274,6 @@ def _check_shapes(state, cause=None):
             f"parameters must keep their shape, got {name} of {before} turned into {now} between batches; "
             "make the model's shape independent of the batch"
         ) from cause
-
-
-def _check_settings(
-    start_lr, end_lr, num_iter, step_mode, smooth_f, diverge_th, accumulation_steps, repeats, val_every, val_batches
-):
-    if start_lr is not None and not 0 < start_lr < end_lr:
-        raise ValueError(
-            f"start_lr must be above 0 and below end_lr, got {start_lr} and {end_lr}; the sweep goes upwards"
-        )
-    if not math.isfinite(end_lr):
-        raise ValueError(f"end_lr must be finite, got {end_lr}; 10 is far enough for most models")
-    if num_iter < MIN_ITER:
-        raise ValueError(f"num_iter must be at least {MIN_ITER}, got {num_iter}; 100 to 300 steps show a curve")
-    if step_mode not in STEP_MODES:
-        raise ValueError(
-            f'step_mode must be "exp" or "linear", got {step_mode!r}; "exp" spreads the steps over the decades'
-        )
-    if not 0 <= smooth_f < 1:
-        raise ValueError(f"smooth_f must be in [0, 1), got {smooth_f}; 0 turns the running mean off")
-    if not diverge_th > 1:
-        raise ValueError(f"diverge_th must be above 1, got {diverge_th}; it is a multiple of the best loss")
-    counts = {
-        "accumulation_steps": accumulation_steps,
-        "repeats": repeats,
-        "val_every": val_every,
-        "val_batches": val_batches,
-    }
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1, got {count}; it is a count")
-
-
-def _check_step(loss_fn, step_fn, val_loader, val_metric):
-    if loss_fn is None and step_fn is None:
-        raise ValueError(
-            "loss_fn must be given unless step_fn is, got None for both; one of them says what to minimise"
-        )
-    if not (val_metric in ("loss", "accuracy") or callable(val_metric)):
-        raise ValueError(
-            f'val_metric must be "loss", "accuracy" or a function (batch) -> number, got {val_metric!r}; choose one'
-        )
-    if val_loader is not None and val_metric == "accuracy" and loss_fn is None:
-        raise ValueError(
-            'val_metric must be a function with step_fn alone, got "accuracy"; it needs batches of (inputs, targets)'
-        )
-
-
-def _check_optimizer(model, optimizer):
-    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
-    if closure is not None and closure.default is inspect.Parameter.empty:
-        raise TypeError(
-            f"optimizer must step without a closure, got {type(optimizer).__name__}, which evaluates the loss several "
-            "times a step; a range test does not apply to it"
-        )
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    if not any(id(p) in held for p in model.parameters()):
-        raise ValueError(
-            "optimizer must hold parameters of the model, got none of them; build it from model.parameters()"
-        )
-    lr = float(optimizer.param_groups[0]["lr"])
-    if not lr > 0:
-        raise ValueError(
-            f"the first parameter group's lr must be above 0, got {lr}; the other groups' ratios are taken to it"
-        )
-
-
-def _check_loader(name, loader):
-    if isinstance(loader, Iterator):
-        raise TypeError(
-            f"{name} must be an iterable that can begin again, got a {type(loader).__name__}; "
-            "give a DataLoader or a list"
-        )
-
-
-def _check_loss(loss):
-    if not isinstance(loss, torch.Tensor):
-        raise TypeError(f"the loss must be a tensor, got a {type(loss).__name__}; return it before .item()")
-    if loss.numel() != 1:
-        raise ValueError(
-            f"the loss must be a scalar, got shape {tuple(loss.shape)}; reduce it, for example with .mean()"
-        )
-    if not loss.requires_grad:
-        raise ValueError(
-            "the loss must require grad, got one that does not; compute it from the model's output, without no_grad"
-        )
 
 
 def _hyperparameters(optimizer, name):
@@ -532,28 +290,6 @@ def _hyperparameters(optimizer, name):
             f"optimizer must have {name} to sweep over it, got {type(optimizer).__name__}; choose another setting"
         )
     return found
-
-
-def _with_batch_size(loader, batch_size):
-    if not isinstance(loader, DataLoader) or loader.batch_size is None:
-        raise TypeError(
-            f"train_loader must be a DataLoader with a batch_size to sweep over it, got a {type(loader).__name__}; "
-            "call range_test for each size"
-        )
-    return DataLoader(
-        loader.dataset,
-        batch_size=batch_size,
-        sampler=None if isinstance(loader.dataset, torch.utils.data.IterableDataset) else loader.sampler,
-        num_workers=loader.num_workers,
-        collate_fn=loader.collate_fn,
-        pin_memory=loader.pin_memory,
-        drop_last=loader.drop_last,
-        timeout=loader.timeout,
-        worker_init_fn=loader.worker_init_fn,
-        multiprocessing_context=loader.multiprocessing_context,
-        generator=loader.generator,
-        prefetch_factor=loader.prefetch_factor,
-    )
 
 
 def _versions():

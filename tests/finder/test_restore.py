@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
+from trainings import fingerprint, plain
 
 from lrlib.finder.restore import generators_of, kept, seed_everything
 
@@ -46,36 +47,6 @@ def train(model, optimizer, loader, n_steps, *, scaler=None):
         else:
             scaler.step(optimizer)
             scaler.update()
-
-
-def plain(value):
-    """The value with every tensor as (dtype, shape, bytes), comparable with ==."""
-    if isinstance(value, torch.Tensor):
-        return str(value.dtype), tuple(value.shape), value.detach().cpu().contiguous().numpy().tobytes()
-    if isinstance(value, np.ndarray):
-        return value.tobytes()
-    if isinstance(value, dict):
-        return {k if not isinstance(k, torch.Tensor) else id(k): plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
-    return value
-
-
-def fingerprint(model, optimizer, loader, scaler=None, schedulers=()):
-    return {
-        "parameters": {n: (id(p), plain(p), p.requires_grad, p.grad is None) for n, p in model.named_parameters()},
-        "grads": {n: (id(p.grad), plain(p.grad)) for n, p in model.named_parameters()},
-        "buffers": {n: (id(b), plain(b)) for n, b in model.named_buffers()},
-        "modes": [m.training for m in model.modules()],
-        "groups": [(id(g), plain({k: v for k, v in g.items() if k != "params"})) for g in optimizer.param_groups],
-        "members": [[id(p) for p in g["params"]] for g in optimizer.param_groups],
-        "state": {id(p): plain(state) for p, state in optimizer.state.items()},
-        "attributes": sorted(vars(optimizer)),
-        "scaler": None if scaler is None else plain(scaler.state_dict()) | {"lazy": scaler._scale is None},
-        "schedulers": [plain({k: v for k, v in vars(s).items() if k != "optimizer"}) for s in schedulers],
-        "random": (random.getstate(), plain(np.random.get_state()), plain(torch.get_rng_state())),
-        "generators": [plain(g.get_state()) for g in generators_of(loader)],
-    }
 
 
 def wreck(model, optimizer, loader, scaler=None):

@@ -1,0 +1,158 @@
+"""A noisy curve over log10 of the learning rate, cleaned and smoothed: numpy alone.
+
+How, and why so, is said at the head of lrlib.suggest, which reads the curves that come out of here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+MIN_POINTS = 10
+MAX_POINTS = 600  # above, neighbours are averaged first: 100 points a decade over six decades
+HUGE = 1e100  # losses beyond count as this, so that their squares are finite
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A cleaned curve; all arrays float64 of the same shape, at most (MAX_POINTS,)."""
+
+    x: Floats  # log10 lr
+    level: Floats  # smoothed loss
+    slope: Floats  # d loss / d log10 lr
+    error: Floats  # standard error of level
+    start: float  # level of the plateau
+    start_error: float
+    low: int  # index of the least level
+    n_finite: int
+    exploded: bool  # the history ends in NaN, infinity or a loss far above the start
+
+
+def read_curve(lr: Floats, loss: Floats) -> Curve:
+    """The cleaned, smoothed curve of the finite losses; at least one is finite."""
+    finite = np.isfinite(loss)
+    x, y = np.log10(lr[finite]), np.clip(loss[finite], -HUGE, HUGE)
+    n_finite = len(y)
+    last = y[-3:].max()
+    y = _without_spikes(y)
+    if n_finite > MAX_POINTS:
+        x, y = _average_neighbours(x, y)
+    n_start = max(3, int((x <= x[0] + 0.1 * (x[-1] - x[0])).sum()))
+    start = np.median(y[:n_start])
+    drop = max(start - y.min(), 0.0)
+    ceiling = start + max(0.25 * drop, 0.05 * abs(start))
+    y = np.minimum(y, ceiling)
+
+    scatter = _scatter(y, bottom=int(np.argmin(y)))
+    if len(y) < 5 or np.median(scatter) <= 1e-3 * drop:
+        level, error = y, np.zeros_like(y)
+        slopes = np.gradient(y, x) if len(y) > 1 else np.zeros_like(y)
+    else:
+        level, slopes, error = _smooth(x, y, scatter)
+    # The plateau again, now that the whole of it is known: all points before a tenth of the fall.
+    low = int(np.argmin(level))
+    above = np.flatnonzero(level[: low + 1] >= start - 0.1 * (start - level[low]))
+    n_start = max(n_start, int(0.8 * above[-1]) if len(above) else 0)
+    return Curve(
+        x=x,
+        level=level,
+        slope=slopes,
+        error=error,
+        start=float(np.median(y[:n_start])),
+        start_error=float(1.25 * np.median(scatter[:n_start]) / np.sqrt(n_start)),
+        low=low,
+        n_finite=n_finite,
+        exploded=bool(not finite[-1] or last > start + max(0.05 * abs(start), 4 * np.median(scatter))),
+    )
+
+
+def _without_spikes(y: Floats) -> Floats:
+    """y, float64 (n,), with lone outliers replaced by the running median of five."""
+    if len(y) < MIN_POINTS:
+        return y
+    median = _running(np.median, y, 2)
+    away = np.abs(y - median)
+    scatter = 1.4826 * _running(np.median, away, min(10, len(y) // 2))
+    height = np.subtract(*np.quantile(y, [0.9, 0.1]))
+    spike = (away > 5 * scatter) & (away > 0.1 * height)
+    spike[:2] = spike[-2:] = False  # no neighbours on both sides to judge by: a rise at the end may be the explosion
+    return np.where(spike, median, y)
+
+
+def _running(statistic: Callable[..., Any], y: Floats, half: int) -> Floats:
+    """The statistic of each point's neighbourhood, half points to either side, float64 (n,)."""
+    padded = np.pad(y, half, mode="reflect")
+    return statistic(np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1), axis=1)
+
+
+def _average_neighbours(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    edges = np.linspace(0, len(x), MAX_POINTS + 1).astype(int)[:-1]
+    counts = np.diff(np.append(edges, len(x)))
+    return np.add.reduceat(x, edges) / counts, np.add.reduceat(y, edges) / counts
+
+
+def _scatter(y: Floats, *, bottom: int) -> Floats:
+    """Local standard deviation of the noise, float64 (n,), from third differences: blind to any parabola.
+
+    From the bottom on it is the scatter before the bottom: differences across the explosion's wall measure the wall.
+    """
+    calm = y[: bottom + 1] if bottom >= 10 else y
+    if len(calm) < 5:
+        return np.zeros_like(y)
+    # Third differences of white noise have variance 1 + 9 + 9 + 1 = 20.
+    difference = np.pad(np.abs(np.diff(calm, 3)) / np.sqrt(20), (1, 2), mode="edge")
+    local = 1.4826 * _running(np.median, difference, min(max(5, len(y) // 20), len(calm) - 1))
+    # Few points can look calm by chance: never below half of the whole curve's scatter.
+    local = np.maximum(local, 0.5 * 1.4826 * np.median(difference))
+    return np.pad(local, (0, len(y) - len(calm)), mode="edge")
+
+
+def _smooth(x: Floats, y: Floats, scatter: Floats) -> tuple[Floats, Floats, Floats]:
+    """Level, slope and standard error of the level, float64 (n,) each, at the window that predicts best."""
+    fits, misses = [], []
+    for window in _windows(len(x)):
+        level, slopes, gain, own = _fit_parabolas(x, y, window)
+        fits.append((window, level, gain))
+        misses.append(np.mean(np.abs(y - level) / (1 - own)))
+    best = np.flatnonzero(np.array(misses) <= 1.05 * min(misses))[-1]
+    window, level, gain = fits[best]
+    # A parabola at the foot of a wall dips below every loss that there was, and would be taken for the bottom.
+    level = np.maximum(level, _running(np.min, y, window // 2))
+    # A slope needs a wider window than a level for the same relative error.
+    slopes = _fit_parabolas(x, y, int(1.5 * window) | 1)[1]
+    return level, slopes, scatter * gain
+
+
+def _windows(n: int) -> list[int]:
+    """Odd window lengths, 5 and up by a third each, to a third of n points."""
+    windows, size = [5], 5.0
+    while (size := size * 1.35) <= n / 3:
+        windows.append(int(size) | 1)
+    return sorted(set(windows))
+
+
+def _fit_parabolas(x: Floats, y: Floats, window: int) -> tuple[Floats, Floats, Floats, Floats]:
+    """A weighted parabola around every point.
+
+    Returns, float64 (n,) each: its value and its slope at the point, the factor by which the value's standard error is
+    smaller than the noise, and the weight of the point's own loss in its value (the hat matrix's diagonal).
+    """
+    n = len(x)
+    window = min(window, n)
+    first = np.clip(np.arange(n) - window // 2, 0, n - window)
+    index = first[:, None] + np.arange(window)  # (n, window)
+    offset = x[index] - x[:, None]
+    reach = np.abs(offset).max(axis=1, keepdims=True) * (1 + 1 / window)
+    u = offset / reach
+    weight = (1 - np.abs(u) ** 3) ** 3
+    powers = np.stack([np.ones_like(u), u, u**2], axis=-1)  # (n, window, 3)
+    normal = np.einsum("nka,nk,nkb->nab", powers, weight, powers) + 1e-10 * np.eye(3)
+    inverse = np.linalg.inv(normal)
+    hat = np.einsum("nab,nkb,nk->nak", inverse[:, :2], powers, weight)  # (n, 2, window)
+    value, slopes = np.einsum("nak,nk->an", hat, y[index])
+    gain = np.sqrt((hat[:, 0] ** 2).sum(axis=1))
+    return value, slopes / reach[:, 0], gain, np.clip(inverse[:, 0, 0], 0, 0.999)
