@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lrlib.finder.result import RangeTestResult as RangeTestResult
     from lrlib.finder.sweeps import overlay as overlay
     from lrlib.finder.sweeps import range_test as range_test
+    from lrlib.peers.reading import read as read
     from lrlib.problems.lenet import LeNet5 as LeNet5
     from lrlib.runs.plan import Run as Run
     from lrlib.runs.results import Results as Results
@@ -29,6 +30,7 @@ _PLACES = {
     "Run": "lrlib.runs.plan",
     "overlay": "lrlib.finder.sweeps",
     "range_test": "lrlib.finder.sweeps",
+    "read": "lrlib.peers.reading",
     "schedules": None,
     "suggest": None,
     "train": "lrlib.runs.trainer",

@@ -30,7 +30,7 @@ Heuristic = Callable[[Floats, Floats], Suggestion]
 
 @dataclass(frozen=True)
 class Settings:
-    """How the sweeps were made; the names are those of range_test.
+    """How the sweeps were made; the names are those of range_test. None: not known of a history that lrlib.read has read.
 
     group_ratios: each parameter group's lr over that of the first group, whose lr the curves show.
     cycles_momentum: whether the optimizer has a momentum that a cyclical schedule can cycle.
@@ -42,14 +42,14 @@ class Settings:
     end_lr: float
     num_iter: int
     step_mode: str
-    smooth_f: float
-    diverge_th: float
+    smooth_f: float | None
+    diverge_th: float | None
     accumulation_steps: int
     max_spread_decades: float
     val_metric: str | None
     val_every: int
     autocast_dtype: str | None
-    device: str
+    device: str | None
     optimizer: str
     group_ratios: tuple[float, ...]
     cycles_momentum: bool
@@ -63,16 +63,17 @@ class Sweep:
     lr, loss: float64 of shape (n_steps,), the rate that each step used and its training loss before the step;
     the last loss may be NaN or infinite. val_step: int64 of shape (n_val,), the steps (from 0) after which the
     model was validated; val: float64 of shape (n_val,). seconds: of the steps alone, without keeping state.
+    seed, seconds: None of a history that lrlib.read has read.
     """
 
-    seed: int
+    seed: int | None
     lr: Floats
     loss: Floats
     val_step: NDArray[np.int64]
     val: Floats
     val_metric: str | None
     stop_reason: str
-    seconds: float
+    seconds: float | None
 
     def __post_init__(self) -> None:
         for name, dtype in (("lr", np.float64), ("loss", np.float64), ("val_step", np.int64), ("val", np.float64)):
@@ -103,7 +104,7 @@ class RangeTestResult:
     sweeps: tuple[Sweep, ...]
     settings: Settings
     versions: dict[str, str]
-    seconds_state: float
+    seconds_state: float | None
 
     def suggest(self, heuristic: Heuristic = heuristics.suggest_lr) -> Suggestion:
         """The median suggestion of the sweeps, with its spread in decades: a Suggestion, whatever the curves look like.
@@ -240,7 +241,8 @@ class RangeTestResult:
             f"{settings.start_lr:.3g} to {settings.end_lr:.3g}, {settings.step_mode}, up to {settings.num_iter} steps"
         )
         lines = [f"Range test of {settings.optimizer}: {len(self.sweeps)} sweeps, lr {swept}", _in_words(suggestion)]
-        lines += [f"sweep {i} (seed {s.seed}): {len(s.lr)} steps, {s.stop_reason}" for i, s in enumerate(self.sweeps)]
+        seeds = ["" if sweep.seed is None else f" (seed {sweep.seed})" for sweep in self.sweeps]
+        lines += [f"sweep {i}{seeds[i]}: {len(s.lr)} steps, {s.stop_reason}" for i, s in enumerate(self.sweeps)]
         return "\n  ".join(lines)
 
     def _repr_html_(self) -> str:

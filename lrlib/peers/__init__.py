@@ -1,0 +1,1 @@
+"""Other tools' range tests: their histories read, and their finders' surfaces with lrlib's sweep behind them."""

@@ -1,0 +1,52 @@
+"""A small classification that every tool trains, and its raw losses as they were made."""
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+N_STEPS = 100
+torch.set_num_threads(1)  # a layer this small is slower on two
+
+
+def blobs():
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.randint(0, 3, (512,), generator=generator)
+    return torch.randn(3, 6, generator=generator)[targets] + torch.randn(512, 6, generator=generator), targets
+
+
+def build(seed=0, lr=1e-4, momentum=0.9, groups=False):
+    """(model, optimizer, loader) from a seed; groups: the last layer in a group of its own, at ten times the rate."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 3))
+    parameters = model.parameters()
+    if groups:
+        parameters = [{"params": model[:2].parameters()}, {"params": model[2].parameters(), "lr": 10 * lr}]
+    return model, torch.optim.SGD(parameters, lr=lr, momentum=momentum), loader_of(seed)
+
+
+def loader_of(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return DataLoader(TensorDataset(*blobs()), batch_size=64, shuffle=True, generator=generator)
+
+
+class RecordedLoss(nn.Module):
+    """Cross-entropy that remembers every loss it gave while gradients were on."""
+
+    def __init__(self):
+        super().__init__()
+        self.losses = []
+
+    def forward(self, logits, targets):
+        loss = nn.functional.cross_entropy(logits, targets)
+        if torch.is_grad_enabled():
+            self.losses.append(loss.item())
+        return loss
+
+
+def weights_of(model):
+    return [parameter.detach().clone() for parameter in model.parameters()]
+
+
+def assert_equal(now, before):
+    assert len(now) == len(before)
+    assert all(torch.equal(a, b) for a, b in zip(now, before, strict=True))

@@ -1,0 +1,166 @@
+"""The histories of other tools' own sweeps, read: the rules find in them what they find in the raw losses.
+
+Each tool is the real one; where it is not installed its tests are skipped (`make peers` installs them).
+"""
+
+import contextlib
+import io
+
+import numpy as np
+import pytest
+import torch
+from peer_problems import N_STEPS, RecordedLoss, blobs, build
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import lrlib
+from lrlib import suggest
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+SEEDS = range(10)
+RULES = [suggest.steepest, suggest.minimum_over_ten, suggest.valley, suggest.smith_bounds, suggest.suggest_lr]
+
+
+def check(result, raw, *, rtol):
+    """One sweep with the losses as they were made; every rule reads them as it reads those."""
+    [sweep] = result.sweeps
+    assert len(sweep.lr) >= N_STEPS // 2
+    raw = np.array(raw)[: len(sweep.loss)]
+    finite = np.isfinite(raw)
+    assert np.allclose(sweep.loss[finite], raw[finite], rtol=rtol, atol=rtol)
+    for rule in RULES:
+        found, expected = result.suggest(rule), rule(sweep.lr, raw)
+        assert found.lr == pytest.approx(expected.lr, rel=100 * rtol), rule.__name__
+        assert (found.reliable, found.heuristic) == (expected.reliable, expected.heuristic)
+
+
+def quiet():
+    stack = contextlib.ExitStack()
+    stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+    stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+    return stack
+
+
+@pytest.mark.parametrize("smooth_f", [0.05, 0.3])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_torch_lr_finders(seed, smooth_f):
+    tool = pytest.importorskip("torch_lr_finder")
+    model, optimizer, loader = build(seed)
+    criterion = RecordedLoss()
+    finder = tool.LRFinder(model, optimizer, criterion, device="cpu")
+    with quiet():
+        finder.range_test(loader, start_lr=1e-4, end_lr=10, num_iter=N_STEPS, smooth_f=smooth_f)
+    given = {} if smooth_f == 0.05 else {"smooth_f": smooth_f}
+    result = lrlib.read(finder, **given)
+    check(result, criterion.losses, rtol=1e-11)
+    assert result.settings.optimizer == "SGD" and result.settings.cycles_momentum
+    late = suggest.suggest_lr(finder.history["lr"], finder.history["loss"])
+    assert late.lr != pytest.approx(result.suggest().lr, rel=0.01)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_monais(seed):
+    tool = pytest.importorskip("monai.optimizers")
+    model, optimizer, loader = build(seed)
+    criterion = RecordedLoss()
+    finder = tool.LearningRateFinder(model, optimizer, criterion, verbose=False)
+    with quiet():
+        finder.range_test(loader, start_lr=1e-4, end_lr=10, num_iter=N_STEPS)
+    check(lrlib.read(finder), criterion.losses, rtol=1e-11)
+
+
+@pytest.mark.parametrize("groups", [False, True])
+@pytest.mark.parametrize("start_lr", [None, 1e-4])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_ignites(seed, start_lr, groups):
+    engine = pytest.importorskip("ignite.engine")
+    handlers = pytest.importorskip("ignite.handlers")
+    model, optimizer, loader = build(seed, lr=1e-4 if start_lr is None else 0.1, groups=groups)
+    criterion = RecordedLoss()
+    trainer = engine.create_supervised_trainer(model, optimizer, criterion)
+    finder = handlers.FastaiLRFinder()
+    to_save = {"model": model, "optimizer": optimizer}
+    with finder.attach(trainer, to_save, num_iter=N_STEPS, start_lr=start_lr, end_lr=10.0) as sweeper:
+        sweeper.run(loader)
+    result = lrlib.read(finder)
+    assert len(result.settings.group_ratios) == 1 + groups
+    check(result, criterion.losses, rtol=1e-11)
+
+
+@pytest.mark.parametrize("threshold", [4.0, None])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_lightnings(seed, threshold, tmp_path):
+    lightning = pytest.importorskip("lightning.pytorch")
+    from lightning.pytorch.tuner import Tuner
+
+    criterion = RecordedLoss()
+
+    class Module(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.model, _, self.loader = build(seed)
+            self.lr = 1e-4
+
+        def training_step(self, batch, _):
+            return criterion(self.model(batch[0]), batch[1])
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=self.lr, momentum=0.9)
+
+    module = Module()
+    trainer = lightning.Trainer(
+        max_epochs=20,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
+    with quiet():
+        finder = Tuner(trainer).lr_find(
+            module, module.loader, min_lr=1e-4, max_lr=10, num_training=N_STEPS, early_stop_threshold=threshold
+        )
+    check(lrlib.read(finder), criterion.losses, rtol=1e-11)
+
+
+@pytest.mark.parametrize("beta", [0.98, 0.9])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_fastais(seed, beta, tmp_path):
+    basics = pytest.importorskip("fastai.basics")
+    pytest.importorskip("fastai.callback.schedule")
+    model, _, _ = build(seed)
+    data = TensorDataset(*blobs())
+    torch.manual_seed(seed)
+    loaders = basics.DataLoaders(DataLoader(data, batch_size=64, shuffle=True), DataLoader(data, batch_size=64))
+    criterion = RecordedLoss()
+    learner = basics.Learner(loaders, model, loss_func=criterion, opt_func=basics.SGD, path=tmp_path)
+    learner.recorder.smooth_loss.beta = beta
+    with quiet():
+        learner.lr_find(start_lr=1e-4, end_lr=10, num_it=N_STEPS, stop_div=False, show_plot=False)
+    check(lrlib.read(learner), criterion.losses, rtol=2e-4)  # it keeps its mean in float32
+    check(lrlib.read(learner.recorder), criterion.losses, rtol=2e-4)
+
+
+def test_a_finder_that_has_not_run_is_told_to_run():
+    tool = pytest.importorskip("torch_lr_finder")
+    model, optimizer, _ = build()
+    with pytest.raises(
+        ValueError, match="torch-lr-finder's history must hold at least two steps, got 0; run the finder"
+    ):
+        lrlib.read(tool.LRFinder(model, optimizer, nn.CrossEntropyLoss()))
+    callbacks = pytest.importorskip("lightning.pytorch.callbacks")
+    with pytest.raises(ValueError, match="Lightning's history must hold at least two steps, got 0"):
+        lrlib.read(callbacks.LearningRateFinder())
+    handlers = pytest.importorskip("ignite.handlers")
+    with pytest.raises(ValueError, match="ignite's history must hold at least two steps, got 0"):
+        lrlib.read(handlers.FastaiLRFinder())
+
+
+def test_a_mean_of_the_other_kind_is_refused():
+    tool = pytest.importorskip("torch_lr_finder")
+    model, optimizer, _ = build()
+    finder = tool.LRFinder(model, optimizer, nn.CrossEntropyLoss())
+    finder.history = {"lr": [1e-3, 1e-2], "loss": [2.0, 1.0]}
+    with pytest.raises(ValueError, match="is of a mean with smooth_f, got beta or first_step"):
+        lrlib.read(finder, beta=0.98)

@@ -1,0 +1,93 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from test_reading import curve, write
+
+import lrlib
+from lrlib.peers.suggest_command import main
+
+
+@pytest.fixture
+def files(tmp_path):
+    return [str(write(tmp_path / f"{seed}.csv", *curve(seed))) for seed in range(3)]
+
+
+def test_one_file_gives_the_suggestion_in_words(files, capsys):
+    assert main(files[:1]) == 0
+    suggestion = lrlib.read(files[0]).suggest()
+    printed = capsys.readouterr().out
+    assert f"suggested lr: {suggestion.lr:.3g}\n" in printed
+    assert f"from {suggestion.lower:.3g} to {suggestion.upper:.3g}" in printed
+    assert f"\nreliable: {suggestion.reason}" in printed
+
+
+def test_a_flat_curve_is_said_to_be_unreliable(tmp_path, capsys):
+    lr, loss = curve()
+    assert main([str(write(tmp_path / "a.csv", lr, loss * 0 + 1))]) == 0
+    assert "NOT RELIABLE: the loss is flat" in capsys.readouterr().out
+
+
+def test_several_files_are_several_sweeps(files, capsys):
+    assert main([*files, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    each = [lrlib.read(file).suggest() for file in files]
+    assert [part["lr"] for part in found["files"]] == [s.lr for s in each]
+    assert [part["file"] for part in found["files"]] == files
+    assert found["lr"] == pytest.approx(sorted(s.lr for s in each)[1])
+    assert found["spread_decades"] > 0
+    assert main(files) == 0
+    assert f"{files[2]}: {each[2].lr:.3g}" in capsys.readouterr().out
+
+
+def test_a_saved_result_is_read_with_all_its_sweeps(files, tmp_path, capsys):
+    from lrlib.peers.reading import together
+
+    result = together(lrlib.read(file) for file in files)
+    result.save(tmp_path / "all.csv")
+    assert main([str(tmp_path / "all.csv"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["lr"] == result.suggest().lr
+
+
+def test_the_losses_mean_is_undone_when_asked(tmp_path, capsys):
+    lr, loss = curve()
+    kept = loss.copy()
+    for step in range(1, len(kept)):
+        kept[step] = 0.05 * loss[step] + 0.95 * kept[step - 1]
+    path = write(tmp_path / "a.csv", lr, kept)
+    assert main([str(path), "--smooth-f", "0.05", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["lr"] == pytest.approx(lrlib.read(lr, loss).suggest().lr, rel=1e-9)
+
+
+def test_the_plot_is_drawn_to_its_file(files, tmp_path):
+    assert main([*files, "--plot", str(tmp_path / "a.png")]) == 0
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "sentence"),
+    [
+        (["nowhere.csv"], 1, "nowhere.csv cannot be read or written (No such file or directory)"),
+        (["{bad}"], 2, "must have one column lr"),
+        (["{good}", "--smooth-f", "2"], 2, "smooth_f must be in [0, 1), got 2.0"),
+        (["{good}", "--plot", "{good}.xyz"], 2, "xyz"),
+    ],
+)
+def test_bad_input_ends_with_one_sentence_and_a_status(files, tmp_path, capsys, arguments, status, sentence):
+    bad = tmp_path / "bad.csv"
+    bad.write_text("a,b\n1,2\n")
+    assert main([argument.format(bad=bad, good=files[0]) for argument in arguments]) == status
+    printed = capsys.readouterr()
+    assert printed.out == "" and sentence in printed.err and printed.err.count("\n") == 1
+
+
+def test_the_command_needs_numpy_and_torch_alone(files):
+    blocked = ["pandas", "matplotlib", "distributed", "torchvision", "papermill", "scipy", "seaborn", "IPython"]
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({blocked})); sys.argv = ['lrlib', 'suggest', {files[0]!r}]; "
+        "import runpy; runpy.run_module('lrlib', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "suggested lr: " in done.stdout
