@@ -2,15 +2,29 @@
 
 import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 MIN_ITER = 10
 STEP_MODES = ("exp", "linear")
 
 
 def check_settings(
-    start_lr, end_lr, num_iter, step_mode, smooth_f, diverge_th, accumulation_steps, repeats, val_every, val_batches
-):
+    *,
+    start_lr: float | None,
+    end_lr: float,
+    num_iter: int,
+    step_mode: str,
+    smooth_f: float,
+    diverge_th: float,
+    clip_norm: float | None,
+    clip_value: float | None,
+    counts: Mapping[str, int],
+) -> None:
+    """Raise ValueError for a number that cannot be; counts are those that begin at 1."""
     if start_lr is not None and not 0 < start_lr < end_lr:
         raise ValueError(
             f"start_lr must be above 0 and below end_lr, got {start_lr} and {end_lr}; the sweep goes upwards"
@@ -27,18 +41,20 @@ def check_settings(
         raise ValueError(f"smooth_f must be in [0, 1), got {smooth_f}; 0 turns the running mean off")
     if not diverge_th > 1:
         raise ValueError(f"diverge_th must be above 1, got {diverge_th}; it is a multiple of the best loss")
-    counts = {
-        "accumulation_steps": accumulation_steps,
-        "repeats": repeats,
-        "val_every": val_every,
-        "val_batches": val_batches,
-    }
+    for name, bound in {"clip_norm": clip_norm, "clip_value": clip_value}.items():
+        if bound is not None and not 0 < bound < math.inf:
+            raise ValueError(f"{name} must be above 0 and finite, got {bound}; None does not clip")
+    if clip_norm is not None and clip_value is not None:
+        raise ValueError(
+            f"clip_norm and clip_value must not be given both, got {clip_norm} and {clip_value}; choose how to clip"
+        )
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"{name} must be at least 1, got {count}; it is a count")
 
 
-def check_step(loss_fn, step_fn, val_loader, val_metric):
+def check_step(loss_fn: Any, step_fn: Any, val_loader: Any, val_metric: Any) -> None:
+    """Raise ValueError where nothing says what to minimise, or what to validate."""
     if loss_fn is None and step_fn is None:
         raise ValueError(
             "loss_fn must be given unless step_fn is, got None for both; one of them says what to minimise"
@@ -53,8 +69,9 @@ def check_step(loss_fn, step_fn, val_loader, val_metric):
         )
 
 
-def check_optimizer(model, optimizer):
-    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+def check_optimizer(model: nn.Module, optimizer: Any) -> None:
+    """Raise TypeError or ValueError for an optimizer whose learning rate cannot be swept."""
+    closure = inspect.signature(getattr(type(optimizer), "step", optimizer.step)).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
         raise TypeError(
             f"optimizer must step without a closure, got {type(optimizer).__name__}, which evaluates the loss several "
@@ -72,9 +89,52 @@ def check_optimizer(model, optimizer):
         )
 
 
-def check_loader(name, loader):
+def check_gradients(optimizer: Any, *, scaler: Any, backward_fn: Any, clips: bool, sharded: bool) -> None:
+    """Raise ValueError where gradients would be scaled twice, not unscaled, or clipped while scaled."""
+    if scaler is not None and backward_fn is not None:
+        raise ValueError(
+            "scaler must not be given with backward_fn, got both, which would scale the loss twice; "
+            "leave the scaler to backward_fn's own framework"
+        )
+    if scaler is not None and scaler.is_enabled():
+        for group in optimizer.param_groups:
+            if any(p.dtype == torch.float16 for p in group["params"]):
+                raise ValueError(
+                    "parameters must not be float16 with a scaler, got some that are, whose gradients cannot be "
+                    "unscaled; keep the model in float32 and give autocast_dtype=torch.float16"
+                )
+        if sharded and type(scaler).__name__ != "ShardedGradScaler":
+            raise ValueError(
+                f"scaler must be a ShardedGradScaler for a FullyShardedDataParallel model, got a "
+                f"{type(scaler).__name__}, which sees one process's gradients only; "
+                "take torch.distributed.fsdp.sharded_grad_scaler.ShardedGradScaler"
+            )
+    own = getattr(optimizer, "scaler", None) or getattr(optimizer, "loss_scaler", None)
+    if clips and own is not None:
+        raise ValueError(
+            f"an optimizer must not scale gradients that are clipped here, got a {type(optimizer).__name__} "
+            "with a scaler of its own; clip in backward_fn, with its framework's own function"
+        )
+
+
+def check_loader(name: str, loader: Any) -> None:
+    """Raise TypeError for what gives its batches once."""
     if isinstance(loader, Iterator):
         raise TypeError(
             f"{name} must be an iterable that can begin again, got a {type(loader).__name__}; "
             "give a DataLoader or a list"
+        )
+
+
+def check_loss(loss: Any) -> None:
+    """Raise TypeError or ValueError for what backward cannot start from."""
+    if not isinstance(loss, Tensor):
+        raise TypeError(f"the loss must be a tensor, got a {type(loss).__name__}; return it before .item()")
+    if loss.numel() != 1:
+        raise ValueError(
+            f"the loss must be a scalar, got shape {tuple(loss.shape)}; reduce it, for example with .mean()"
+        )
+    if not loss.requires_grad:
+        raise ValueError(
+            "the loss must require grad, got one that does not; compute it from the model's output, without no_grad"
         )

@@ -54,6 +54,8 @@ class Settings:
     group_ratios: tuple[float, ...]
     cycles_momentum: bool
     fresh_weights: bool
+    clip_norm: float | None = None
+    clip_value: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,30 +1,57 @@
 """One update, and one validation, of a user's model."""
 
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor, nn
 
 from lrlib.finder.batches import inputs_and_targets, n_samples, on_device
+from lrlib.finder.checks import check_loss
+from lrlib.finder.result import Settings
+
+
+class Optimizer(Protocol):
+    """A torch optimizer, or what behaves like one: its groups are dicts with "params" and "lr"."""
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]: ...
+
+    def zero_grad(self) -> Any: ...
+
+    def step(self) -> Any: ...
 
 
 class Training:
     """One update, and one validation, of the user's model."""
 
-    def __init__(self, *, model, optimizer, loss_of, settings, scaler, autocast_dtype, device, val_metric):
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        optimizer: Optimizer,
+        loss_of: Callable[[Any], Tensor],
+        settings: Settings,
+        scaler: Any,
+        backward_fn: Callable[[Tensor], Any] | None,
+        autocast_dtype: torch.dtype | None,
+        device: torch.device,
+        val_metric: Any,
+    ) -> None:
         self.model, self.optimizer, self.loss_of = model, optimizer, loss_of
-        self.settings, self.scaler, self.device = settings, scaler, device
+        self.settings, self.scaler, self.backward_fn, self.device = settings, scaler, backward_fn, device
         self.autocast_dtype, self.val_metric = autocast_dtype, val_metric
-        self.batch = None  # the last one, for the note of an exception
+        self.batch: Any = None  # the last one, for the note of an exception
 
-    def set_lr(self, lr):
+    def set_lr(self, lr: float) -> None:
         for group, ratio in zip(self.optimizer.param_groups, self.settings.group_ratios, strict=True):
-            if isinstance(group["lr"], torch.Tensor):
+            if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(lr * ratio)
             else:
                 group["lr"] = lr * ratio
 
-    def update(self, batches):
+    def update(self, batches: Iterator[Any]) -> Tensor:
         """The mean loss of the update's batches, a tensor of shape (): reading it is the caller's."""
         n_batches = self.settings.accumulation_steps
         self.optimizer.zero_grad()
@@ -34,20 +61,17 @@ class Training:
             batch = on_device(self.batch, self.device)
             with self._autocast():
                 loss = self.loss_of(batch)
-            _check_loss(loss)
+            check_loss(loss)
             loss = loss.reshape(())
             share = loss if n_batches == 1 else loss / n_batches
-            (share if self.scaler is None else self.scaler.scale(share)).backward()
+            self._backward(share)
             total = share.detach() if total is None else total + share.detach()
-        if self.scaler is None:
-            self.optimizer.step()
-        else:
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
+        self._step_optimizer()
+        assert total is not None
         return total
 
-    def validate(self, batches):
-        """The mean of the metric over the samples of the batches, in eval mode without gradients: a float."""
+    def validate(self, batches: Sequence[Any]) -> float:
+        """The mean of the metric over the samples of the batches, in eval mode without gradients."""
         modes = [(module, module.training) for module in self.model.modules()]
         self.model.eval()
         total, n_seen = 0.0, 0
@@ -60,7 +84,37 @@ class Training:
             module.training = training
         return total / n_seen
 
-    def _metric(self, batch):
+    def _backward(self, loss: Tensor) -> None:
+        if self.backward_fn is not None:
+            self.backward_fn(loss)
+        else:
+            (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+
+    def _step_optimizer(self) -> None:
+        if self.scaler is None:
+            self._clip()
+            self.optimizer.step()
+            return
+        # Here and not in step(), which leaves it to a fused optimizer: hooks and clipping would see scaled gradients.
+        self.scaler.unscale_(self.optimizer)
+        self._clip()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    def _clip(self) -> None:
+        norm, value = self.settings.clip_norm, self.settings.clip_value
+        if norm is None and value is None:
+            return
+        # A parameter in two groups, or in two optimizers, is to be clipped once.
+        parameters = list({id(p): p for group in self.optimizer.param_groups for p in group["params"]}.values())
+        if value is not None:
+            nn.utils.clip_grad_value_(parameters, value)
+        elif norm is not None and (sharded := sharded_root(self.model)) is not None:
+            sharded.clip_grad_norm_(norm)  # each process holds a part of every gradient, and the norm is of the whole
+        elif norm is not None:
+            nn.utils.clip_grad_norm_(parameters, norm)
+
+    def _metric(self, batch: Any) -> Any:
         if callable(self.val_metric):
             return self.val_metric(batch)
         if self.val_metric == "loss":
@@ -68,39 +122,37 @@ class Training:
         inputs, targets = inputs_and_targets(batch)
         return (_call(self.model, inputs).argmax(dim=-1) == targets).float().mean()
 
-    def _autocast(self):
+    def _autocast(self) -> AbstractContextManager[Any]:
         if self.autocast_dtype is None:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.autocast_dtype)
 
 
-def plain_step(model, loss_fn):
-    def loss_of(batch):
+def plain_step(model: nn.Module, loss_fn: Callable[[Any, Any], Tensor]) -> Callable[[Any], Tensor]:
+    """The forward pass of batches of (inputs, targets)."""
+
+    def loss_of(batch: Any) -> Tensor:
         inputs, targets = inputs_and_targets(batch)
         return loss_fn(_call(model, inputs), targets)
 
     return loss_of
 
 
-def _call(model, inputs):
-    if isinstance(inputs, Mapping):
-        return model(**inputs)
-    return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
-
-
-def device_of(model):
+def device_of(model: nn.Module) -> torch.device:
+    """The device of the model's first parameter."""
     parameter = next(model.parameters(), None)
     return torch.device("cpu") if parameter is None else parameter.device
 
 
-def _check_loss(loss):
-    if not isinstance(loss, torch.Tensor):
-        raise TypeError(f"the loss must be a tensor, got a {type(loss).__name__}; return it before .item()")
-    if loss.numel() != 1:
-        raise ValueError(
-            f"the loss must be a scalar, got shape {tuple(loss.shape)}; reduce it, for example with .mean()"
-        )
-    if not loss.requires_grad:
-        raise ValueError(
-            "the loss must require grad, got one that does not; compute it from the model's output, without no_grad"
-        )
+def sharded_root(model: nn.Module) -> Any:
+    """The outermost FullyShardedDataParallel of a model, or None; known by name, since importing it is slow."""
+    for module in model.modules():
+        if any(cls.__name__ == "FullyShardedDataParallel" for cls in type(module).__mro__):
+            return module
+    return None
+
+
+def _call(model: nn.Module, inputs: Any) -> Any:
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)

@@ -11,10 +11,10 @@ import torch
 from tqdm.auto import tqdm
 
 from lrlib.finder.batches import tensors_of, with_batch_size, without_end
-from lrlib.finder.checks import check_loader, check_optimizer, check_settings, check_step
+from lrlib.finder.checks import check_gradients, check_loader, check_optimizer, check_settings, check_step
 from lrlib.finder.restore import generators_of, kept, seed_everything
 from lrlib.finder.result import Overlay, RangeTestResult, Settings, Sweep
-from lrlib.finder.step import Training, device_of, plain_step
+from lrlib.finder.step import Training, device_of, plain_step, sharded_root
 from lrlib.finder.stop import Watch
 
 # Reading a loss off an accelerator waits for all that was sent to it, so there it is done a few steps at a time.
@@ -44,6 +44,9 @@ def range_test(
     val_batches=8,
     val_metric="loss",
     scaler=None,
+    clip_norm=None,
+    clip_value=None,
+    backward_fn=None,
     autocast_dtype=None,
     schedulers=(),
     device=None,
@@ -64,7 +67,7 @@ def range_test(
     train_loader: any iterable of batches that can be iterated again; it is, where it is shorter than the sweep. A
         DataLoader that shuffles gives every sweep another order.
     step_fn(batch) -> scalar loss: any other forward pass (dict batches, several losses); batches are on the device
-        already. Backward and update are done here; clip gradients with optimizer.register_step_pre_hook.
+        already. Backward and update are done here.
 
     start_lr, end_lr: the first and the last rate, of the first parameter group; the other groups keep their ratio to
         it. start_lr None is the optimizer's own. num_iter: updates a sweep, at least 10; step_mode: "exp" or
@@ -79,7 +82,11 @@ def range_test(
     val_loader: if given, suggestions are read from it: its first val_batches batches, fixed for all sweeps, every
         val_every updates. val_metric: "loss" (loss_fn, or step_fn, in eval mode), "accuracy" (argmax over the last
         dimension), or a function (batch) -> number to be made small. Means are over samples, not batches.
-    scaler: a torch.amp.GradScaler. autocast_dtype: for example torch.bfloat16; None leaves autocast as it is outside.
+    scaler: a torch.amp.GradScaler. clip_norm, clip_value: at most one; gradients are clipped to that norm, or each
+        of their values to it, of the whole update, unscaled, before the optimizer's step. Its step_pre_hooks
+        see gradients that are unscaled and clipped.
+    backward_fn(loss): takes the place of loss.backward(), for example accelerator.backward; not with a scaler.
+    autocast_dtype: for example torch.bfloat16; None leaves autocast as it is outside.
     schedulers: those that a step_fn steps, to be put back; others that are attached need no mention.
     device: where batches go; None is the device of the model's first parameter.
     offload: None keeps the one copy of model and optimizer state in memory, "disk" in a temporary file.
@@ -89,10 +96,30 @@ def range_test(
     exception of the user's code passes through with a note of the step and the batch.
     """
     check_settings(
-        start_lr, end_lr, num_iter, step_mode, smooth_f, diverge_th, accumulation_steps, repeats, val_every, val_batches
+        start_lr=start_lr,
+        end_lr=end_lr,
+        num_iter=num_iter,
+        step_mode=step_mode,
+        smooth_f=smooth_f,
+        diverge_th=diverge_th,
+        clip_norm=clip_norm,
+        clip_value=clip_value,
+        counts={
+            "accumulation_steps": accumulation_steps,
+            "repeats": repeats,
+            "val_every": val_every,
+            "val_batches": val_batches,
+        },
     )
     check_step(loss_fn, step_fn, val_loader, val_metric)
     check_optimizer(model, optimizer)
+    check_gradients(
+        optimizer,
+        scaler=scaler,
+        backward_fn=backward_fn,
+        clips=clip_norm is not None or clip_value is not None,
+        sharded=sharded_root(model) is not None,
+    )
     check_loader("train_loader", train_loader)
 
     groups = optimizer.param_groups
@@ -120,6 +147,8 @@ def range_test(
         group_ratios=tuple(lr / base_lrs[0] for lr in base_lrs),
         cycles_momentum=any(group.get("momentum") or group.get("betas") for group in groups),
         fresh_weights=init_fn is not None,
+        clip_norm=None if clip_norm is None else float(clip_norm),
+        clip_value=None if clip_value is None else float(clip_value),
     )
     training = Training(
         model=model,
@@ -127,6 +156,7 @@ def range_test(
         loss_of=step_fn or plain_step(model, loss_fn),
         settings=settings,
         scaler=scaler,
+        backward_fn=backward_fn,
         autocast_dtype=autocast_dtype,
         device=device,
         val_metric=val_metric,

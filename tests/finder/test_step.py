@@ -1,0 +1,109 @@
+import pytest
+import torch
+from torch import nn
+from trainings import blobs, build, cross_entropy, fingerprint, sweep
+
+OPTIMIZERS = {
+    "SGD": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
+    "fused SGD": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, fused=True),
+    "Adam": lambda p: torch.optim.Adam(p, lr=0.1),
+    "fused Adam": lambda p: torch.optim.Adam(p, lr=0.1, fused=True),
+    "fused AdamW": lambda p: torch.optim.AdamW(p, lr=0.1, fused=True),
+}
+
+
+def gradients_seen(name, *, scale=None, **options):
+    """The gradients that the optimizer's hooks see at the first steps of a sweep, and the sweep's losses."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
+    optimizer = OPTIMIZERS[name](model.parameters())
+    seen = []
+
+    def hook(*_):
+        seen.append(torch.cat([p.grad.flatten() for p in model.parameters()]).clone())
+
+    optimizer.register_step_pre_hook(hook)
+    scaler = None if scale is None else torch.amp.GradScaler("cpu", init_scale=scale)
+    inputs, targets = blobs(256)
+    batches = [(3 * inputs[i : i + 64], targets[i : i + 64]) for i in range(0, 256, 64)]
+    result = sweep(model, optimizer, batches, num_iter=12, end_lr=1e-2, scaler=scaler, **options)
+    return torch.stack(seen), result.sweeps[0].loss
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("clip", [{"clip_norm": 0.3}, {"clip_value": 0.02}, {}], ids=["norm", "value", "none"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_gradients_are_clipped_unscaled_with_every_optimizer_and_scaler(name, clip, steps):
+    plain, losses = gradients_seen(name, accumulation_steps=steps, **clip)
+    scaled, scaled_losses = gradients_seen(name, scale=2.0**12, accumulation_steps=steps, **clip)
+    assert torch.allclose(scaled, plain, rtol=1e-4, atol=1e-7)
+    assert torch.allclose(torch.tensor(scaled_losses), torch.tensor(losses), rtol=1e-5)
+    if "clip_norm" in clip:
+        assert plain.norm(dim=1).max() == pytest.approx(0.3, rel=1e-4)
+    if "clip_value" in clip:
+        assert plain.abs().max() == pytest.approx(0.02)
+    if not clip:
+        assert plain.norm(dim=1).max() > 0.4 and plain.abs().max() > 0.04  # the bounds above bind
+
+
+def test_a_parameter_of_two_groups_is_clipped_once_and_the_settings_say_how():
+    model, _, loader = build()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    both = type("Both", (), {"param_groups": optimizer.param_groups * 2})()
+    both.zero_grad, both.step = optimizer.zero_grad, optimizer.step
+    result = sweep(model, both, loader, num_iter=10, clip_norm=1)
+    assert (result.settings.clip_norm, result.settings.clip_value) == (1.0, None)
+
+
+def test_backward_fn_takes_the_place_of_backward():
+    curves = []
+    for backward_fn in (None, lambda loss: (2 * loss / 2).backward()):
+        model, optimizer, loader = build()
+        options = {"accumulation_steps": 2, "num_iter": 10}
+        curves.append(sweep(model, optimizer, loader, backward_fn=backward_fn, **options).sweeps[0].loss.tolist())
+    assert curves[0] == curves[1]
+    model, optimizer, loader = build()
+    still = sweep(model, optimizer, loader, backward_fn=lambda loss: None, num_iter=10, start_lr=1, clip_norm=1)
+    assert still.sweeps[0].loss[-1] != pytest.approx(curves[0][-1])  # nothing was learned
+
+
+class WithScaler(torch.optim.SGD):
+    scaler = "of a framework"
+
+
+@pytest.mark.parametrize(
+    "message, options",
+    [
+        ("clip_norm must be above 0 and finite, got 0;", {"clip_norm": 0}),
+        ("clip_value must be above 0 and finite, got inf;", {"clip_value": float("inf")}),
+        ("must not be given both, got 1 and 2;", {"clip_norm": 1, "clip_value": 2}),
+        ("would scale the loss twice;", {"scaler": torch.amp.GradScaler("cpu"), "backward_fn": lambda loss: None}),
+        ("must not be float16 with a scaler", {"scaler": torch.amp.GradScaler("cpu"), "half": True}),
+        ("got a WithScaler with a scaler of its own; clip in", {"clip_norm": 1, "optimizer": WithScaler}),
+    ],
+)
+def test_what_cannot_be_right_is_refused_before_the_first_step(message, options):
+    model, _, loader = build()
+    if options.pop("half", False):
+        model.half()
+    optimizer = options.pop("optimizer", torch.optim.SGD)(model.parameters(), lr=0.1)
+    before = fingerprint(model, optimizer, loader)
+    with pytest.raises(ValueError, match=message) as caught:
+        sweep(model, optimizer, loader, loss_fn=lambda *_: pytest.fail("a step was made"), **options)
+    assert ";" in str(caught.value) and "\n" not in str(caught.value)
+    assert fingerprint(model, optimizer, loader) == before
+
+
+def test_a_hook_that_clips_sees_what_it_would_see_without_a_scaler():
+    def suggested(scaler):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 3))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, fused=True)
+        optimizer.register_step_pre_hook(lambda *_: nn.utils.clip_grad_norm_(model.parameters(), 1.0))
+        inputs, targets = blobs(512)
+        batches = [(inputs[i : i + 64], targets[i : i + 64]) for i in range(0, 512, 64)]
+        settings = {"num_iter": 100, "end_lr": 1e4, "scaler": scaler}
+        return sweep(model, optimizer, batches, loss_fn=cross_entropy, **settings).suggest()
+
+    plain, scaled = suggested(None), suggested(torch.amp.GradScaler("cpu"))
+    assert scaled.lr == pytest.approx(plain.lr, rel=0.01) and scaled.reliable == plain.reliable
