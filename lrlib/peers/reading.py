@@ -261,36 +261,66 @@ def _to_result(found: _History) -> RangeTestResult:
     finite = np.flatnonzero(np.isfinite(loss))
     n_steps = min(len(loss), finite[-1] + 2 if len(finite) else 1)
     lr, loss = lr[:n_steps], loss[:n_steps]
-    groups = getattr(found.optimizer, "param_groups", None)
-    settings = Settings(
-        start_lr=float(lr[0]),
-        end_lr=float(lr[-1]),
-        num_iter=n_steps,
+    return result_of_sweep(
+        lr,
+        loss,
+        stop_reason=f"read from {found.source}{undone}",
+        optimizer=found.optimizer,
+        group_ratios=ratios if len(ratios) > 1 else None,
+        versions=found.versions,
         step_mode=_step_mode(lr),
-        smooth_f=None,
-        diverge_th=None,
-        accumulation_steps=1,
-        max_spread_decades=0.5,
-        val_metric=None,
-        val_every=10,
-        autocast_dtype=None,
-        device=None,
-        optimizer="an optimizer that is not named" if found.optimizer is None else type(found.optimizer).__name__,
-        group_ratios=tuple(ratios) if len(ratios) > 1 or not groups else (1.0,) * len(groups),
-        cycles_momentum=any(group.get("momentum") or group.get("betas") for group in groups or ()),
-        fresh_weights=False,
     )
+
+
+def result_of_sweep(
+    lr: ArrayLike,
+    loss: ArrayLike,
+    *,
+    stop_reason: str,
+    val: ArrayLike = (),
+    optimizer: Any = None,
+    group_ratios: Sequence[float] | None = None,
+    seconds: float | None = None,
+    seconds_state: float | None = None,
+    versions: Mapping[str, str] | None = None,
+    **settings: Any,
+) -> RangeTestResult:
+    """The result of one sweep that was not run by range_test.
+
+    val: the validation loss after each step, if there was any. group_ratios: 1 for each group unless given.
+    settings: those of Settings that are known; what is not given is read off the sweep, or is None.
+    """
+    lr, loss, val = (np.asarray(values, dtype=np.float64) for values in (lr, loss, val))
+    groups = getattr(optimizer, "param_groups", ())
+    known = {
+        "start_lr": float(lr[0]),
+        "end_lr": float(lr[-1]),
+        "num_iter": len(lr),
+        "smooth_f": None,
+        "diverge_th": None,
+        "accumulation_steps": 1,
+        "max_spread_decades": 0.5,
+        "val_metric": "loss" if len(val) else None,
+        "val_every": 1,
+        "autocast_dtype": None,
+        "device": None,
+        "optimizer": "an optimizer that is not named" if optimizer is None else type(optimizer).__name__,
+        "group_ratios": tuple(group_ratios or [1.0] * max(1, len(groups))),
+        "cycles_momentum": any(group.get("momentum") or group.get("betas") for group in groups),
+        "fresh_weights": False,
+    }
+    described = Settings(**{**known, **settings})
     sweep = Sweep(
         seed=None,
         lr=lr,
         loss=loss,
-        val_step=[],
-        val=[],
-        val_metric=None,
-        stop_reason=f"read from {found.source}{undone}",
-        seconds=None,
+        val_step=np.arange(len(val)),
+        val=val,
+        val_metric=described.val_metric,
+        stop_reason=stop_reason,
+        seconds=seconds,
     )
-    return RangeTestResult((sweep,), settings, dict(found.versions or {}), None)
+    return RangeTestResult((sweep,), described, dict(versions or {}), seconds_state)
 
 
 def _numbers(values: Any) -> np.ndarray:
