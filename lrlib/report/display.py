@@ -1,9 +1,10 @@
 """Show figures, tables and computed words so that a report can number, reference and describe them.
 
-Each call displays one bundle. What a reader of JupyterLab sees is in its data (`image/svg+xml`, `text/html`, ...);
-what a report needs besides is in its metadata under `"report"`, which execution by papermill keeps.
+What a reader of JupyterLab sees is in a bundle's data (`image/svg+xml`, `text/markdown`); what a report needs besides
+is in its metadata under `"report"`, which execution by papermill keeps. A caption is displayed once more by itself,
+with its number, for JupyterLab alone.
 Captions, cells of tables and prose are Markdown: math `$..$`, citations `[@key]`, references `@fig-label`,
-`@tbl-label`, `@sec-anchor`.
+`@tbl-label`, `@sec-anchor`; these become links (`lrlib.report.citations`).
 """
 
 import io
@@ -13,6 +14,9 @@ import matplotlib
 import matplotlib.pyplot
 import pandas as pd
 from IPython.display import display
+
+from lrlib.report.citations import NOUNS, PREFIXES, find_numbers, spell_out
+from lrlib.report.panels import MIME, describe_panels, name_panels
 
 LABEL = re.compile(r"[a-z0-9-]+")
 WIDTHS = ("full", "half")
@@ -29,7 +33,8 @@ def show_figure(figure, *, label, caption, alt, data, width="full"):
     label    what references name: `@fig-label`.
     caption  Markdown; the number is added by the report.
     alt      what the figure shows, in words, for those who cannot see it.
-    data     DataFrame of what was drawn; kept as CSV, floats with 6 significant digits.
+    data     DataFrame of what was drawn; kept as CSV, floats with 6 significant digits. Its attrs may say
+             under "seeds" where it has each panel's seeds (`lrlib.report.panels.describe_panels`).
     width    "full" or "half" of the text width.
 
     Raises ValueError for a malformed label, an unknown width, an empty caption or alt.
@@ -39,12 +44,15 @@ def show_figure(figure, *, label, caption, alt, data, width="full"):
         raise ValueError(f"alt of figure {label!r} is empty; say in words what the figure shows")
     if width not in WIDTHS:
         raise ValueError(f"width of figure {label!r} must be one of {', '.join(WIDTHS)}, got {width!r}")
+    series = name_panels(figure)
     bundle = {"image/svg+xml": _svg(figure, label), "text/csv": _csv(data), "text/plain": alt}
+    bundle[MIME] = describe_panels(figure, series, seeds=data.attrs.get("seeds", ()))
     matplotlib.pyplot.close(figure)
-    _display(bundle, kind="figure", label=label, caption=caption, alt=alt, width=width)
+    _display(bundle, kind="figure", label=label, caption=spell_out(caption), alt=alt, width=width)
+    _show_caption("figure", label, caption)
 
 
-def show_table(frame, *, label, caption, formats=None, widths=None, align=None):
+def show_table(frame, *, label, caption, formats=None, widths=None, align=None, anchors=None):
     """Display a DataFrame with its caption; the index is not shown.
 
     label    what references name: `@tbl-label`.
@@ -52,9 +60,12 @@ def show_table(frame, *, label, caption, formats=None, widths=None, align=None):
     formats  column -> format specification (`".2f"`) or callable; other floats get 6 significant digits.
     widths   one relative width per column: the table then fills the text width and its cells wrap.
     align    column -> "left", "right" or "center"; numbers go right, all else left.
+    anchors  one a row: what links to that row name, such as `claim-c1`.
 
     Text in cells is Markdown. A missing value is shown as an en dash.
-    Raises ValueError for a malformed label, an empty caption, an unknown column or alignment, a wrong number of widths.
+    Raises ValueError for a malformed label, an empty caption, an unknown column or alignment, a wrong number of widths
+    or
+    anchors.
     """
     _check(label, caption)
     formats, align = formats or {}, align or {}
@@ -66,27 +77,42 @@ def show_table(frame, *, label, caption, formats=None, widths=None, align=None):
             raise ValueError(f"align of {column!r} in table {label!r} must be left, right or center, got {side!r}")
     if widths is not None and len(widths) != frame.shape[1]:
         raise ValueError(f"table {label!r} has {frame.shape[1]} columns, got {len(widths)} widths; give one a column")
+    if anchors is not None and len(anchors) != len(frame):
+        raise ValueError(f"table {label!r} has {len(frame)} rows, got {len(anchors)} anchors; give one a row")
     shown = pd.DataFrame({name: _format(frame[name], formats.get(name)) for name in frame.columns}, dtype=object)
     sides = [align.get(name, _side(frame[name])) for name in frame.columns]
     bundle = {
-        "text/markdown": _pipe_table(shown, sides, widths),
-        "text/html": shown.to_html(index=False, border=0),
+        "text/markdown": _pipe_table(shown.map(spell_out), sides, widths),
         "text/csv": _csv(frame),
         "text/plain": shown.to_string(index=False),
     }
-    _display(bundle, kind="table", label=label, caption=caption)
+    report = {"kind": "table", "label": label, "caption": spell_out(caption)}
+    _show_caption("table", label, caption)
+    _display(bundle, **report, **({"anchors": list(anchors)} if anchors is not None else {}))
 
 
 def show_text(markdown):
     """Display Markdown prose whose numbers were computed."""
-    _display({"text/markdown": markdown, "text/plain": markdown}, kind="text")
+    show_markdown(markdown, kind="text")
 
 
 def show_banner(markdown, *, kind="warning"):
     """Display a boxed Markdown note; kind is "warning" or "note"."""
     if kind not in BANNERS:
         raise ValueError(f"kind of a banner must be one of {', '.join(BANNERS)}, got {kind!r}")
-    _display({"text/markdown": markdown, "text/plain": markdown}, kind="banner", banner=kind)
+    show_markdown(markdown, kind="banner", banner=kind)
+
+
+def show_markdown(markdown, **report):
+    """Display Markdown with metadata of whoever assembles a report."""
+    spelled = spell_out(markdown)
+    _display({"text/markdown": spelled, "text/plain": spelled}, **report)
+
+
+def _show_caption(kind, label, caption):
+    """The caption as JupyterLab shows it; a report takes the figure's or table's own."""
+    number, _ = find_numbers().get(f"{PREFIXES[kind]}-{label}", (NOUNS[kind], None))
+    show_markdown(f"**{number if number[0].isupper() else NOUNS[kind]}.** {caption}", kind="caption")
 
 
 def _display(bundle, **report):
@@ -101,7 +127,7 @@ def _check(label, caption):
 
 
 def _svg(figure, label):
-    """The figure as SVG text, the same bytes each time: text as paths, no date, ids from the label."""
+    """The figure as SVG text, the same bytes each time: text as paths, no date, ids from the label, in points."""
     out = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": label, "svg.fonttype": "path"}):
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})

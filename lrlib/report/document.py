@@ -1,7 +1,8 @@
 """Merge executed section notebooks into one: numbers, anchors, references.
 
 Everything that must read the same in HTML and PDF is settled here, in Markdown: section numbers, figure and table
-numbers, anchors and what `@fig-x`, `@tbl-x` and `@sec-x` become. The exporters only typeset.
+numbers, anchors, and what references (`@fig-x`, `[Figure 2](1-range-test.ipynb#fig-x)`) and links to cited works
+become. The exporters only typeset.
 
 A section notebook carries `metadata["lrlib"] = {"section": "2.1", "anchor": "no-scheduling"}`, and the first of a part
 `"part": "Experiments"` besides. Section "" is the abstract: its first heading is the title of the report.
@@ -13,16 +14,27 @@ from pathlib import Path
 
 import nbformat
 
+from lrlib.report.citations import NOUNS, PREFIXES, link_citations, slug
+from lrlib.report.recipe import declared_parameters, read_recipe
+
 WIDGET = "application/vnd.jupyter.widget-view+json"
-NOUNS = {"figure": "Figure", "table": "Table"}
-PREFIXES = {"figure": "fig", "table": "tbl"}
 ELSEWHERE = {"fig": "another figure", "tbl": "another table", "sec": "another section"}
 
 NO_BREAK_SPACE = "\u00a0"
 
 # In both patterns the first alternative is code, which stays as it is.
 _HEADING = re.compile(r"^(```+|~~~+).*?^\1|^(?P<marks>#{1,6})[ \t]+(?P<title>[^\n]+?)(?:[ \t]+#+)?[ \t]*$", re.M | re.S)
-_REFERENCE = re.compile(r"(`+).+?\1|(?<![\w\\])@(?P<target>(?P<prefix>fig|tbl|sec)-[a-z0-9-]*[a-z0-9])", re.S)
+_ANCHOR = r"{}(?P<{}>(?:fig|tbl|sec)-[a-z0-9-]*[a-z0-9]){}"
+_REFERENCE = re.compile(
+    "|".join(
+        [
+            r"(?P<code>(`+).+?\2)",
+            _ANCHOR.format(r"(?<![\w\\])@", "short", ""),
+            _ANCHOR.format(r"(?<!\\)\[[^\[\]]*\]\((?:[\w.-]+\.ipynb)?#", "linked", r"\)"),
+        ]
+    ),
+    re.S,
+)
 
 
 @dataclass
@@ -34,6 +46,7 @@ class Section:
     anchor: str
     part: str | None
     cells: list
+    recipe: dict
 
     @property
     def depth(self):
@@ -44,22 +57,28 @@ def merge_notebooks(paths, *, partial=False):
     """One notebook of all cells of the section notebooks, in the order of `paths`.
 
     Cell ids and heading anchors are unique; figures and tables are numbered in document order and carry the number in
-    their caption; references are Markdown links. Streams, widgets and repetitions of a banner are left out.
-    Each cell says where its section opens and closes (`metadata.lrlib`); `metadata.lrlib.title` is the first heading.
+    their caption; references are Markdown links. Streams, widgets, captions shown apart and repetitions of a banner
+    are left
+    out. Each cell says where its section opens and closes (`metadata.lrlib`); `metadata.lrlib` of the whole has the
+    title
+    (the first heading), the cited works' keys, and by section the recipe (`lrlib.report.recipe`).
 
     With `partial`, references to what is not among `paths` become plain words ("another section").
 
     Raises ValueError for a notebook without section metadata or heading, an image without alternative text,
     a label or anchor used twice, and, unless `partial`, a reference to nothing.
     """
-    sections = [_read_section(Path(path)) for path in paths]
+    notebooks = {Path(path).name: nbformat.read(path, as_version=4) for path in paths}
+    defaults = {key: value for notebook in notebooks.values() for key, value in declared_parameters(notebook).items()}
+    sections = [_read_section(name, notebook, defaults) for name, notebook in notebooks.items()]
     _keep_first_banners(sections)
     targets = _number(sections)
     title = _title(sections[0].cells[0].source.partition("\n")[0])
-    outline = Outline(targets)
+    outline, cited = Outline(targets), []
     for section in sections:
         _place_headings(section, outline)
         _resolve_references(section, targets, partial)
+        cited += _resolve_citations(section)
         for index, cell in enumerate(section.cells):
             cell.id = f"{section.anchor[:56]}-{index}"  # nbformat allows 64 characters
             cell.metadata["lrlib"] = {
@@ -69,29 +88,33 @@ def merge_notebooks(paths, *, partial=False):
                 "closes": index == len(section.cells) - 1,
             }
     merged = nbformat.v4.new_notebook(cells=[cell for section in sections for cell in section.cells])
-    merged.metadata["lrlib"] = {"title": title}
+    recipes = {section.anchor: section.recipe for section in sections}
+    merged.metadata["lrlib"] = {"title": title, "cited": sorted(set(cited)), "recipes": recipes}
     return merged
 
 
-def _read_section(path):
-    notebook = nbformat.read(path, as_version=4)
+def _read_section(name, notebook, defaults):
     about = notebook.metadata.get("lrlib", {})
     if not {"section", "anchor"} <= about.keys():
-        raise ValueError(f"{path.name} has no section in its metadata; set metadata.lrlib.section and .anchor")
+        raise ValueError(f"{name} has no section in its metadata; set metadata.lrlib.section and .anchor")
     first = notebook.cells[0] if notebook.cells else None
     if first is None or first.cell_type != "markdown" or not first.source.startswith("# "):
-        raise ValueError(f"{path.name} must start with a Markdown cell whose first line is '# ' and its heading")
+        raise ValueError(f"{name} must start with a Markdown cell whose first line is '# ' and its heading")
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if _belongs(output)]
             for output in cell.outputs:
-                _check_described(output, path.name)
-    return Section(path.name, about["section"], about["anchor"], about.get("part"), notebook.cells)
+                _check_described(output, name)
+    recipe = read_recipe(notebook, name, defaults)
+    return Section(name, about["section"], about["anchor"], about.get("part"), notebook.cells, recipe)
 
 
 def _belongs(output):
-    """Whether an output is for the reader: streams and widgets (progress bars) tell of the execution."""
-    return output.output_type in ("display_data", "execute_result") and WIDGET not in output.data
+    """Whether an output is for the reader of a report: streams and widgets (progress bars) tell of the execution, and a
+    caption by itself is for JupyterLab.
+    """
+    shown = output.output_type in ("display_data", "execute_result") and WIDGET not in output.data
+    return shown and output.metadata.get("report", {}).get("kind") != "caption"
 
 
 def _check_described(output, name):
@@ -134,7 +157,7 @@ def _number(sections):
     counts = dict.fromkeys(NOUNS, 0)
     for section in sections:
         if section.part:
-            define(f"sec-{_slug(section.part)}", f"Section {section.number.split('.')[0]}", section)
+            define(f"sec-{slug(section.part)}", f"Section {section.number.split('.')[0]}", section)
         define(f"sec-{section.anchor}", f"Section {section.number}" if section.number else "Abstract", section)
         for report in _reports(section.cells):
             kind = report.get("kind")
@@ -143,6 +166,8 @@ def _number(sections):
                 report.anchor = f"{PREFIXES[kind]}-{report.label}"
                 define(report.anchor, f"{NOUNS[kind]} {counts[kind]}", section)
                 report.caption = f"[{targets[report.anchor]}.]{{.number}} {report.caption}"
+            for anchor in report.get("anchors", []):
+                define(anchor, anchor, section)
     return targets
 
 
@@ -181,7 +206,7 @@ def _place_headings(section, outline):
     title, _, first.source = first.source.partition("\n")
     headings = []
     if section.part:
-        headings.append(outline.own(1, section.number.split(".")[0], section.part, f"sec-{_slug(section.part)}"))
+        headings.append(outline.own(1, section.number.split(".")[0], section.part, f"sec-{slug(section.part)}"))
     if section.number:
         headings.append(outline.own(section.depth, section.number, _title(title), f"sec-{section.anchor}"))
 
@@ -189,7 +214,7 @@ def _place_headings(section, outline):
         if not match["marks"]:
             return match[0]
         depth = section.depth + max(1, len(match["marks"]) - 1)
-        return outline.inner(depth, match["title"], f"sec-{section.anchor}-{_slug(match['title'])}")
+        return outline.inner(depth, match["title"], f"sec-{section.anchor}-{slug(match['title'])}")
 
     for holder, key in markdown_pieces(section.cells):
         holder[key] = _HEADING.sub(place, holder[key])
@@ -200,23 +225,31 @@ def _title(line):
     return line.removeprefix("#").strip()
 
 
-def _slug(title):
-    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
-
-
 def _resolve_references(section, targets, partial):
     def resolve(match):
-        target = match["target"]
+        target = match["short"] or match["linked"]
         if target is None:
             return match[0]
         if target in targets:
             return f"[{targets[target].replace(' ', NO_BREAK_SPACE)}](#{target})"
         if partial:
-            return ELSEWHERE[match["prefix"]]
+            return ELSEWHERE[target.partition("-")[0]]
         raise ValueError(f"{section.name} refers to @{target}, which is not among {', '.join(sorted(targets))}")
 
     for holder, key in markdown_pieces(section.cells):
         holder[key] = _REFERENCE.sub(resolve, holder[key])
+
+
+def _resolve_citations(section):
+    """Point links to works of the bibliography to the list of references; return the works' keys."""
+    cited = []
+    for holder, key in markdown_pieces(section.cells):
+        try:
+            holder[key], keys = link_citations(holder[key])
+        except ValueError as err:
+            raise ValueError(f"{section.name}: {err}") from err
+        cited += keys
+    return cited
 
 
 def markdown_pieces(cells):
@@ -225,7 +258,8 @@ def markdown_pieces(cells):
         if cell.cell_type == "markdown":
             yield cell, "source"
         for output in cell.get("outputs", []):
-            if "caption" in output.metadata.get("report", {}):
-                yield output.metadata.report, "caption"
+            for key in ("caption", "sentence"):
+                if key in output.metadata.get("report", {}):
+                    yield output.metadata.report, key
             if "text/markdown" in output.data:
                 yield output.data, "text/markdown"

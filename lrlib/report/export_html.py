@@ -1,30 +1,31 @@
 """A merged notebook as one HTML page that needs nothing else."""
 
 import base64
+import hashlib
+import json
 import re
 from copy import deepcopy
-from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
 from nbconvert.exporters import TemplateExporter
 from traitlets.config import Config
 
+from lrlib.report.citing import list_tags, write_bibtex, write_json_ld
+from lrlib.report.drawing import INKS, inline_svg, panels_json, panels_of, plot_style
+from lrlib.report.made import fold_making
 from lrlib.report.pandoc import TEMPLATES, render_markdown
+from lrlib.report.tables_html import finish_table
 from lrlib.runs.store import write_whole
 
-# Colours that figures are drawn with (and matplotlib's own black), and what the page calls them: it has two of each.
-INKS = {"#1f2328": "var(--ink)", "#000000": "var(--ink)", "#d0d7de": "var(--grid)", "#ffffff": "var(--paper)"}
-
-# Spans of highlighted code whose class has no colour in the page's style: four fifths of them.
-_PLAIN = re.compile(r'<span class="(?!(?:k|kn|kc|ow|s1|s2|sa|sd|si|c1|cm|mi|mf)")\w+">([^<]*)</span>')
 _HEADING = re.compile(r'<h(?P<level>[2-6]) id="(?P<anchor>[^"]+)"[^>]*>(?P<title>.*?)</h(?P=level)>', re.S)
 
 
 def export_html(notebook, *, out):
     """Write a merged notebook (`merge_notebooks`) to the file `out` as one page; the same input gives the same bytes.
 
-    The page makes no request. Title, subtitle, date, authors and commit come from `metadata.report` where it has them.
+    The page makes no request, and runs no script but its own. Title, subtitle, date, authors and commit come from
+    `metadata.report` where it has them.
     """
     page, _ = HtmlReport().from_notebook_node(notebook)
     write_whole(Path(out), page.encode())
@@ -43,21 +44,55 @@ class HtmlReport(TemplateExporter):
         priority = ["image/svg+xml", "text/markdown", "text/html", "text/plain"]
         config = super().default_config
         config.merge(Config(NbConvertBase={"display_data_priority": priority}))
-        config.merge(Config(TagRemovePreprocessor={"remove_input_tags": {"hide"}}))
         return config
 
     def default_filters(self):
         yield from super().default_filters()
         yield "inline_svg", inline_svg
+        yield "plot_style", plot_style
+        yield "panels_of", panels_of
+        yield "panels_json", panels_json
+        yield "finish_table", finish_table
         yield "data_uri", data_uri
-        yield "drop_plain_spans", lambda code: _PLAIN.sub(r"\1", code)
 
     def from_notebook_node(self, nb, resources=None, **kw):
         nb = deepcopy(nb)
+        about = nb.metadata.get("report", {})
+        title = about.get("title") or nb.metadata.lrlib.title
+        fold_making(nb, about.get("commit"))
         references = render_markdown(nb, to="html")
-        resources = {**(resources or {}), "references": references, "contents": contents(nb), "css": stylesheet()}
+        script = read_script()
+        resources = {
+            **(resources or {}),
+            "title": title,
+            "references": references,
+            "contents": contents(nb),
+            "css": stylesheet(),
+            "script": script,
+            "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            "inks": json.dumps(INKS, separators=(",", ":")),
+            "result": find_result(nb),
+            "bibtex": write_bibtex(title, about),
+            "citation_tags": list_tags(title, about),
+            "json_ld": write_json_ld(title, about, nb.metadata.lrlib.cited),
+        }
         link_headings(nb)
         return super().from_notebook_node(nb, resources, **kw)
+
+
+def find_result(notebook):
+    """What came of the report, that its page says first (`show_result`); None where no cell shows it.
+
+    A verdict whose evidence the notebook does not hold has no anchor.
+    """
+    reports = [output.metadata.get("report", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
+    result = next((report for report in reports if report.get("kind") == "result"), None)
+    if result is not None:
+        anchors = {anchor for report in reports for anchor in report.get("anchors", [])}
+        for verdict in result.verdicts:
+            if verdict.anchor not in anchors:
+                verdict.anchor = None
+    return result
 
 
 def contents(notebook):
@@ -87,24 +122,11 @@ def stylesheet():
     return css.replace("url(math.woff2)", f"url(data:font/woff2;base64,{font})")
 
 
-def inline_svg(svg, report):
-    """A figure's SVG as an element of the page: described, colours by the page, ids its own and only those in use."""
-    body = re.search(r"<svg.*", svg, re.S)[0]
-    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)
-    body = re.sub(r' (d|x|y)="[^"]+"', lambda place: re.sub(r"(\.\d\d)\d+", r"\1", place[0]), body)  # to 0.01 pt
-    used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', body))
-    body = re.sub(r' id="([^"]+)"', lambda match: match[0] if match[1] in used else "", body)
-    body = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{report.anchor}-", body)
-    for ink, name in INKS.items():
-        body = body.replace(ink, name)
-    body = re.sub(r"<!--.*?-->", "", body)
-    body = re.sub(r">\s+<", "><", body)
-    opening = f'<svg role="img" aria-label="{escape(" ".join(report.alt.split()))}" viewBox="{_view_box(body)}">'
-    return re.sub(r"<svg[^>]*>", lambda _: opening, body, count=1)
-
-
-def _view_box(svg):
-    return re.search(r'viewBox="([^"]+)"', svg)[1]
+def read_script():
+    """The page's script, comments and indentation left out; its hash is all that the page's policy lets run."""
+    script = (TEMPLATES / "html" / "page.js").read_text(encoding="utf-8")
+    lines = (line.strip() for line in script.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("//"))
 
 
 def data_uri(csv):

@@ -5,11 +5,10 @@ import subprocess
 import pypandoc
 
 from lrlib.project import project_folder
+from lrlib.report.citations import BIBLIOGRAPHY
 from lrlib.report.document import markdown_pieces
 
-REPORT = project_folder() / "report"
-TEMPLATES = REPORT / "templates"
-BIBLIOGRAPHY = REPORT / "references.bib"
+TEMPLATES = project_folder() / "report" / "templates"
 
 # Raw HTML and TeX would show in one output and be missing in the other; `(@)` is no numbered example here;
 # Jupyter needs no blank line before a list, so neither does the report.
@@ -30,8 +29,10 @@ def render_markdown(notebook, *, to):
     pieces = list(markdown_pieces(notebook.cells))
     boundary = BOUNDARIES[to]
     separator = f"\n\n```{{={to}}}\n{boundary}\n```\n\n"
+    cited = notebook.metadata.get("lrlib", {}).get("cited", [])
+    nocite = f"---\nnocite: '{', '.join(f'@{key}' for key in cited)}'\n---\n\n" if cited else ""
     # A piece more, empty: citeproc adds the list of references at the end.
-    source = separator.join([*(holder[key] for holder, key in pieces), ""])
+    source = nocite + separator.join([*(holder[key] for holder, key in pieces), ""])
     *rendered, references = _pandoc(source, to).split(boundary)
     if len(rendered) != len(pieces):
         raise ValueError("a Markdown cell opens a code fence (```) and does not close it; close it in that cell")

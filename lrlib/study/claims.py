@@ -77,6 +77,13 @@ def tabulate_verdicts(verdicts):
     return pd.DataFrame(rows, columns=["id", "section", "claim", "verdict", "evidence"])
 
 
+def tabulate_side_by_side(verdicts):
+    """A row per claim: id, claim, and a column of verdicts for each name. verdicts: name -> Verdicts on the same claims."""
+    first = next(iter(verdicts.values()))
+    columns = {name: [v.verdict for v in found] for name, found in verdicts.items()}
+    return pd.DataFrame({"id": [v.id for v in first], "claim": [v.claim for v in first]} | columns)
+
+
 def tabulate_rules(verdicts):
     """A row per verdict: id and the rule it was judged by."""
     return pd.DataFrame([(v.id, v.rule) for v in verdicts], columns=["id", "rule"])

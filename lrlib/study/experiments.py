@@ -159,11 +159,12 @@ class Design(FromParameters):
         return DATASET_NOTES.get(self.dataset, "")
 
     @property
-    def seeds_note(self):
-        """What a caption says of its lines."""
-        if self.seeds == 1:
-            return "One seed."
-        return f"Lines are means over {self.seeds} seeds, bands reach from the least to the largest."
+    def figures_note(self):
+        """What the first caption says of the lines of all figures."""
+        seeds = "of one seed"
+        if self.seeds > 1:
+            seeds = f"means over {self.seeds} seeds, and bands reach from the least to the largest"
+        return f"Here as in all figures lines are {seeds}; training losses are averaged over neighbouring steps."
 
     @property
     def middle_turning_point(self):

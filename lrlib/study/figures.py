@@ -1,8 +1,9 @@
 """The report's figures, one function each: tables in, a matplotlib figure and what it draws out.
 
 Each returns (figure, data): data is the tidy DataFrame that was drawn. Lines are means over seeds, bands reach from
-the least to the largest seed. Colours are Okabe and Ito's, told apart also by colour-blind readers, and legible
-on light and dark paper; INK, GRID and PAPER are for whoever shows the figure to exchange.
+the least to the largest seed; data.attrs["seeds"] says where the values of each seed are. An artist's gid names the
+series that it belongs to. Colours are Okabe and Ito's, told apart also by colour-blind readers; all colours here are for
+whoever shows the figure to exchange. Drawn at its own size no type is below 7 points.
 """
 
 import contextlib
@@ -16,12 +17,14 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from lrlib.study.statistics import estimate_accuracy
+from lrlib.study.words import number
 
 INK, GRID, PAPER = "#1f2328", "#d0d7de", "#ffffff"
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 AUTHOR_COLOR = "#8b949e"
 AUTHOR = "author"
 N_BINS = 180  # points of a curve over steps: what a figure can show
+NARROW = 4.4  # inches: of a single panel, which is to be legible on a telephone
 
 STYLE = {
     "axes.edgecolor": INK,
@@ -64,7 +67,8 @@ def draw_range_test(epochs, steps, label):
         for axes in (left, right):
             _limit_loss(axes, train["loss"])
             axes.get_legend().remove()
-    return figure, _tidy([test, train], ["split", "run", "seed", "step", "loss"])
+    data = _tidy([test, train], ["split", "run", "seed", "step", "loss"])
+    return figure, _point_to_seeds(data, [("step", "loss", {"split": split}) for split in ("test", "train")])
 
 
 def draw_sweep(steps, label, smoothed, points):
@@ -78,10 +82,17 @@ def draw_sweep(steps, label, smoothed, points):
         _line(left, binned.query("seed == 0"), x="step", y="lr")
         left.get_legend().remove()
         _label(left, "(a)", x="step", y="learning rate")
-        for _, group in binned.groupby("seed"):
-            right.plot(group["lr"], group["loss"], color=AUTHOR_COLOR, linewidth=0.6, alpha=0.6)
-        _line(right, binned, x="lr", y="smoothed")
-        right.set_xscale("log")
+        for seed, group in binned.groupby("seed"):
+            right.plot(
+                group["lr"],
+                group["loss"],
+                color=AUTHOR_COLOR,
+                linewidth=0.6,
+                alpha=0.6,
+                gid=f"not smoothed, seed {seed}",
+            )
+        _line(right, binned, x="lr", y="smoothed", name="smoothed")
+        _log_rates(right)
         right.get_legend().remove()
         _limit_loss(right, binned["loss"])
         marks = {
@@ -108,13 +119,13 @@ def draw_sweep(steps, label, smoothed, points):
 def draw_sweeps(steps, labels):
     """Range tests beside each other: training loss over the learning rate."""
     binned = bin_steps(_pick(steps, labels), ["lr", "loss"])
-    with _panels(1) as (figure, (axes,)):
+    with _panels(1, width=NARROW) as (figure, (axes,)):
         _line(axes, binned, x="lr", y="loss")
-        axes.set_xscale("log")
+        _log_rates(axes)
         _limit_loss(axes, binned["loss"])
         axes.legend(title=None)
         _label(axes, "", x="learning rate", y="training loss")
-    return figure, _tidy([binned], ["run", "seed", "step", "lr", "loss"])
+    return figure, _point_to_seeds(_tidy([binned], ["run", "seed", "step", "lr", "loss"]), [("lr", "loss", {})])
 
 
 def draw_losses(epochs, steps, labels, *, author_curve=None, author_label=AUTHOR):
@@ -132,7 +143,7 @@ def draw_losses(epochs, steps, labels, *, author_curve=None, author_label=AUTHOR
             _line_of_author(left, author_curve, "epoch", "test_loss", label=author_label)
         _line(right, binned, x="step", y="loss", linewidth=1.0)
         if author_curve is not None:
-            _line_of_author(right, author_curve, "step", "train_loss")
+            _line_of_author(right, author_curve, "step", "train_loss", name=author_label)
         for axes in (left, right):
             axes.set_yscale("log")
             _plain_numbers(axes.yaxis)
@@ -145,7 +156,9 @@ def draw_losses(epochs, steps, labels, *, author_curve=None, author_label=AUTHOR
     if author_curve is not None:
         for split in ("test", "train"):
             parts.append(author_curve.assign(run=author_label, split=split, loss=author_curve[f"{split}_loss"]))
-    return figure, _tidy(parts, ["split", "run", "seed", "epoch", "step", "loss"])
+    data = _tidy(parts, ["split", "run", "seed", "epoch", "step", "loss"])
+    seeds = [("epoch", "loss", {"split": "test"}), ("step", "loss", {"split": "train"})]
+    return figure, _point_to_seeds(data, seeds)
 
 
 def draw_schedules(epochs, steps, labels, author_curves):
@@ -163,7 +176,7 @@ def draw_schedules(epochs, steps, labels, author_curves):
         for label, color in zip(labels, COLORS):
             name = label.split()[0]
             curve = theirs[theirs["run"] == name]
-            left.plot(curve["step"], curve["lr"], "o", color=color, markersize=2.5)
+            left.plot(curve["step"], curve["lr"], "o", color=color, markersize=2.5, gid=f"{AUTHOR}, {name}")
             _line_of_author(right, curve, "epoch", "test_loss", label=f"{AUTHOR}, {name}", color=color)
         right.set_yscale("log")
         _plain_numbers(right.yaxis)
@@ -172,7 +185,8 @@ def draw_schedules(epochs, steps, labels, author_curves):
         _label(left, "(a)", x="step", y="learning rate")
         _label(right, "(b)", x="epoch", y="test loss")
     theirs = theirs.assign(run=AUTHOR + ", " + theirs["run"])
-    return figure, _tidy([binned, epochs, theirs], ["run", "seed", "step", "epoch", "lr", "momentum", "test_loss"])
+    data = _tidy([binned, epochs, theirs], ["run", "seed", "step", "epoch", "lr", "momentum", "test_loss"])
+    return figure, _point_to_seeds(data, [None, ("epoch", "test_loss", {})])
 
 
 def draw_accuracies(epochs, labels, author_accuracies):
@@ -182,19 +196,20 @@ def draw_accuracies(epochs, labels, author_accuracies):
     """
     last = _pick(epochs, labels)
     last = last[last["epoch"] == last["epoch"].max()].assign(percent=lambda frame: 100 * frame["test_accuracy"])
-    with _panels(1, height=1.5) as (figure, (axes,)):
+    with _panels(1, height=1.5, width=NARROW) as (figure, (axes,)):
         for row, (label, color) in enumerate(zip(labels, COLORS)):
             seeds = last[last["run"] == label]
             found = estimate_accuracy(seeds["test_accuracy"].to_numpy(), int(seeds["n_test"].iloc[0]))
-            axes.plot([100 * found.low, 100 * found.high], [row, row], color=color, linewidth=1.2)
-            axes.plot(seeds["percent"], [row] * len(seeds), "o", color=color, markersize=3.5, alpha=0.6)
-            axes.plot(100 * found.mean, row, "|", color=color, markersize=14, markeredgewidth=2)
+            axes.plot([100 * found.low, 100 * found.high], [row, row], color=color, linewidth=1.2, gid=label)
+            axes.plot(seeds["percent"], [row] * len(seeds), "o", color=color, markersize=3.5, alpha=0.6, gid=label)
+            axes.plot(100 * found.mean, row, "|", color=color, markersize=14, markeredgewidth=2, gid=label)
             theirs = 100 * author_accuracies[label.split()[0]]
-            axes.plot(theirs, row, "D", color=AUTHOR_COLOR, markersize=5, label=AUTHOR if row == 0 else None)
+            author_label = AUTHOR if row == 0 else None
+            axes.plot(theirs, row, "D", color=AUTHOR_COLOR, markersize=5, label=author_label, gid=AUTHOR)
         axes.set_yticks(range(len(labels)), labels)
         axes.set_ylim(len(labels) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0))
         _label(axes, "", x="test accuracy, %", y="")
     return figure, _tidy([last], ["run", "seed", "epoch", "test_accuracy"])
 
@@ -210,12 +225,13 @@ def draw_suggestions(suggestions, runs, marks):
         for axes, run, letter in zip(panels, runs, "abcd"):
             for row, (rule, color) in enumerate(zip(rules, COLORS)):
                 lrs = suggestions[(suggestions["run"] == run) & (suggestions["rule"] == rule)]["lr"]
-                axes.plot(lrs, [row] * len(lrs), "o", color=color, markersize=3.5, alpha=0.6)
-                axes.plot(10 ** np.median(np.log10(lrs)), row, "|", color=color, markersize=14, markeredgewidth=2)
+                median = 10 ** np.median(np.log10(lrs))
+                axes.plot(lrs, [row] * len(lrs), "o", color=color, markersize=3.5, alpha=0.6, gid=rule)
+                axes.plot(median, row, "|", color=color, markersize=14, markeredgewidth=2, gid=rule)
             for mark in marks:
                 axes.axvline(mark, color=AUTHOR_COLOR, linestyle=(0, (2, 1.5)), linewidth=1.1)
-            axes.set_xscale("log")
-            axes.set_yticks(range(len(rules)), rules if axes is panels[0] else [""] * len(rules))
+            _log_rates(axes)
+            axes.set_yticks(range(len(rules)), rules)  # in each panel: on a narrow screen they stand apart
             axes.set_ylim(len(rules) - 0.5, -0.5)
             axes.grid(visible=False, axis="y")
             _label(axes, f"({letter}) {run}", x="learning rate", y="")
@@ -233,25 +249,28 @@ def draw_search(grid, regret):
     with _panels(len(trainings), height=3.0) as (figure, panels):
         for axes, training, letter in zip(panels, trainings, "abcd"):
             for (_, curve), color in zip(grid[grid["training"] == training].groupby("budget"), COLORS):
+                name, before = curve["curve"].iloc[0], len(axes.lines)
                 sns.lineplot(
-                    curve, x="lr", y="loss", color=color, label=curve["curve"].iloc[0], errorbar=("pi", 100),
+                    curve, x="lr", y="loss", color=color, label=name, errorbar=("pi", 100),
                     err_kws={"linewidth": 0, "alpha": 0.2}, ax=axes,
                 )  # fmt: skip
+                for artist in (*axes.lines[before:], axes.collections[-1]):
+                    artist.set_gid(name)
             for choice, marker in zip(suggested["choice"].unique(), "o^sDvP"):
                 points = suggested[(suggested["choice"] == choice) & (suggested["training"] == training)]
                 axes.plot(
                     points["lr"], points["loss"], marker, color=INK, markersize=4.5, label=choice, linestyle="none"
                 )
-            axes.set_xscale("log")
+            _log_rates(axes)
             axes.set_yscale("log")
             _plain_numbers(axes.yaxis)
-            _label(
-                axes, f"({letter}) {training}", x="learning rate" if training == "constant" else "peak", y="test loss"
-            )
+            x = "learning rate" if training == "constant" else "peak of the learning rate"
+            _label(axes, f"({letter}) {training}", x=x, y="test loss")
         panels[0].legend(title=None)
         panels[-1].get_legend().remove()
     points = suggested.assign(curve=suggested["choice"])
-    return figure, _tidy([grid, points], ["training", "budget", "curve", "lr", "seed", "loss"])
+    data = _tidy([grid, points], ["training", "budget", "curve", "lr", "seed", "loss"])
+    return figure, _point_to_seeds(data, [("lr", "loss", {"training": training}) for training in trainings], by="curve")
 
 
 def draw_rows(frame, series):
@@ -259,11 +278,11 @@ def draw_rows(frame, series):
 
     frame: row (its name) and, for each name of series, a column of that name (mean) and one of name + " sd".
     """
-    with _panels(1, height=0.5 + 0.38 * len(frame)) as (figure, (axes,)):
+    with _panels(1, height=0.8 + 0.38 * len(frame), width=NARROW) as (figure, (axes,)):
         offsets = np.linspace(-0.22, 0.22, len(series))
         for name, offset, color, marker in zip(series, offsets, (COLORS[0], AUTHOR_COLOR, COLORS[4]), "oDs"):
             rows = np.arange(len(frame)) + offset
-            axes.errorbar(
+            drawn = axes.errorbar(
                 frame[name],
                 rows,
                 xerr=frame[f"{name} sd"],
@@ -273,10 +292,12 @@ def draw_rows(frame, series):
                 capsize=2,
                 label=name,
             )
+            for artist in (drawn[0], *drawn[2]):
+                artist.set_gid(name)
         axes.set_yticks(range(len(frame)), frame["row"])
         axes.set_ylim(len(frame) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(series))
         _label(axes, "", x="test accuracy, %", y="")
     return figure, frame
 
@@ -293,9 +314,9 @@ def bin_steps(steps, columns=("loss",)):
 
 
 @contextlib.contextmanager
-def _panels(n, height=2.7):
+def _panels(n, height=2.7, width=6.2):
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.6, height), layout="constrained")
+        figure = Figure(figsize=(width, height), layout="constrained")
         yield figure, tuple(np.atleast_1d(figure.subplots(1, n)))
 
 
@@ -307,8 +328,9 @@ def _pick(frame, labels):
     return picked
 
 
-def _line(axes, data, *, x, y, **style):
-    runs = list(dict.fromkeys(data["run"]))
+def _line(axes, data, *, x, y, name=None, **style):
+    """Means over seeds with their band, a line a run; name: what the series is called, the run's label by default."""
+    runs, n_lines, n_bands = list(dict.fromkeys(data["run"])), len(axes.lines), len(axes.collections)
     if x == "step" or x == "lr":
         # Bins of one run stand at the same steps in every seed, but for rounding.
         data = data.assign(**{x: data[x].round(12)})
@@ -325,6 +347,10 @@ def _line(axes, data, *, x, y, **style):
         ax=axes,
         **style,
     )
+    lines = [line for line in axes.lines[n_lines:] if len(line.get_xdata())]  # others stand for the legend
+    for artists in (lines, axes.collections[n_bands:]):
+        for run, artist in zip(runs, artists, strict=True):
+            artist.set_gid(name or run)
     _mark_divergence(axes, data, x, y, runs)
 
 
@@ -335,11 +361,11 @@ def _mark_divergence(axes, data, x, y, runs):
         for _, group in data[data["run"] == run].groupby("seed"):
             finite = group[np.isfinite(group[y])]
             if len(finite) and finite[x].iloc[-1] < 0.98 * end and x != "lr":
-                axes.plot(finite[x].iloc[-1], finite[y].iloc[-1], "X", color=color, markersize=7)
+                axes.plot(finite[x].iloc[-1], finite[y].iloc[-1], "X", color=color, markersize=7, gid=run)
 
 
-def _line_of_author(axes, curve, x, y, *, label=None, color=INK):
-    axes.plot(curve[x], curve[y], color=color, linestyle=(0, (2, 1.5)), linewidth=1.1, label=label)
+def _line_of_author(axes, curve, x, y, *, label=None, name=None, color=INK):
+    axes.plot(curve[x], curve[y], color=color, linestyle=(0, (2, 1.5)), linewidth=1.1, label=label, gid=name or label)
 
 
 def _count_steps_per_epoch(epochs, steps):
@@ -359,12 +385,29 @@ def _label(axes, title, *, x, y):
     axes.set_ylabel(y)
 
 
+def _log_rates(axes):
+    """A logarithmic axis of learning rates, said as the text says them: exponents would be too small to read."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(_say))
+
+
 def _plain_numbers(axis):
-    formatter = matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}")
+    formatter = matplotlib.ticker.FuncFormatter(_say)
     axis.set_major_formatter(formatter)
     axis.set_minor_locator(matplotlib.ticker.LogLocator(subs=(2, 5)))
     axis.set_minor_formatter(formatter)
-    axis.set_tick_params(which="minor", labelsize=7)
+    axis.set_tick_params(which="minor", labelsize=7.5)
+
+
+def _say(value, _):
+    return number(value)
+
+
+def _point_to_seeds(data, panels, *, by="run"):
+    """data, with where each seed's values are: a panel's columns of x and y, and what its rows have; or None."""
+    if data["seed"].nunique() > 1:
+        data.attrs["seeds"] = [panel and dict(zip(("x", "y", "where"), panel), by=by) for panel in panels]
+    return data
 
 
 def _tidy(parts, columns):

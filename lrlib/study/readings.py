@@ -1,5 +1,6 @@
 """What is read off the results: turning points, final accuracies, the shape of curves."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -37,6 +38,24 @@ def locate_turning_points(steps, label):
         (group["lr"].to_numpy(), group["loss"].to_numpy()) for _, group in select_run(steps, label).groupby("seed")
     ]
     return [smooth(*sweep) for sweep in sweeps], [turning_points(*sweep) for sweep in sweeps]
+
+
+def tabulate_turning_points(points):
+    """A row per seed: seed, start of fall, lowest (learning rates), level before, lowest loss. points: TurningPoints."""
+    rows = [(i, p.start_of_fall, p.lowest, p.loss_at_start, p.loss_at_lowest) for i, p in enumerate(points)]
+    return pd.DataFrame(rows, columns=["seed", "start of fall", "lowest", "level before", "lowest loss"])
+
+
+def tabulate_ends(epochs):
+    """How runs end, as means over seeds: a row per run.
+
+    Columns: run, train_loss, lowest_test_loss (of any epoch), test_loss, test_accuracy (percent).
+    """
+    by_seed = epochs.groupby(["run", "seed"], sort=False)
+    ends = by_seed[["train_loss", "test_loss", "test_accuracy"]].last()
+    ends.insert(1, "lowest_test_loss", by_seed["test_loss"].min())
+    means = ends.groupby("run", sort=False).mean()
+    return means.assign(test_accuracy=100 * means["test_accuracy"]).reset_index()
 
 
 def tabulate_accuracies(results, design):
@@ -123,6 +142,37 @@ def summarize_suggestions(suggestions):
             "n": grouped["x"].count(),
         }
     ).reset_index()
+
+
+def pivot_suggestions(summary):
+    """summarize_suggestions as a table to print: a row per run, a column per rule, cells such as `0.11 (0.22)`."""
+    cells = [f"{lr:.2g} ({spread:.2f})" for lr, spread in zip(summary["lr"], summary["spread_decades"])]
+    wide = summary.assign(cell=cells).pivot(index="run", columns="rule", values="cell")
+    return wide.loc[summary["run"].unique(), summary["rule"].unique()].reset_index()
+
+
+def compare_all_pairs(epochs, labels):
+    """compare_pairs of each two of labels, with a first column pair."""
+    found = []
+    for pair in itertools.combinations(labels, 2):
+        compared = compare_pairs(epochs, *pair)
+        compared.insert(0, "pair", " − ".join(pair))
+        found.append(compared)
+    return pd.concat(found, ignore_index=True)
+
+
+def compare_drops(epochs, design):
+    """Last test loss by turning point: a row each, its mean and sd over seeds, and in how many seeds it is the lowest."""
+    losses = pd.DataFrame({m: select_last(epochs, design.drop_label([m]), "test_loss") for m in design.turning_points})
+    wins = losses.idxmin(axis=1).value_counts()
+    return pd.DataFrame(
+        {
+            "turning point": list(design.turning_points),
+            "test loss": losses.mean().to_numpy(),
+            "sd": losses.std().to_numpy(),
+            "lowest in seeds": [int(wins.get(m, 0)) for m in design.turning_points],
+        }
+    )
 
 
 def compare_pairs(epochs, first, second):

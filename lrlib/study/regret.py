@@ -100,21 +100,19 @@ def judge_rule(rule, grid, table, rules):
     return pd.DataFrame(rows, columns=columns).astype({"draws": object})
 
 
-def describe_judgement(rule, judged):
-    """What judge_rule found, in words."""
-    sentences = []
-    for row in judged.itertuples():
-        other = "the least of the rules"
-        if row.least != rule:
-            other = f"and `{row.least}` is better, with {row.least_regret:+.3f}"
-        search = "random search never is as good"
-        if row.draws:
-            search = f"random search needs {row.draws} draw{'s' * (row.draws > 1)} to be as good"
-        sentences.append(
-            f"{row.training.capitalize()}, {row.budget} epochs: `{rule}` loses {row.regret:+.3f} "
-            f"[{row.low:+.3f}, {row.high:+.3f}], {other}; {search}."
-        )
-    return " ".join(sentences)
+def pivot_regret(table):
+    """tabulate_regret as a table to print: a row per choice, its constant lr, and a column per training and budget."""
+    columns = [f"{training}, {budget} ep." for training, budget in zip(table["training"], table["budget"])]
+    cells = [
+        f"{r:+.3f} [{low:+.3f}, {high:+.3f}]" for r, low, high in zip(table["regret"], table["low"], table["high"])
+    ]
+    shown = table.assign(column=columns, cell=cells)
+    wide = shown.pivot(index="choice", columns="column", values="cell").loc[
+        table["choice"].unique(), list(dict.fromkeys(columns))
+    ]
+    rates = table[table["training"] == CONSTANT].groupby("choice")["lr"].first()
+    wide.insert(0, "lr", rates.map("{:.3g}".format).replace("nan", None))
+    return wide.reset_index()
 
 
 def expect_least(values, draws):

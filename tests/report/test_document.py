@@ -93,6 +93,45 @@ def test_references_become_links_in_prose_tables_and_computed_text(three_section
     ]
 
 
+def test_links_to_a_notebook_s_label_and_to_a_work_lead_to_places_in_the_report(tmp_path):
+    text = (
+        "# A\n\n[Figure 9](#fig-x), [that](2-b.ipynb#sec-b), `[Figure 9](#fig-x)`, "
+        "[Smith 2017](https://arxiv.org/abs/1506.01186), [elsewhere](https://example.org)"
+    )
+    paths = [
+        write_section(tmp_path, "1-a", "1", "a", [prose(text), shows(figure("x"))]),
+        write_section(tmp_path, "2-b", "2", "b", [prose("# B")]),
+    ]
+    merged = merge_notebooks(paths)
+    assert merged.cells[0].source.splitlines()[-1] == (
+        "[Figure\u00a01](#fig-x), [Section\u00a02](#sec-b), `[Figure 9](#fig-x)`, [Smith 2017](#ref-smith2017), "
+        "[elsewhere](https://example.org)"
+    )
+    assert merged.metadata.lrlib.cited == ["smith2017"]
+
+
+def test_a_link_that_gives_a_work_another_year_is_an_error(tmp_path):
+    path = write_section(tmp_path, "1-a", "1", "a", [prose("# A\n\n[Smith 2016](https://arxiv.org/abs/1506.01186)")])
+    with pytest.raises(ValueError, match="1-a.ipynb: a link to .* says 'Smith 2016'; that work is Smith 2017"):
+        merge_notebooks([path])
+
+
+def test_a_caption_displayed_for_jupyterlab_is_left_out(tmp_path):
+    path = write_section(tmp_path, "1", "1", "a", [prose("# A"), shows(words("**Figure 1.** C", "caption"), words("W"))])
+    assert [output.data["text/plain"] for output in outputs_of(merge_notebooks([path]))] == ["W"]
+
+
+def test_a_section_s_recipe_holds_what_differs_from_the_notebooks_defaults(tmp_path):
+    declared = shows(source="seeds: int = 1\nlrs: list[float] = [0.1]\nname: str = 'a'", tags=["parameters"])
+    path = write_section(tmp_path, "2-2-a", "2.2", "a", [prose("# A"), declared])
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata["papermill"] = {"parameters": {"seeds": 5, "lrs": [0.1, 1], "name": "a"}}
+    nbformat.write(notebook, path)
+    recipe = merge_notebooks([path]).metadata.lrlib.recipes["a"]
+    assert recipe.command == "make section NAME=2-2 SEEDS=5 PARAMS='lrs=[0.1, 1]'"
+    assert recipe.parameters == {"seeds": 5, "lrs": [0.1, 1], "name": "a"}
+
+
 def test_headings_are_numbered_by_metadata_and_their_anchors_are_unique(three_sections):
     merged = merge_notebooks(three_sections)
     headings = [line for cell in merged.cells for line in cell.source.splitlines() if line.startswith("#")]

@@ -1,0 +1,103 @@
+"""The report's first words, computed: what came of it, in a sentence and in an abstract; Markdown."""
+
+from lrlib.study import claims
+from lrlib.study.regret import CONSTANT, TORCH_DEFAULT
+from lrlib.study.words import among, compare, compare_within, count, interval, join, percent, signed, spell, times
+
+
+def say_result(verdicts, design):
+    """One sentence: how many of the claims hold, and on what ground."""
+    held, failed, opened = (_list_ids(verdicts, word) for word in claims.WORDS)
+    ground = f"with {count(design.seeds, 'seed')} on {_name_dataset(design)}"
+    rest = [f"{spell(len(failed))} {'does' if len(failed) == 1 else 'do'} not"] if failed else []
+    rest += [f"{spell(len(opened))} cannot be settled"] if opened else []
+    found = join([f"{spell(len(held))} of its {spell(len(verdicts))} claims {_hold(held)}", *rest])
+    return f"Every experiment of the report was run again, {ground}: {found}."
+
+
+def write_abstract(verdicts, accuracies, design):
+    """What was asked, what was found, and how sure it is: three short paragraphs.
+
+    accuracies: as `lrlib.study.readings.tabulate_accuracies` gives them.
+    """
+    held, failed, opened = (_list_ids(verdicts, word) for word in claims.WORDS)
+    found = f"{spell(len(held), capital=True)} of its {spell(len(verdicts))} claims {_hold(held)} (@tbl-claims)"
+    found += f"; {join(failed)} {'does' if len(failed) == 1 else 'do'} not" if failed else ""
+    found += f"; {join(opened)} cannot be settled with {count(design.seeds, 'seed')}" if opened else ""
+    methods = [
+        f"{row.method} recognises {percent(row.accuracy)} of the test images ({interval(row.low, row.high, 2)}; "
+        f"{among(row.author, row.low, row.high, f'the author’s {percent(row.author)}')})"
+        for row in accuracies.itertuples()
+    ]
+    first, second = accuracies["accuracy"]
+    return "\n\n".join(
+        [
+            "**Asked.** A learning-rate range test trains a network for a few epochs while the learning rate rises "
+            "from far too small to far too large, and reads a good rate off the loss [@smith2017; @smith2019]. "
+            "@xie2022 let such a test choose the rates of two schedules, MultiStep and OneCycle, for LeNet-5 "
+            "[@lecun1998] on MNIST, and drew conclusions that are checked here one by one.",
+            f"**Found.** {found}. {join(methods)}. Between the two schedules lie {abs(first - second):.2f} points.",
+            f"**How sure.** {_say_how_sure(design)} Each claim had its rule before its result was looked at "
+            "(@tbl-rules). Every number, figure and verdict is computed by the notebooks from which this document is "
+            "assembled, and one command makes it again.",
+        ]
+    )
+
+
+def write_beyond(table, suggestion, pairs, evidence):
+    """Part 3 in a paragraph.
+
+    table: of `lrlib.study.regret.tabulate_regret`. suggestion: of the range tests, by `suggest_lr`. pairs: of
+    `lrlib.study.readings.compare_pairs`, MultiStep less OneCycle, by quantity.
+    """
+    ours = table[table["choice"] == "suggest_lr"]
+    ways = [f"{say_regret(row)} {_say_training(row)}" for row in ours.itertuples()]
+    default = table[(table["choice"] == TORCH_DEFAULT) & (table["training"] == CONSTANT)]["regret"].iloc[0]
+    accuracy, loss = pairs.loc["test accuracy, %"], pairs.loc["test loss"]
+    apart = [pair for pair in (accuracy, loss) if pair["low"] > 0 or pair["high"] < 0]
+    return (
+        "**Beyond the author's report.** How good is a rate that a range test suggests? "
+        f"{spell(evidence.sweep_seeds, capital=True)} range tests that differ in their seed alone agree to within a "
+        f"factor of {times(10**suggestion.spread_decades)} (@sec-stability). Training at the rate suggested ends with "
+        f"a test loss {join(ways)}. PyTorch's default rate ends with {compare(default, 'the best of the search')}, "
+        "though the epochs of the range test are added to its training (@sec-regret). Over "
+        f"{count(evidence.evidence_seeds, 'seed')} MultiStep and OneCycle "
+        + ("differ" if apart else "cannot be told apart")
+        + f": {signed(accuracy['difference'], 2)} points of accuracy "
+        f"({interval(accuracy['low'], accuracy['high'], 2, '')}) and {signed(loss['difference'], 4)} in test loss "
+        f"({interval(loss['low'], loss['high'], 4, '')}; @sec-with-seeds)."
+    )
+
+
+def say_regret(row):
+    """A row of `tabulate_regret` or `judge_rule` in words, the interval after them."""
+    return f"{compare(row.regret, 'the best that a search finds')} ({compare_within(row.low, row.high)})"
+
+
+def _say_training(row):
+    if row.training == CONSTANT:
+        return f"after {count(row.budget, 'epoch')} at a constant rate"
+    return f"after one cycle of {count(row.budget, 'epoch')}"
+
+
+def _hold(claims):
+    return "holds" if len(claims) == 1 else "hold"
+
+
+def _say_how_sure(design):
+    if design.seeds > 1:
+        return f"All runs were made with {count(design.seeds, 'seed')}; the intervals are over these, for the mean."
+    return (
+        "All runs were made with one seed: the intervals are for these very networks on other images of the kind, "
+        "and what another seed would bring they do not say. Where a claim compares two close values the verdict is "
+        "therefore open."
+    )
+
+
+def _name_dataset(design):
+    names = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "sample": "a sample of MNIST"}
+    return names.get(design.dataset, design.dataset)
+
+
+def _list_ids(verdicts, word):
+    return [verdict.id for verdict in verdicts if verdict.verdict == word]
