@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lrlib.errors import LrlibError
 from lrlib.problems.preprocessing import resize_images
 from lrlib.project import data_folders, download_folder
 
@@ -68,7 +69,7 @@ FILES = {
 NAMES = (*FILES, SAMPLE, *(f"{name}{VALIDATION}" for name in (*FILES, SAMPLE)))
 
 
-class DatasetError(Exception):
+class DatasetError(LrlibError):
     """A dataset that cannot be had, or a file of it that is damaged."""
 
 

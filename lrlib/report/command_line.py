@@ -1,19 +1,18 @@
-"""The command line: `python -m lrlib report`, `section`, `publish`, `store`; what the Makefile calls."""
+"""The command line: `lrlib report`, `section`, `publish`, `store`; what the Makefile calls.
+
+What a command needs is imported when it runs: the driver loads torch, Dask and papermill, while kernels are prepared.
+"""
 
 import argparse
+import functools
 import shlex
 import sys
 import warnings
 
-from lrlib.problems.data import DatasetError
+from lrlib.errors import LrlibError
 from lrlib.project import store_folder
-from lrlib.report.driver import NotebookError, make_report, make_section
-from lrlib.report.publish import PublishError, check_readme, publish_report
+from lrlib.report.kernels import prepare_kernels
 from lrlib.report.sections import ParameterError, find_sections, parse_assignments
-from lrlib.report.store_command import list_store, plan_published_runs, prune_store, read_published_command
-from lrlib.runs.cluster import EngineError
-from lrlib.runs.store import Store, StoreError
-from lrlib.training.backends import BackendError
 
 # Flags of the whole report, and the parameter that each one gives.
 FLAGS = {
@@ -33,12 +32,9 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     try:
         return options.act(options)
-    except ParameterError as err:
+    except LrlibError as err:
         print(f"lrlib: {err}", file=sys.stderr)
-        return 2
-    except (BackendError, DatasetError, StoreError, EngineError, NotebookError, PublishError) as err:
-        print(f"lrlib: {err}", file=sys.stderr)
-        return 1
+        return err.status
     except OSError as err:
         print(f"lrlib: {err.filename or 'a file'} cannot be written or read ({err.strerror or err})", file=sys.stderr)
         return 1
@@ -49,27 +45,24 @@ def main(arguments=None):
 
 def _build_parser():
     parser = argparse.ArgumentParser(
-        prog="python -m lrlib", description="Make the report on the learning-rate range test, or a part of it."
+        prog="lrlib", description="Make the report on the learning-rate range test, or a part of it."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    report = commands.add_parser(
-        "report", help="the whole report, into report/build", epilog=_list_parameters(), formatter_class=_Formatter
-    )
+    report = commands.add_parser("report", help="the whole report, into report/build")
     report.set_defaults(act=_report)
-    publish = commands.add_parser(
-        "publish", help="the whole report, and copy it to report/", formatter_class=_Formatter
-    )
+    publish = commands.add_parser("publish", help="the whole report, and copy it to report/")
     publish.set_defaults(act=_publish)
-    section = commands.add_parser(
-        "section", help="one section, into report/build/sections", epilog=_list_parameters(), formatter_class=_Formatter
-    )
+    section = commands.add_parser("section", help="one section, into report/build/sections")
     section.add_argument("name", metavar="NAME", help="the section, such as 2-2")
     section.set_defaults(act=_section)
     store = commands.add_parser("store", help="list what the store holds, by run and size, or prune it")
     store.set_defaults(act=_store)
     store.add_argument("what", nargs="?", choices=("list", "prune"), default="list")
     store.add_argument("--dry-run", action="store_true", help="with prune: only say what would go")
+    commands.add_parser("suggest", help="a learning rate from range tests in CSV files, any tool's", add_help=False)
     for command in (report, publish, section):
+        command.formatter_class = _Formatter
+        command.format_help = functools.partial(_help_with_parameters, command)
         for flag, text in FLAGS.items():
             command.add_argument(f"--{flag.replace('_', '-')}", metavar="VALUE", help=text)
         command.add_argument(
@@ -88,6 +81,12 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
     """Keeps the list of parameters in lines."""
 
 
+def _help_with_parameters(command):
+    """A command's help, with the parameters that the notebooks declare: they are read where they are asked for."""
+    command.epilog = _list_parameters()
+    return type(command).format_help(command)
+
+
 def _list_parameters():
     lines = ["sections and their parameters:"]
     try:
@@ -100,28 +99,42 @@ def _list_parameters():
 
 
 def _report(options):
-    command = _command("report", options)
-    made = make_report(_texts(options), command=command, say=_say, quick=options.quick, extended=options.extended)
+    made = _make_report("report", options)
     _print_made(made, [made.html, made.pdf])
     return 0
 
 
 def _publish(options):
+    from lrlib.report.publish import check_readme, publish_report
+
     check_readme()
-    command = _command("publish", options)
-    made = make_report(_texts(options), command=command, say=_say, quick=options.quick, extended=options.extended)
-    _print_made(made, publish_report(made, command=command))
+    made = _make_report("publish", options)
+    _print_made(made, publish_report(made, command=_command("publish", options)))
     return 0
 
 
+def _make_report(target, options):
+    texts, command = _texts(options), _command(target, options)
+    prepare_kernels()
+    from lrlib.report.driver import make_report
+
+    return make_report(texts, command=command, say=_say, quick=options.quick, extended=options.extended)
+
+
 def _section(options):
-    command = _command(f"section NAME={options.name}", options)
-    made = make_section(options.name, _texts(options), command=command, say=_say, quick=options.quick)
+    texts, command = _texts(options), _command(f"section NAME={options.name}", options)
+    prepare_kernels()
+    from lrlib.report.driver import make_section
+
+    made = make_section(options.name, texts, command=command, say=_say, quick=options.quick)
     print(made.html)
     return 0
 
 
 def _store(options):
+    from lrlib.report.store_command import list_store, plan_published_runs, prune_store, read_published_command
+    from lrlib.runs.store import Store
+
     command = read_published_command()
     store, runs = Store(store_folder()), plan_published_runs(command)
     if options.what == "list":

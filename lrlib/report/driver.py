@@ -19,11 +19,13 @@ from dask.system import CPU_COUNT
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
+from lrlib.errors import LrlibError
 from lrlib.problems.data import SAMPLE, choose_dataset
 from lrlib.project import project_folder
 from lrlib.report.document import merge_notebooks
 from lrlib.report.export_html import export_html
 from lrlib.report.export_pdf import export_pdf
+from lrlib.report.kernels import SectionKernelManager
 from lrlib.report.provenance import Making
 from lrlib.report.sections import ParameterError, find_sections, give_values, pick_section, plan_section
 from lrlib.report.sources import read_origin
@@ -53,7 +55,7 @@ TITLE = {
 }
 
 
-class NotebookError(Exception):
+class NotebookError(LrlibError):
     """A section's notebook that raised; says which cell, and where the executed notebook is."""
 
 
@@ -186,9 +188,12 @@ def _kernel_settings(folder):
 
     A TCP port that is free when it is looked for may be taken by another kernel when it is used.
     """
+    kernels = {"NotebookClient": {"kernel_manager_class": SectionKernelManager}}
     if os.name != "posix":
-        return Config()
-    return Config({"KernelManager": {"transport": "ipc", "connection_file": str(Path(folder) / "kernel.json")}})
+        return Config(kernels)
+    return Config(
+        kernels | {"KernelManager": {"transport": "ipc", "connection_file": str(Path(folder) / "kernel.json")}}
+    )
 
 
 def _execute(section, folder):

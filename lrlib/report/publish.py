@@ -4,6 +4,7 @@ import re
 
 import nbformat
 
+from lrlib.errors import LrlibError
 from lrlib.project import project_folder
 from lrlib.runs.store import write_whole
 
@@ -11,7 +12,7 @@ FIGURE = "onecycle"  # the figure that README shows
 EVIDENCE = "regret"  # the table of part 3 that README shows
 
 
-class PublishError(Exception):
+class PublishError(LrlibError):
     """A README or a report that lacks what publishing needs."""
 
 

@@ -15,15 +15,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nbformat
-from papermill import inspect_notebook
 
+from lrlib.errors import LrlibError
 from lrlib.project import project_folder
 
 TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool}
 
 
-class ParameterError(Exception):
+class ParameterError(LrlibError):
     """A parameter, section or value that the report does not take; said in one line."""
+
+    status = 2
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,8 @@ def plan_section(section):
 
 
 def _read_parameters(path):
+    from papermill import inspect_notebook  # which takes a second to import
+
     return {
         name: Parameter(name, found["inferred_type_name"], ast.literal_eval(found["default"]), found["help"].strip())
         for name, found in inspect_notebook(path).items()

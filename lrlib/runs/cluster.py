@@ -19,6 +19,8 @@ import numpy as np
 from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster
 
+from lrlib.errors import LrlibError
+
 # Dask has its workers hand freed memory back at once; a training step frees and asks for the same megabytes
 # hundreds of times a second, and so would spend two fifths of its time in page faults.
 WORKER_ENVIRONMENT = {
@@ -36,7 +38,7 @@ NO_WORKER_SECONDS = 60
 COUNT_SECONDS = 1
 
 
-class EngineError(Exception):
+class EngineError(LrlibError):
     """Training that could not be carried out: the cluster or a worker is to blame, not the runs."""
 
 

@@ -18,6 +18,8 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 
+from lrlib.errors import LrlibError
+
 try:
     import fcntl
 except ImportError:  # Windows has no such locks; callers there may compute a name twice
@@ -29,7 +31,7 @@ PART = ".part"
 MAX_HEADER = 10**8  # bytes; safetensors' own limit
 
 
-class StoreError(Exception):
+class StoreError(LrlibError):
     """A store that cannot be written or read, or that lost what it held a moment ago."""
 
 
