@@ -12,6 +12,7 @@ and most.
   choice of threads and on one core;
 - Lightning and fastai with the plain layers, and the plain loop again, on the same DataLoader of scaled images in
   memory: what the loader takes apart from what a framework adds. Loggers, checkpoints and progress bars are off;
+- JAX with the plain layers jitted, a whole step at once, images in memory;
 - Colossal-AI as lrlib's backend of that name, in one process, as its worker times it;
 - the GEMM bound: the multiply-adds of the layers (60,000 images forward and backward, 10,000 forward) at the rate of
   the fastest product of 1024 x 1024 float32 matrices on one core in that repeat. Nothing but the products is in it.
@@ -32,13 +33,34 @@ What was tried for speed on a CPU, in ms a training step of 128 images (quiet co
 | channels last, conv3 as a linear layer | 8.0 to 8.4 |
 | the same, torch.compile | 8.9 |
 | products with banded matrices over whole layers of 14 and 5 pooled columns | 7.1 |
-| the same by blocks of 2 columns that stay in the cache (lrlib/banded.py) | 5.7 to 5.9 |
+| the same by blocks of 2 columns | 5.7 to 5.9 |
 | the same in micro-batches of 64 | 7.6 |
 | the same in micro-batches of 32 | 10.4 |
 | the GEMM bound, at 193 GFLOP/s | 1.5 |
 
-torch's fused SGD takes 0.1 ms off. What keeps it from the bound: a third of the products multiply the band's zeros,
-thin products reach half of the GEMM rate, the elementwise passes go over 2.4 MB, and about 1 ms is Python.
+And on an EPYC (Zen 4), as processor time of a step over the GEMM bound in the same round, medians of 11 to 21 rounds
+that took turns on a busy machine, where two runs of one row differ by 0.1:
+
+| model | times the bound |
+|---|--:|
+| plain layers, eager | 5.1 to 5.4 |
+| blocks of 2 columns with torch's tanh, as above | 4.0 to 4.1 |
+| the same with a sigmoid in tanh's place, the 2s and the 1 folded into kernels and pooling | 3.4 |
+| the same, blocks of 4 columns in the backward pass, or in both | 3.3 |
+| one batched product for the blocks of a layer, one pass for each elementwise operation | 3.1 to 3.2 |
+| the same, and conv1 by tiles of 2 x 2 (lrlib/problems/banded.py) | 3.1 |
+
+Of a layer alone, forward and backward, over the bound: conv1 1.04 by blocks and 0.87 by tiles; conv2 1.39 by blocks,
+1.57 by tiles, 1.5 in batches of 64 and 1.8 of 32; conv1 as above in groups of 1, 2, 4, 7 and 14 blocks 1.58, 1.36,
+1.29, 1.15 and 1.18 (14 are 2.4 MB, which a slower cache than this one's would feel, so 7 are taken). No gain: windows
+that are never written out (conv2's products by row of the kernel: forward 0.32 in place of 0.43, weights' gradient
+0.41 in place of 0.32); unfolding without a band (half the rate: the products are too thin); the gradient of x as one
+convolution of padded gradients (0.61 in place of 0.33); a sigmoid for the 204 values of an image that pass through
+tanh elsewhere (calling it costs what it saves); conv3 and fc1 on transposed operands.
+
+What keeps it from the bound, in parts of the bound on that machine: the products 1.6, a sixth to a third of which
+multiply the band's zeros, the elementwise passes 0.5, the layers from conv3 on 0.5, the rest of the loop 0.2; the
+remainder is some 250 calls from Python.
 """
 
 import argparse
@@ -60,6 +82,7 @@ from functools import partial
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
@@ -230,6 +253,59 @@ def prepare_fastai(model, loaders):
     return run
 
 
+def prepare_jax(model, data):
+    """run(repeat) for a model's layers in JAX, a jitted function a step; it leaves its parameters in the model.
+
+    Raises NotInstalledError.
+    """
+    jax = _import("jax")
+    images, labels, test_images, test_labels = (
+        jax.numpy.asarray(each.numpy())
+        for each in (data.train_images, data.train_labels, data.test_images, data.test_labels)
+    )
+
+    def convolve_pool(x, weight, bias):
+        x = jax.numpy.tanh(jax.lax.conv(x, weight, (1, 1), "VALID") + bias[:, None, None])
+        n, channels, height, width = x.shape
+        return x.reshape(n, channels, height // 2, 2, width // 2, 2).mean((3, 5))
+
+    def compute_loss(parameters, images, labels):
+        w1, b1, w2, b2, w3, b3, w4, b4, w5, b5 = parameters
+        x = convolve_pool(convolve_pool(images / 255.0, w1, b1), w2, b2)
+        x = jax.numpy.tanh(x.reshape(len(x), -1) @ w3.reshape(len(w3), -1).T + b3)
+        logits = jax.numpy.tanh(x @ w4.T + b4) @ w5.T + b5
+        return -jax.numpy.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1).mean()
+
+    @partial(jax.jit, donate_argnums=(0, 1))
+    def step(parameters, buffers, images, labels, batch):
+        loss, gradients = jax.value_and_grad(compute_loss)(parameters, images[batch], labels[batch])
+        moved = zip(parameters, buffers, gradients, strict=True)
+        buffers = [MOMENTUM * b + g + WEIGHT_DECAY * p for p, b, g in moved]
+        return [p - LR * b for p, b in zip(parameters, buffers, strict=True)], buffers, loss
+
+    evaluate = jax.jit(compute_loss)
+
+    def run(repeat):
+        parameters = [jax.numpy.array(parameter.detach().numpy()) for parameter in model.parameters()]
+        buffers = [jax.numpy.zeros_like(parameter) for parameter in parameters]
+        order = epoch_order(0, repeat + 1, len(labels)).numpy()
+        start = time.perf_counter()
+        for first in range(0, len(labels), BATCH_SIZE):
+            batch = order[first : first + BATCH_SIZE]
+            parameters, buffers, loss = step(parameters, buffers, images, labels, batch)
+        for first in range(0, len(test_labels), BATCH_SIZE):
+            part = slice(first, first + BATCH_SIZE)
+            loss = evaluate(parameters, test_images[part], test_labels[part])
+        jax.block_until_ready((parameters, loss))
+        seconds = time.perf_counter() - start
+        with torch.no_grad():
+            for parameter, value in zip(model.parameters(), parameters, strict=True):
+                parameter.copy_(torch.from_numpy(np.array(value)))
+        return seconds
+
+    return run
+
+
 def prepare_backend(name, client, store):
     """run(repeat) for one of lrlib's backends. Raises NotInstalledError."""
     try:
@@ -299,6 +375,7 @@ def list_rows(data, client, store, default_threads):
         ("plain layers, a DataLoader of tensors", 1, lambda: loaded(tensors)),
         ("Lightning, the same layers and loader", 1, lambda: prepare_lightning(plain(), tensors)),
         ("fastai, the same layers and loader", 1, lambda: prepare_fastai(plain(), tensors)),
+        ("JAX, the same layers jitted, images in memory", 1, lambda: prepare_jax(plain(), data)),
         ("Colossal-AI, lrlib's backend", 1, lambda: prepare_backend("colossalai", client, store)),
         (f"GEMM bound: {n_products / 1e9:.1f} billion multiply-adds", 1, lambda: partial(time_gemm_bound, n_products)),
     ]
@@ -439,6 +516,7 @@ def say(line):
 def settle_environment():
     """Start this script again, once, to allocate as workers do, on this machine's cores and not on a cluster's."""
     wanted = {name: value for name, value in WORKER_ENVIRONMENT.items() if name.startswith("MALLOC_")}
+    wanted |= {"NPROC": "1", "JAX_PLATFORMS": "cpu"}  # by which JAX takes one thread
     environment = {name: value for name, value in os.environ.items() if name != "DASK_SCHEDULER_ADDRESS"} | wanted
     if environment != dict(os.environ):
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
@@ -463,7 +541,7 @@ def main():
         rows = list_rows(load_dataset(DATASET), client, Store(folder), torch.get_num_threads())
         seconds = measure_rows(rows, options.repeats)
     found = {
-        "machine": describe_hardware(),
+        "machine": f"{describe_hardware()}, {torch.backends.cpu.get_cpu_capability()}",
         "torch": torch.__version__,
         "commit": read_origin().describe(digits=12),
         "repeats": options.repeats,

@@ -87,6 +87,18 @@ def test_frameworks_end_in_the_parameters_of_the_plain_loop(bench, data, prepare
     assert list(tmp_path.iterdir()) == []
 
 
+def test_jax_ends_in_the_parameters_of_the_plain_loop(bench, data):
+    expected, found = build_model(bench), build_model(bench)
+    bench.time_in_memory(expected, data, 1)
+    try:
+        run = bench.prepare_jax(found, data)
+    except bench.NotInstalledError as err:
+        pytest.skip(f"{err} (the bench extra)")
+    assert run(1) > 0
+    for one, other in zip(found.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
 FOUND = {
     "machine": "a processor, 2 cores, 16 GiB", "torch": "2.15.0", "commit": "abc, clean", "repeats": 3,
     "rows": [

@@ -38,10 +38,10 @@ class LeNet5(nn.Module):
         return self.conv3(x).flatten(1)  # (N, 16, 5, 5) -> (N, 120)
 
     def _pool_on_cpu(self, images, scale):
-        """As `_pool`, by matrix products; a quarter of each pooled sum is taken in the layer after it."""
-        x = images.permute(3, 1, 2, 0).contiguous()  # (N, 1, 32, 32) -> (32, 1, 32, N): images as columns
+        """As `_pool`, by matrix products."""
+        x = images.flatten(1).t().contiguous().view(32, 1, 32, -1)  # (N, 1, 32, 32) -> (32, 1, 32, N): images as rows
         x = conv_tanh_pool(x, self.conv1.weight, self.conv1.bias, scale=scale)  # -> (14, 6, 14, N)
-        x = conv_tanh_pool(x, self.conv2.weight, self.conv2.bias, scale=1 / 4)  # -> (5, 16, 5, N)
+        x = conv_tanh_pool(x, self.conv2.weight, self.conv2.bias, scale=1)  # -> (5, 16, 5, N)
         # conv3's window covers its whole input, so it is a linear layer.
-        weight = (self.conv3.weight / 4).permute(0, 3, 1, 2).flatten(1)  # (120, 16, 5, 5) -> (120, 400)
-        return F.linear(x.flatten(0, 2).t(), weight, self.conv3.bias)  # (400, N) -> (N, 120)
+        x = x.transpose(0, 1).flatten(0, 2)  # -> (400, N)
+        return F.linear(x.t(), self.conv3.weight.flatten(1), self.conv3.bias)  # -> (N, 120)
