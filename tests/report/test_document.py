@@ -117,7 +117,9 @@ def test_a_link_that_gives_a_work_another_year_is_an_error(tmp_path):
 
 
 def test_a_caption_displayed_for_jupyterlab_is_left_out(tmp_path):
-    path = write_section(tmp_path, "1", "1", "a", [prose("# A"), shows(words("**Figure 1.** C", "caption"), words("W"))])
+    path = write_section(
+        tmp_path, "1", "1", "a", [prose("# A"), shows(words("**Figure 1.** C", "caption"), words("W"))]
+    )
     assert [output.data["text/plain"] for output in outputs_of(merge_notebooks([path]))] == ["W"]
 
 

@@ -159,7 +159,11 @@ def test_the_data_of_figures_and_tables_can_be_downloaded(page):
 
 def test_each_figure_table_and_result_says_how_it_was_made_and_hidden_code_is_gone_but_not_its_output(page):
     summaries = [summary.get_text() for summary in page.select("details.made summary")]
-    assert summaries == [*["How this figure was made"] * 2, *["How this table was made"] * 2, *["How this was computed"] * 2]
+    assert summaries == [
+        *["How this figure was made"] * 2,
+        *["How this table was made"] * 2,
+        *["How this was computed"] * 2,
+    ]
     made = page.select_one("#fig-one details.made")
     assert made.select_one("pre").get_text().strip() == "show()"
     assert [code.get_text() for code in made.select("p code")] == ["make section NAME=1", "epochs=3"]
