@@ -1,123 +1,154 @@
-"""Training state that is put back to the bit: model, optimizer, scaler, schedulers, random generators."""
+"""Training state that is put back to the bit, whatever holds it."""
 
 import copy
-import random
 import signal
 import tempfile
 import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from torch.optim.lr_scheduler import LRScheduler
+from torch import Tensor, nn
+
+from lrlib.finder.randomness import Generator, random_state, set_random_state
+from lrlib.finder.reach import Reach, has_state_dict
 
 OFFLOADS = (None, "disk")
 
 
 @contextmanager
-def kept(model, optimizer, *, scaler=None, schedulers=(), loaders=(), offload=None):
+def kept(
+    model: nn.Module,
+    optimizer: Any,
+    *,
+    scaler: Any = None,
+    loss_fn: Any = None,
+    also: Sequence[Any] = (),
+    functions: Iterable[Any] = (),
+    loaders: Iterable[Any] = (),
+    offload: str | None = None,
+) -> "Iterator[State]":
     """Keep the training state on entry, put it back to the bit on exit: also after an exception or Ctrl-C.
 
-    Yields the State, whose put_back() may be called in between, as often as needed.
-    A Ctrl-C while the state is being put back takes effect once all of it is back.
+    Yields the State, whose put_back() may be called in between, as often as needed. A Ctrl-C while the state is being
+    put back takes effect once all of it is back, and so does whatever one part of it raises.
 
-    Kept are the model's parameters (values, requires_grad, gradients), buffers, extra state and the train/eval
-    mode of every submodule; the optimizer's state and parameter groups; the scaler; the schedulers; the random
-    state of Python, NumPy and torch on each device; and the generators of the loaders and their samplers.
-    Not kept: plain Python attributes of modules and datasets, and the random state inside persistent
-    loader workers.
+    Kept is all that can be reached from model, optimizer, scaler, loss_fn and each of also, the same objects holding
+    the same values: parameters, gradients, buffers and their views, modes, extra state; optimizer state and groups,
+    also of optimizers inside optimizers; and any attribute that is a tensor, an array, a number, a string or None,
+    a container of Python, a random generator, or an object with such attributes. Of functions: the modules,
+    optimizers, generators and things with a state_dict that they use; their other variables are the user's. Of
+    loaders, samplers and data sets: attributes, containers, orders and random generators. And the random state of
+    Python, NumPy and torch on each device.
+    Refused with a TypeError, before anything is changed: iterators and containers that are not Python's, since they
+    cannot be put back, unless their holder is in also and has state_dict and load_state_dict.
+    Not kept: the samples of data sets (tensors of theirs that have changed are said), what is inside loader workers,
+    connections, files, loggers and objects of other frameworks that have no state_dict.
 
-    offload: None keeps one copy of model and optimizer state where they are, "disk" in a temporary file.
+    offload: None keeps one copy of the tensors where they are, "disk" in a temporary file.
     Gradients are set aside, not copied, and are None inside.
-    Raises ValueError if offload is unknown or the model has parameters that have no shape yet.
+    Raises ValueError if offload is unknown or there are parameters that have no shape yet.
     """
-    state = State(model, optimizer, scaler=scaler, schedulers=schedulers, loaders=loaders, offload=offload)
+    state = State(
+        model,
+        optimizer,
+        scaler=scaler,
+        loss_fn=loss_fn,
+        also=also,
+        functions=functions,
+        loaders=loaders,
+        offload=offload,
+    )
     try:
         state.set_gradients_aside()
         yield state
     finally:
-        with _interrupts_deferred():
-            state.put_back()
-            state.put_gradients_back()
-            state.discard()
+        state.put_back(finally_=True)
 
 
 class State:
     """One copy of everything that training changes; see `kept`."""
 
-    def __init__(self, model, optimizer, *, scaler=None, schedulers=(), loaders=(), offload=None):
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Any,
+        *,
+        scaler: Any = None,
+        loss_fn: Any = None,
+        also: Sequence[Any] = (),
+        functions: Iterable[Any] = (),
+        loaders: Iterable[Any] = (),
+        offload: str | None = None,
+    ) -> None:
         if offload not in OFFLOADS:
             raise ValueError(f'offload must be None or "disk", got {offload!r}; None keeps the copy in memory')
-        for name, parameter in model.named_parameters():
-            if isinstance(parameter, torch.nn.parameter.UninitializedParameter):
-                raise ValueError(f"parameter {name} has no shape yet; run one batch through the lazy model first")
-        self._tensors = []  # (tensor, its copy)
-        self._copy = torch.Tensor.detach if offload == "disk" else _clone  # a file is a copy by itself
-        self._file = None
-        self._model, self._optimizer = model, optimizer
-
-        self._modules = [
-            (module, module.training, dict(module._parameters), dict(module._buffers), _extra_state(module))
-            for module in model.modules()
-        ]
-        parameters = [*model.parameters(), *(p for group in optimizer.param_groups for p in group["params"])]
-        parameters = list({id(p): p for p in parameters}.values())
-        self._parameters = [(p, p.requires_grad, p.grad) for p in parameters]
-        self._shapes = {id(p): tuple(p.shape) for p in parameters}
-        for tensor in {id(t): t for t in [*parameters, *model.buffers()]}.values():
-            self._plan(tensor)
-
-        self._attributes = dict(vars(optimizer))
-        self._state_plan = self._plan(optimizer.state)
-        self._groups = [(group, list(group["params"])) for group in optimizer.param_groups]
-        self._group_plans = [
-            self._plan({k: v for k, v in group.items() if k != "params"}) for group in optimizer.param_groups
-        ]
-        carriers = [carrier for carrier in (scaler, *schedulers) if carrier is not None]
-        self._carrier_plans = [self._plan(vars(carrier)) for carrier in carriers]
-        self._generators = [(g, _generator_state(g)) for g in generators_of(*loaders)]
-        self._random_state = _random_state()
+        if not isinstance(also, (list, tuple)):
+            raise TypeError(f"also must be a list, got a {type(also).__name__}; put what is to be kept in a list")
+        self._model = model
+        self._file: Path | None = None
+        self._reach = reach = Reach(copy=offload is None)  # a file is a copy by itself
+        for name, thing in {"model": model, "optimizer": optimizer, "scaler": scaler, "loss_fn": loss_fn}.items():
+            reach.keep(name, thing)
+        for i, thing in enumerate(also):
+            _keep_also(reach, f"also[{i}]", thing)
+        for function in functions:
+            reach.keep_function(getattr(function, "__name__", "a function"), function)
+        for name, loader in zip(("train_loader", "val_loader"), loaders, strict=False):
+            reach.keep(name, loader, data=True)
+        self._shapes = {id(p): tuple(p.shape) for p in model.parameters()}
+        self._random_state = random_state()
         if offload == "disk":
             self._move_to_disk()
 
-    def put_back(self):
-        """Everything but the gradients, which are None afterwards."""
-        copies = self._copies()
-        with torch.no_grad():
-            for (tensor, _), copied in zip(self._tensors, copies, strict=True):
-                _overwrite(tensor, copied)
-        for module, training, parameters, buffers, extra_state in self._modules:
-            module.training = training
-            _refill(module._parameters, parameters)
-            _refill(module._buffers, buffers)
-            if extra_state is not None:
-                module.set_extra_state(copy.deepcopy(extra_state))
-        for parameter, requires_grad, _ in self._parameters:
-            parameter.requires_grad_(requires_grad)
-            parameter.grad = None
+    @property
+    def generators(self) -> list[Generator]:
+        """Those that loaders, samplers and data sets hold."""
+        return list(self._reach.data_generators.values())
 
-        self._state_plan()
-        for (group, parameters), plan in zip(self._groups, self._group_plans, strict=True):
-            group["params"][:] = parameters
-            _refill(group, {"params": group["params"], **plan()})
-        _refill(vars(self._optimizer), self._attributes)
-        self._optimizer.param_groups[:] = [group for group, _ in self._groups]
-        for plan in self._carrier_plans:
-            plan()
-        for generator, state in self._generators:
-            _set_generator_state(generator, state)
-        _set_random_state(self._random_state)
+    def put_back(self, *, finally_: bool = False) -> None:
+        """Everything but the gradients, which are None afterwards; in the end these too.
 
-    def set_gradients_aside(self):
-        for parameter, _, _ in self._parameters:
-            parameter.grad = None
+        Raises RuntimeError, once all else is back, if a part cannot be put back or samples have been changed.
+        """
+        failed: list[tuple[str, BaseException]] = []
 
-    def put_gradients_back(self):
-        for parameter, _, gradient in self._parameters:
-            parameter.grad = gradient
+        def attempt(name: str, put_back: Callable[[], None]) -> None:
+            try:
+                put_back()
+            except BaseException as err:  # whatever it is, the other parts come first
+                failed.append((name, err))
 
-    def changed_shapes(self):
+        with _interrupts_deferred():
+            for name, put_back in self._reach.parts:
+                attempt(name, put_back)
+            for kept_tensor, copied in zip(self._reach.tensors, self._copies(), strict=True):
+                attempt(kept_tensor.name, partial(kept_tensor.put_back, copied))
+            if finally_:
+                for kept_tensor in self._reach.tensors:
+                    attempt(kept_tensor.name, kept_tensor.put_gradient_back)
+                attempt("the temporary file", self.discard)
+            attempt("the random state", lambda: set_random_state(self._random_state))
+        for name, err in failed:
+            if not isinstance(err, Exception):
+                raise err
+            raise RuntimeError(f"{name} could not be put back, all else was: {err}") from err
+        changed = [name for name, tensor, version in self._reach.watched if tensor._version != version]
+        if changed:
+            raise RuntimeError(
+                f"samples must not be changed by training, got {changed[0]} changed in place, which is not put back; "
+                "let the loader give copies"
+            )
+
+    def set_gradients_aside(self) -> None:
+        for kept_tensor in self._reach.tensors:
+            if kept_tensor.grad is not None:
+                kept_tensor.tensor.grad = None
+
+    def changed_shapes(self) -> list[tuple[str, tuple[int, ...], tuple[int, ...]]]:
         """(name, shape kept, shape now) of every parameter whose shape has changed."""
         return [
             (name, self._shapes[id(p)], tuple(p.shape))
@@ -125,145 +156,43 @@ class State:
             if id(p) in self._shapes and self._shapes[id(p)] != tuple(p.shape)
         ]
 
-    def discard(self):
+    def discard(self) -> None:
         if self._file is not None:
             self._file.unlink(missing_ok=True)
 
-    def _plan(self, value):
-        """A function that gives the value back as it was: the same objects, holding what they held."""
-        if isinstance(value, torch.Tensor):
-            self._tensors.append((value, self._copy(value)))
-            return lambda: value
-        if isinstance(value, dict):
-            plans = {key: self._plan(item) for key, item in value.items()}
-            return lambda: _refill(value, {key: plan() for key, plan in plans.items()})
-        if isinstance(value, list):
-            plans = [self._plan(item) for item in value]
-            return lambda: _refill_list(value, [plan() for plan in plans])
-        if isinstance(value, tuple):  # betas may be tensors
-            for item in value:
-                self._plan(item)
-        if isinstance(value, LRScheduler):  # SequentialLR and ChainedScheduler hold others
-            attributes = self._plan(vars(value))
-            return lambda: (attributes(), value)[1]
-        return lambda: value
-
-    def _move_to_disk(self):
+    def _move_to_disk(self) -> None:
         with tempfile.NamedTemporaryFile(prefix="lrlib-", suffix=".pt", delete=False) as file:
             self._file = Path(file.name)
         try:
-            torch.save([copied for _, copied in self._tensors], self._file)
+            torch.save([kept_tensor.memory() for kept_tensor in self._reach.tensors], self._file)
         except BaseException:
             self.discard()
             raise
-        self._tensors = [(tensor, None) for tensor, _ in self._tensors]
 
-    def _copies(self):
+    def _copies(self) -> list[Tensor]:
         if self._file is None:
-            return [copied for _, copied in self._tensors]
+            return [kept_tensor.copied for kept_tensor in self._reach.tensors if kept_tensor.copied is not None]
         return torch.load(self._file, map_location="cpu", mmap=True, weights_only=True)
 
 
-def generators_of(*loaders):
-    """Every random generator that a loader, its samplers or its own attributes hold: a list without repeats.
-
-    The kinds: torch.Generator, numpy.random.Generator, numpy.random.RandomState, random.Random.
-    """
-    found = {}
-    for loader in loaders:
-        batch_sampler = getattr(loader, "batch_sampler", None)
-        for owner in (loader, getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None)):
-            for value in getattr(owner, "__dict__", {}).values():
-                if isinstance(value, (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)):
-                    found[id(value)] = value
-    return list(found.values())
-
-
-def seed_everything(seed, generators=()):
-    """Seed Python, NumPy, torch (each device) and the given generators with one number."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
-    for generator in generators:
-        if isinstance(generator, torch.Generator):
-            generator.manual_seed(seed)
-        elif isinstance(generator, np.random.Generator):
-            bits = type(generator.bit_generator)(seed)
-            generator.bit_generator.state = bits.state
-        else:
-            generator.seed(seed % 2**32)
-
-
-def _refill(mapping, items):
-    mapping.clear()
-    mapping.update(items)
-    return mapping
-
-
-def _refill_list(values, items):
-    values[:] = items
-    return values
-
-
-def _clone(tensor):
-    return tensor.detach().clone()
-
-
-def _overwrite(tensor, copied):
-    if tensor.shape == copied.shape and tensor.dtype == copied.dtype:
-        tensor.copy_(copied)
-    else:
-        tensor.data = copied.to(tensor.device, copy=True)
-
-
-def _extra_state(module):
-    if type(module).get_extra_state is torch.nn.Module.get_extra_state:
-        return None
-    return copy.deepcopy(module.get_extra_state())
-
-
-def _generator_state(generator):
-    if isinstance(generator, torch.Generator):
-        return generator.get_state()
-    if isinstance(generator, np.random.Generator):
-        return generator.bit_generator.state
-    return generator.get_state() if isinstance(generator, np.random.RandomState) else generator.getstate()
-
-
-def _set_generator_state(generator, state):
-    if isinstance(generator, np.random.Generator):
-        generator.bit_generator.state = state
-    elif isinstance(generator, random.Random):
-        generator.setstate(state)
-    else:
-        generator.set_state(state)
-
-
-def _device_backends():
-    """The torch backends with random state of their own that are in use: asking an unused one would start it."""
-    backends = [torch.cuda, torch.xpu]
-    return [backend for backend in backends if backend.is_available() and backend.is_initialized()]
-
-
-def _random_state():
-    devices = [(backend, backend.get_rng_state_all()) for backend in _device_backends()]
-    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
-    return random.getstate(), np.random.get_state(), torch.get_rng_state(), devices, mps
-
-
-def _set_random_state(state):
-    python, numpy, cpu, devices, mps = state
-    random.setstate(python)
-    np.random.set_state(numpy)
-    torch.set_rng_state(cpu)
-    for backend, states in devices:
-        backend.set_rng_state_all(states)
-    if mps is not None:
-        torch.mps.set_rng_state(mps)
+def _keep_also(reach: Reach, name: str, thing: Any) -> None:
+    """Keep by its attributes, or where that cannot be by its state_dict."""
+    if not hasattr(thing, "__dict__") and not has_state_dict(thing) and not isinstance(thing, (Tensor, list, dict)):
+        raise TypeError(
+            f"also must hold modules, optimizers or things with state_dict and load_state_dict, got {name}, "
+            f"a {type(thing).__name__}; leave it out"
+        )
+    try:
+        reach.keep(name, thing)
+    except TypeError:
+        if not has_state_dict(thing):
+            raise
+        state = copy.deepcopy(thing.state_dict())
+        reach.parts.append((name, lambda: thing.load_state_dict(copy.deepcopy(state))))
 
 
 @contextmanager
-def _interrupts_deferred():
+def _interrupts_deferred() -> Iterator[None]:
     """Hold back Ctrl-C until the block is done. Only the main thread gets it, so only there is there anything to do."""
     handler = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(handler):

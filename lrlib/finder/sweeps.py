@@ -12,7 +12,8 @@ from tqdm.auto import tqdm
 
 from lrlib.finder.batches import tensors_of, with_batch_size, without_end
 from lrlib.finder.checks import check_gradients, check_loader, check_optimizer, check_settings, check_step
-from lrlib.finder.restore import generators_of, kept, seed_everything
+from lrlib.finder.randomness import seed_everything
+from lrlib.finder.restore import kept
 from lrlib.finder.result import Overlay, RangeTestResult, Settings, Sweep
 from lrlib.finder.step import Training, device_of, plain_step, sharded_root
 from lrlib.finder.stop import Watch
@@ -48,7 +49,7 @@ def range_test(
     clip_value=None,
     backward_fn=None,
     autocast_dtype=None,
-    schedulers=(),
+    also=(),
     device=None,
     offload=None,
     max_spread_decades=0.5,
@@ -56,9 +57,10 @@ def range_test(
 ):
     """Train for a few steps at a rising learning rate, from the same state `repeats` times, and put everything back.
 
-    Afterwards model, optimizer, scaler, schedulers, random state and the loaders' generators are to the bit what
-    they were, also after an exception or Ctrl-C (lrlib.finder.restore says what is kept). Cost: repeats * num_iter
-    steps.
+    Afterwards all that can be reached from model, optimizer, loss_fn, scaler and also, the random state, and the state
+    of the loaders are to the bit what they were, also after an exception or Ctrl-C, and so they are before each sweep.
+    What cannot be put back (an iterator, a container that is not Python's) is refused by name before the first step;
+    the docstring of lrlib.finder.restore.kept says it all. Cost: repeats * num_iter steps.
 
     model: a torch.nn.Module; if its root is in eval mode it is swept in train mode, else each submodule keeps its
         mode. optimizer: any torch optimizer whose step() needs no closure.
@@ -87,7 +89,10 @@ def range_test(
         see gradients that are unscaled and clipped.
     backward_fn(loss): takes the place of loss.backward(), for example accelerator.backward; not with a scaler.
     autocast_dtype: for example torch.bfloat16; None leaves autocast as it is outside.
-    schedulers: those that a step_fn steps, to be put back; others that are attached need no mention.
+    also: a list of further modules, optimizers, schedulers that a step_fn steps, and any object with state_dict and
+        load_state_dict (a GAN's other half, a moving average of the weights), kept like the model. Those that
+        step_fn, val_metric, backward_fn, init_fn or a hook use are found by themselves; attached schedulers need no
+        mention.
     device: where batches go; None is the device of the model's first parameter.
     offload: None keeps the one copy of model and optimizer state in memory, "disk" in a temporary file.
     max_spread_decades: sweeps that disagree by more make the suggestion unreliable.
@@ -163,11 +168,19 @@ def range_test(
     )
 
     loaders = [loader for loader in (train_loader, val_loader) if loader is not None]
-    generators = generators_of(*loaders)
     sweeps = []
     began = time.perf_counter()
-    with kept(model, optimizer, scaler=scaler, schedulers=schedulers, loaders=loaders, offload=offload) as state:
-        seed_everything(seed, generators)
+    with kept(
+        model,
+        optimizer,
+        scaler=scaler,
+        loss_fn=loss_fn,
+        also=also,
+        functions=[f for f in (step_fn, backward_fn, val_metric, init_fn) if callable(f)],
+        loaders=loaders,
+        offload=offload,
+    ) as state:
+        seed_everything(seed, state.generators)
         val_subset = [] if val_loader is None else list(islice(val_loader, val_batches))
         if val_loader is not None and not val_subset:
             raise ValueError("val_loader must give at least one batch, got none; check its dataset and drop_last")
@@ -175,7 +188,7 @@ def range_test(
             for repeat in range(repeats):
                 if repeat > 0:
                     state.put_back()
-                seed_everything(seed + repeat, generators)
+                seed_everything(seed + repeat, state.generators)
                 if init_fn is not None:
                     init_fn(model)
                 if not model.training:

@@ -12,7 +12,8 @@ from torch import nn
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 from trainings import fingerprint, plain
 
-from lrlib.finder.restore import generators_of, kept, seed_everything
+from lrlib.finder.randomness import seed_everything
+from lrlib.finder.restore import kept
 
 OPTIMIZERS = {
     "SGD": lambda groups: torch.optim.SGD(groups, lr=0.1),
@@ -82,7 +83,7 @@ def test_everything_is_back_to_the_bit(name, steps_before, offload, gradients, s
     if not gradients:
         optimizer.zero_grad()
     before = fingerprint(model, optimizer, loader, scaler, schedulers)
-    with kept(model, optimizer, scaler=scaler, schedulers=schedulers, loaders=[loader], offload=offload) as state:
+    with kept(model, optimizer, scaler=scaler, also=schedulers, loaders=[loader], offload=offload) as state:
         for _ in range(2):
             wreck(model, optimizer, loader, scaler)
             for scheduler in schedulers:
@@ -163,7 +164,7 @@ def test_offloading_keeps_the_copy_in_a_file_that_is_gone_afterwards(tmp_path, m
     with kept(model, optimizer, offload="disk") as state:
         [file] = tmp_path.iterdir()
         assert file.stat().st_size > n_bytes
-        assert all(copied is None for _, copied in state._tensors)
+        assert all(kept_tensor.copied is None for kept_tensor in state._reach.tensors)
         train(model, optimizer, loader, 2)
     assert list(tmp_path.iterdir()) == []
 
@@ -175,7 +176,7 @@ def test_schedulers_that_hold_schedulers_are_put_back():
     scheduler = lr_scheduler.SequentialLR(optimizer, inner, milestones=[2])
     before = fingerprint(model, optimizer, loader, schedulers=inner)
     epoch = scheduler.last_epoch
-    with kept(model, optimizer, schedulers=[scheduler]):
+    with kept(model, optimizer, also=[scheduler]):
         for _ in range(4):
             optimizer.step()
             scheduler.step()
@@ -187,20 +188,21 @@ def test_generators_are_found_in_loader_sampler_and_any_iterable():
     data = TensorDataset(torch.zeros(4))
     own, samplers = torch.Generator(), torch.Generator()
     loader = DataLoader(data, generator=own, sampler=RandomSampler(data, generator=samplers))
-    assert {id(g) for g in generators_of(loader)} == {id(own), id(samplers)}
+    with kept(*build()[:2], loaders=[loader]) as state:
+        assert {id(g) for g in state.generators} == {id(own), id(samplers)}
 
     class Batches:
         def __init__(self):
             self.numpy, self.legacy, self.python = np.random.default_rng(0), np.random.RandomState(0), random.Random(0)
 
     batches = Batches()
-    found = generators_of(batches, batches)
-    assert len(found) == 3
     states = copy.deepcopy(
         [batches.numpy.bit_generator.state, batches.legacy.get_state()[1].tolist(), batches.python.getstate()]
     )
     model, optimizer, _ = build()
-    with kept(model, optimizer, loaders=[batches]):
+    with kept(model, optimizer, loaders=[batches, batches]) as state:
+        found = state.generators
+        assert len(found) == 3
         seed_everything(5, found)
         first = batches.numpy.random(), batches.legacy.rand(), batches.python.random(), torch.rand(1).item()
         seed_everything(5, found)
@@ -230,7 +232,7 @@ def test_an_unknown_offload_and_a_lazy_model_are_refused():
     ):
         pass
     with (
-        pytest.raises(ValueError, match="parameter weight has no shape yet; run one batch"),
+        pytest.raises(ValueError, match="model.weight has no shape yet; run one batch"),
         kept(nn.LazyLinear(3), optimizer),
     ):
         pass

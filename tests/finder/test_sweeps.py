@@ -240,7 +240,7 @@ def test_a_scheduler_that_the_step_moves_is_put_back():
     before = fingerprint(model, optimizer, loader, schedulers=[scheduler])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # stepped before the optimizer
-        sweep(model, optimizer, loader, loss_fn=None, step_fn=step_fn, schedulers=[scheduler])
+        sweep(model, optimizer, loader, loss_fn=None, step_fn=step_fn, also=[scheduler])
     assert fingerprint(model, optimizer, loader, schedulers=[scheduler]) == before
 
 

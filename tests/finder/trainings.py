@@ -7,7 +7,6 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lrlib.finder.restore import generators_of
 from lrlib.finder.sweeps import range_test
 
 cross_entropy = nn.functional.cross_entropy
@@ -52,6 +51,14 @@ def plain(value):
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
     return value
+
+
+def generators_of(loader):
+    """The random generators of a loader and its samplers."""
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    owners = (loader, getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
+    found = [value for owner in owners for value in getattr(owner, "__dict__", {}).values()]
+    return list({id(value): value for value in found if isinstance(value, torch.Generator)}.values())
 
 
 def fingerprint(model, optimizer, loader, scaler=None, schedulers=()):

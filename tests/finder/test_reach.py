@@ -1,0 +1,596 @@
+"""Whatever a training changes is afterwards what it was, or is refused before its first step."""
+
+import array
+import collections
+import ctypes
+import itertools
+import random
+import types
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
+from trainings import blobs, cross_entropy, plain, sweep
+
+from lrlib.finder.restore import kept
+
+
+def everything(*roots):
+    """[(path, id, value)] of all that is reachable through attributes and containers, without the code under test."""
+    found, seen, waiting = [], set(), [(str(i), root) for i, root in enumerate(roots)]
+    while waiting:
+        path, thing = waiting.pop()
+        if isinstance(thing, (str, int, float, bool, bytes, type(None), type, types.FunctionType, np.generic)):
+            found.append((path, repr(thing)))
+            continue
+        found.append((path, id(thing)))
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, torch.Tensor):
+            place = (thing.data_ptr(), thing.stride(), thing.requires_grad, thing.is_leaf)
+            found.append((path, plain(thing), place, id(thing.grad) if thing.is_leaf else None))
+        elif isinstance(thing, torch.Generator):
+            found.append((path, plain(thing.get_state())))
+        elif isinstance(thing, (np.random.Generator, random.Random)):
+            state = thing.bit_generator.state if isinstance(thing, np.random.Generator) else thing.getstate()
+            found.append((path, repr(state)))
+        elif isinstance(thing, np.ndarray):
+            found.append((path, thing.tobytes(), thing.shape))
+        elif isinstance(thing, (array.array, bytearray)):
+            found.append((path, bytes(thing)))
+        elif isinstance(thing, ctypes._SimpleCData):
+            found.append((path, thing.value))
+        elif isinstance(thing, dict):
+            found.append((path, [k if isinstance(k, (str, int)) else id(k) for k in thing]))
+            waiting += [(f"{path}[{i}]", value) for i, value in enumerate(thing.values())]
+        elif isinstance(thing, (list, tuple, collections.deque)):
+            waiting += [(f"{path}[{i}]", value) for i, value in enumerate(thing)]
+        elif isinstance(thing, (set, frozenset)):
+            found.append((path, sorted(map(repr, thing))))
+        waiting += [(f"{path}.{key}", value) for key, value in sorted(getattr(thing, "__dict__", {}).items())]
+        for slot in getattr(type(thing), "__slots__", ()):
+            waiting.append((f"{path}.{slot}", getattr(thing, slot, "missing")))
+    return found
+
+
+class Thing:
+    """A user's own object."""
+
+    def __init__(self, held):
+        self.held = held
+
+
+class Slotted:
+    __slots__ = ("held", "unset")
+
+    def __init__(self, held):
+        self.held = held
+
+
+def spoil(thing, depth=0):
+    """Change a value in place, and all that it holds."""
+    if depth > 8:
+        return
+    if isinstance(thing, torch.Tensor):
+        with torch.no_grad():
+            if thing.is_leaf and not thing.requires_grad and thing.is_floating_point() and thing.dim():
+                thing.data = torch.full((2, 3), float("nan"))
+            else:
+                thing.data.fill_(1)
+    elif isinstance(thing, torch.Generator):
+        torch.rand(1, generator=thing)
+    elif isinstance(thing, (np.random.Generator, random.Random)):
+        thing.random()
+    elif isinstance(thing, np.ndarray):
+        [spoil(item, depth + 1) for item in thing.flat]
+        thing.fill(7)
+    elif isinstance(thing, (array.array, bytearray)):
+        thing[0] = 9
+        thing.append(1)
+    elif isinstance(thing, ctypes._SimpleCData):
+        thing.value += 1
+    elif isinstance(thing, dict):
+        [spoil(value, depth + 1) for value in thing.values()]
+        thing["new"] = 1
+        for key in list(thing)[:1]:
+            thing[key] = thing.pop(key)  # another order
+    elif isinstance(thing, list):
+        [spoil(value, depth + 1) for value in thing]
+        thing.insert(0, None)
+    elif isinstance(thing, collections.deque):
+        [spoil(value, depth + 1) for value in thing]
+        thing.append(None)
+        thing.rotate(1)
+    elif isinstance(thing, tuple):
+        [spoil(value, depth + 1) for value in thing]
+    elif isinstance(thing, set):
+        thing.add("new")
+    elif isinstance(thing, (Thing, Slotted, types.SimpleNamespace)):
+        spoil(thing.held, depth + 1)
+        thing.held = "another"
+        if isinstance(thing, Slotted):
+            thing.unset = 1
+        else:
+            thing.more = 2
+
+
+leaves = st.one_of(
+    st.none(),
+    st.integers(-5, 5),
+    st.floats(allow_nan=False),
+    st.text(max_size=3),
+    st.sampled_from(["float", "integer", "scalar", "parameter", "expanded", "view", "array", "objects"]),
+    st.sampled_from(["generator", "numpy", "python", "bytes", "typed", "counter"]),
+)
+trees = st.recursive(
+    leaves,
+    lambda inner: st.tuples(
+        st.sampled_from(["list", "tuple", "dict", "deque", "ordered", "default", "thing", "slotted", "space", "again"]),
+        st.lists(inner, max_size=3),
+    ),
+    max_leaves=8,
+)
+MADE = {
+    "float": lambda: torch.rand(3, 2),
+    "integer": lambda: torch.arange(4),
+    "scalar": lambda: torch.tensor(2.0),
+    "parameter": lambda: nn.Parameter(torch.rand(2)),
+    "expanded": lambda: torch.rand(1, 3).expand(4, 3),
+    "view": lambda: torch.rand(4, 4)[1:, ::2],
+    "array": lambda: np.arange(5.0),
+    "objects": lambda: np.array([[1], None], dtype=object),
+    "generator": lambda: torch.Generator().manual_seed(1),
+    "numpy": lambda: np.random.default_rng(0),
+    "python": lambda: random.Random(0),
+    "bytes": lambda: bytearray(b"abc"),
+    "typed": lambda: array.array("d", [1.0, 2.0]),
+    "counter": lambda: ctypes.c_long(3),
+    "list": list,
+    "tuple": tuple,
+    "dict": lambda items: dict(enumerate(items)),
+    "deque": lambda items: collections.deque(items, maxlen=5),
+    "ordered": lambda items: collections.OrderedDict(enumerate(items)),
+    "default": lambda items: collections.defaultdict(list, enumerate(items)),
+    "thing": Thing,
+    "slotted": Slotted,
+    "space": lambda items: types.SimpleNamespace(held=items),
+    "again": lambda items: [items, items],  # the same object twice
+}
+
+
+def make(tree):
+    if isinstance(tree, tuple):
+        kind, items = tree
+        return MADE[kind]([make(item) for item in items])
+    return MADE[tree]() if isinstance(tree, str) and tree in MADE else tree
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    trees=st.lists(trees, min_size=1, max_size=4),
+    where=st.sampled_from(["module", "inner", "optimizer", "state", "loss_fn", "also"]),
+    offload=st.sampled_from([None, None, None, "disk"]),
+)
+def test_any_attribute_of_anything_that_was_given_is_put_back_to_the_bit(trees, where, offload):
+    things = [make(tree) for tree in trees]
+    model, loss_fn, also = nn.Sequential(nn.Linear(2, 2), nn.Tanh()), nn.Linear(1, 1), Thing(None)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    holder = {"module": model, "inner": model[0], "optimizer": optimizer, "loss_fn": loss_fn, "also": also}.get(where)
+    if holder is None:
+        optimizer.state[model[0].weight]["mine"] = things
+    else:
+        for i, thing in enumerate(things):
+            setattr(holder, f"mine_{i}", thing)
+    roots = (model, optimizer, loss_fn, also)
+    before = everything(*roots)
+    with kept(model, optimizer, loss_fn=loss_fn, also=[also], offload=offload) as state:
+        for _ in range(2):
+            for thing in things:
+                spoil(thing)
+            if holder is not None:
+                holder.new = holder.__dict__.pop("mine_0", None)
+            state.put_back()
+            assert everything(*roots) == before
+        for thing in things:
+            spoil(thing)
+    assert everything(*roots) == before
+
+
+@settings(max_examples=40, deadline=None)
+@given(tree=trees)
+def test_a_wreck_is_seen_by_the_comparison_of_these_tests(tree):
+    holder = Thing(make(("list", [tree, "float", "numpy"])))
+    before = everything(holder)
+    spoil(holder)
+    assert everything(holder) != before
+
+
+# Optimizers inside optimizers
+
+
+def data(n=256, bs=32):
+    inputs, targets = blobs(n)
+    return [(inputs[i : i + bs], targets[i : i + bs]) for i in range(0, n, bs)]
+
+
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
+
+
+class Lookahead(torch.optim.Optimizer):
+    def __init__(self, inner, k=5, alpha=0.5):
+        self.inner, self.k, self.alpha, self.n = inner, k, alpha, 0
+        self.param_groups, self.state, self.defaults = inner.param_groups, {}, inner.defaults
+        self._optimizer_step_pre_hooks, self._optimizer_step_post_hooks = {}, {}
+
+    def zero_grad(self, set_to_none=True):
+        self.inner.zero_grad()
+
+    def step(self, closure=None):
+        self.inner.step()
+        self.n += 1
+        if self.n % self.k == 0:
+            for group in self.param_groups:
+                for p in group["params"]:
+                    slow = self.state.setdefault(p, {"slow": p.detach().clone()})["slow"]
+                    slow += self.alpha * (p.detach() - slow)
+                    p.data.copy_(slow)
+
+
+class Several:
+    def __init__(self, *optimizers):
+        self.optimizers = optimizers
+
+    @property
+    def param_groups(self):
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
+    def zero_grad(self):
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+
+    def step(self):
+        for optimizer in self.optimizers:
+            optimizer.step()
+
+
+class Remembering(torch.optim.SGD):
+    """State in a deque, an object and plain attributes."""
+
+    def __init__(self, params, lr):
+        super().__init__(params, lr=lr)
+        self.recent, self.memory, self.norm, self.n = collections.deque(maxlen=3), Thing([]), None, 0
+
+    def step(self, closure=None):
+        super().step()
+        self.n += 1
+        self.norm = torch.stack([p.grad.norm() for p in self.param_groups[0]["params"]]).norm()
+        self.recent.append(self.norm)
+        self.memory.held.append(self.n)
+
+
+WRAPPERS = {
+    "lookahead": lambda model: Lookahead(torch.optim.Adam(model.parameters(), lr=0.01)),
+    "two in one": lambda model: Several(
+        torch.optim.Adam(model[0].parameters(), lr=0.01), torch.optim.SGD(model[2].parameters(), lr=0.1, momentum=0.9)
+    ),
+    "lookahead of two": lambda model: Several(
+        Lookahead(torch.optim.Adam(model[0].parameters(), lr=0.01)),
+        Lookahead(torch.optim.RMSprop(model[2].parameters(), lr=0.01, momentum=0.5)),
+    ),
+    "remembering": lambda model: Remembering(model.parameters(), lr=0.1),
+    "slots": lambda model: SlottedWrapper(torch.optim.Adam(model.parameters(), lr=0.01)),
+}
+
+
+class SlottedWrapper:
+    __slots__ = ("inner", "n")
+
+    def __init__(self, inner):
+        self.inner, self.n = inner, 0
+
+    param_groups = property(lambda self: self.inner.param_groups)
+    zero_grad = property(lambda self: self.inner.zero_grad)
+
+    def step(self):
+        self.n += 1
+        self.inner.step()
+
+
+@pytest.mark.parametrize("trained_before", [0, 7])
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_optimizers_in_optimizers_are_put_back_also_between_sweeps(name, trained_before):
+    model = net()
+    optimizer, batches = WRAPPERS[name](model), data()
+    for inputs, targets in batches[:trained_before]:
+        optimizer.zero_grad()
+        cross_entropy(model(inputs), targets).backward()
+        optimizer.step()
+    before = everything(model, optimizer)
+    result = sweep(model, optimizer, batches, repeats=2, end_lr=100)
+    assert everything(model, optimizer) == before
+    assert np.array_equal(result.sweeps[0].loss, result.sweeps[1].loss)
+
+
+# Modules and functions
+
+
+class Centred(nn.Module):
+    """A loss with a buffer, a parameter, a counter, a queue and a generator of its own."""
+
+    def __init__(self, graph=False):
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(3))
+        self.scale, self.n, self.last, self.graph = nn.Parameter(torch.ones(())), 0, None, graph
+        self.queue, self.generator = [], torch.Generator().manual_seed(0)
+
+    def forward(self, out, targets):
+        if self.graph and self.n == 0:
+            self.centre.mul_(0.9).add_(0.1 * out.mean(0))  # hangs in the graph of the step
+        else:
+            self.centre = self.centre.detach() * 0.9 + 0.1 * out.detach().mean(0)
+        self.n += 1
+        self.last = out.detach()
+        self.queue.append(self.n)
+        noise = 0.01 * torch.randn(3, generator=self.generator)
+        return cross_entropy(self.scale * out - self.centre.detach() + noise, targets)
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_a_loss_with_buffers_parameters_and_attributes_is_put_back_also_between_sweeps(graph):
+    model, loss_fn = net(), Centred(graph)
+    optimizer = torch.optim.SGD([*model.parameters(), *loss_fn.parameters()], lr=0.1, momentum=0.9)
+    before = everything(model, optimizer, loss_fn)
+    result = sweep(model, optimizer, data(), loss_fn=loss_fn, repeats=2)
+    assert everything(model, optimizer, loss_fn) == before
+    assert np.array_equal(result.sweeps[0].loss, result.sweeps[1].loss)
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell, self.out, self.hidden, self.seen = nn.GRUCell(6, 8), nn.Linear(8, 3), None, 0
+
+    def forward(self, inputs):
+        hidden = None if self.hidden is None or len(self.hidden) != len(inputs) else self.hidden.detach()
+        self.hidden = self.cell(inputs, hidden)
+        self.seen += len(inputs)
+        return self.out(self.hidden)
+
+
+def test_plain_attributes_of_submodules_are_put_back_also_between_sweeps():
+    model = nn.Sequential(Recurrent())
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for expected in (None, torch.Tensor):
+        before = everything(model, optimizer)
+        result = sweep(model, optimizer, data(), repeats=2)
+        assert everything(model, optimizer) == before and isinstance(model[0].hidden, expected or type(None))
+        assert np.array_equal(result.sweeps[0].loss, result.sweeps[1].loss)
+        model(data()[0][0])  # a hidden state that hangs in a graph
+    cross_entropy(model[0].out(model[0].hidden), data()[0][1]).backward()  # which is still whole
+
+
+def gan():
+    torch.manual_seed(0)
+    generator, critic = nn.Linear(4, 2), nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 1))
+    first, second = torch.optim.Adam(generator.parameters(), lr=1e-3), torch.optim.Adam(critic.parameters(), lr=1e-3)
+    softplus = nn.functional.softplus
+
+    def train_critic(real, fake):
+        second.zero_grad()
+        (softplus(-critic(real)).mean() + softplus(critic(fake)).mean()).backward()
+        second.step()
+
+    def step_fn(real):
+        fake = generator(torch.randn(len(real), 4))
+        train_critic(real, fake.detach())
+        return softplus(-critic(fake)).mean()
+
+    return generator, critic, first, second, step_fn
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["in also", "found in the function"])
+def test_the_other_half_of_a_gan_is_put_back_also_between_sweeps(named):
+    generator, critic, first, second, step_fn = gan()
+    real = [torch.randn(32, 2) + 2 for _ in range(4)]
+    before = everything(generator, critic, first, second)
+    also = [critic, second] if named else []
+    hidden = (lambda batch, table={"step": step_fn}: table["step"](batch)) if named else step_fn
+    result = sweep(generator, first, real, loss_fn=None, step_fn=hidden, also=also, repeats=2)
+    assert everything(generator, critic, first, second) == before
+    alone = sweep(generator, first, real, loss_fn=None, step_fn=hidden, also=also, seed=1)
+    assert np.array_equal(result.sweeps[1].loss, alone.sweeps[0].loss)
+
+
+class Average:
+    """An exponential mean of a model's weights."""
+
+    def __init__(self, model):
+        self.shadow, self.n = {name: p.detach().clone() for name, p in model.named_parameters()}, 0
+
+    def update(self, model):
+        self.n += 1
+        for name, p in model.named_parameters():
+            self.shadow[name].lerp_(p.detach(), 0.1)
+
+    def state_dict(self):
+        return {"shadow": self.shadow, "n": self.n}
+
+    def load_state_dict(self, state):
+        self.shadow, self.n = state["shadow"], state["n"]
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["in also", "found in the hook"])
+def test_an_average_that_a_hook_updates_is_put_back(named):
+    model = net()
+    optimizer, average = torch.optim.SGD(model.parameters(), lr=0.1), Average(model)
+    table = {"average": average}
+    hook = (lambda *_: table["average"].update(model)) if named else (lambda *_: average.update(model))
+    optimizer.register_step_post_hook(hook)
+    before = everything(model, optimizer, average)
+    sweep(model, optimizer, data(), also=[average] if named else [])
+    assert everything(model, optimizer, average) == before
+
+
+def test_what_cannot_be_walked_is_put_back_by_its_own_state_dict():
+    class Counting:
+        def __init__(self):
+            self.counter = itertools.count()
+            self.n = next(self.counter)
+
+        def state_dict(self):
+            return {"n": self.n}
+
+        def load_state_dict(self, state):
+            self.n, self.counter = state["n"], itertools.count(state["n"] + 1)
+
+    model, counting = net(), Counting()
+    with kept(model, torch.optim.SGD(model.parameters(), lr=0.1), also=[counting]):
+        counting.n = next(counting.counter)
+    assert counting.n == 0 and next(counting.counter) == 1
+
+
+# Loaders
+
+
+class OwnOrder(Sampler):
+    """Counts its epochs and shuffles its own order in place."""
+
+    def __init__(self, n):
+        self.order, self.epoch, self.random, self.seen = np.arange(n), 0, np.random.default_rng(3), []
+
+    def __len__(self):
+        return len(self.order)
+
+    def __iter__(self):
+        self.epoch += 1
+        self.seen.append(self.epoch)
+        self.random.shuffle(self.order)
+        return iter(self.order.tolist())
+
+
+class Noisy(Dataset):
+    def __init__(self):
+        self.inputs, self.targets = blobs(64)
+        self.generator, self.n_read, self.legacy = torch.Generator().manual_seed(5), 0, random.Random(2)
+
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, i):
+        self.n_read += 1
+        noise = torch.randn(6, generator=self.generator) * self.legacy.random()
+        return self.inputs[i] + noise, self.targets[i]
+
+
+def test_a_data_sets_generator_and_a_samplers_counter_are_put_back_and_repeats_differ():
+    model, noisy, sampler = net(), Noisy(), OwnOrder(64)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loader = DataLoader(noisy, batch_size=16, sampler=sampler)
+    before = everything(model, optimizer, loader)
+    one = sweep(model, optimizer, loader, repeats=2, num_iter=20)
+    assert everything(model, optimizer, loader) == before
+    two = sweep(model, optimizer, loader, repeats=2, num_iter=20)
+    assert [s.loss.tolist() for s in one.sweeps] == [s.loss.tolist() for s in two.sweeps]
+    assert not np.array_equal(one.sweeps[0].loss, one.sweeps[1].loss)
+
+
+def test_samples_are_not_copied_but_said_if_they_have_been_changed():
+    model, (inputs, targets) = net(), blobs(64)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with kept(model, optimizer, loaders=[DataLoader(TensorDataset(inputs, targets))]) as state:
+        assert not {id(inputs), id(targets)} & {id(kept_tensor.tensor) for kept_tensor in state._reach.tensors}
+    weight = model[0].weight.detach().clone()
+    with pytest.raises(RuntimeError, match=r"samples must not be changed .* got train_loader\[0\]\[0\] changed"):
+        sweep(model, optimizer, [(inputs, targets)], loss_fn=lambda out, y: inputs.add_(1).sum() * 0 + out.sum())
+    assert torch.equal(model[0].weight, weight)
+
+
+# Refusals, and restoring that cannot stop half way
+
+
+@pytest.mark.parametrize(
+    "held",
+    [itertools.count(), iter([1, 2]), (i for i in range(3)), zip([1], [2], strict=True), memoryview(bytearray(3))],
+)
+@pytest.mark.parametrize("where", ["model", "optimizer", "loss_fn", "also", "loader"])
+def test_what_cannot_be_put_back_is_refused_by_name_before_the_first_step(held, where):
+    if where == "loader" and isinstance(held, memoryview):
+        pytest.skip("samples may lie in any memory")
+    model, loss_fn, also, loader = net(), Centred(), Thing(1), DataLoader(TensorDataset(*blobs(64)), batch_size=32)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    holder = {"model": model[0], "optimizer": optimizer, "loss_fn": loss_fn, "also": also, "loader": loader.sampler}[
+        where
+    ]
+    holder.mine = [held]
+    name = {"model": "model.0", "also": r"also\[0\]", "loader": "train_loader.sampler"}.get(where, where)
+    before = everything(model, optimizer)
+    with pytest.raises(TypeError, match=rf"got {name}\.mine\[0\], a .*{type(held).__name__}, which is not; ") as caught:
+        options = {"loss_fn": loss_fn, "also": [also]}
+        sweep(model, optimizer, loader, init_fn=lambda _: pytest.fail("begun"), **options)
+    assert "\n" not in str(caught.value)
+    assert everything(model, optimizer) == before
+
+
+@pytest.mark.parametrize(
+    "also, message", [([1], r"got also\[0\], a int;"), (nn.Linear(1, 1), "must be a list, got a Linear")]
+)
+def test_also_takes_a_list_of_things_that_have_state(also, message):
+    model = net()
+    with pytest.raises(TypeError, match=message):
+        sweep(model, torch.optim.SGD(model.parameters(), lr=0.1), data(), also=also)
+
+
+def test_expanded_and_overlapping_buffers_are_put_back_and_keep_their_memory():
+    model = net()
+    model.register_buffer("expanded", torch.zeros(1, 3).expand(5, 3))
+    model.register_buffer("overlapping", torch.arange(6.0).as_strided((4, 3), (1, 1)))
+    model.register_buffer("base", torch.zeros(8))
+    model.register_buffer("part", model.base[2:4])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    before = everything(model, optimizer)
+
+    def step_fn(batch):
+        model.expanded[0] += 1  # seen in all five rows
+        model.overlapping[1, 2] = float("nan")
+        model.part += 1
+        return cross_entropy(model(batch[0]), batch[1])
+
+    result = sweep(model, optimizer, data(), loss_fn=None, step_fn=step_fn, repeats=2, end_lr=1e6)
+    assert everything(model, optimizer) == before
+    assert np.array_equal(result.sweeps[0].loss, result.sweeps[1].loss, equal_nan=True)
+    with torch.no_grad():
+        model.part.fill_(3)
+    assert model.base[2] == 3
+
+
+@pytest.mark.parametrize("error", [RuntimeError("mine"), KeyboardInterrupt()])
+def test_whatever_one_part_raises_all_others_are_put_back_first(error):
+    class Stubborn(nn.Linear):
+        fails = False
+
+        def get_extra_state(self):
+            return {"seen": 1}
+
+        def set_extra_state(self, state):
+            if Stubborn.fails:
+                raise error
+
+    torch.manual_seed(0)
+    model = nn.Sequential(Stubborn(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    before = everything(model, optimizer)
+    random_state = plain(torch.get_rng_state())
+    Stubborn.fails = True
+    expected = (KeyboardInterrupt, "^$") if isinstance(error, KeyboardInterrupt) else (
+        RuntimeError, "model.0's extra state could not be put back, all else was: mine"
+    )  # fmt: skip
+    with pytest.raises(expected[0], match=expected[1]):
+        sweep(model, optimizer, data(), end_lr=100)
+    assert everything(model, optimizer) == before and plain(torch.get_rng_state()) == random_state
