@@ -1,7 +1,7 @@
 # `make help` lists what there is. An active environment that has the packages is used; otherwise .venv is made.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help report section publish test test-faults lab bench environment colossalai clean
+.PHONY: help report section publish test test-faults lab bench environment colossalai peers clean
 
 BASE_PYTHON = $(or $(PYTHON),$(shell for python in python3 python python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done))
@@ -36,6 +36,7 @@ help:
 	@echo 'make bench       time training beside other ways, over workers and in a report; PUBLISH=1 puts it into README'
 	@echo 'make environment make the environment and nothing else'
 	@echo 'make colossalai  add Colossal-AI to the environment (0.3 GB), for BACKEND=colossalai'
+	@echo 'make peers       make .venv-peers with the tools beside which lrlib.peers is tested (0.4 GB)'
 	@echo 'make clean       delete what was made, the trained runs (.lrlib) and the environment (.venv) apart'
 
 report publish: $(ENVIRONMENT) $(if $(filter-out 0,$(EXTENDED)),$(EVIDENCE))
@@ -75,6 +76,16 @@ environment: $(ENVIRONMENT)
 colossalai: $(ENVIRONMENT)
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --requirement colossalai.lock
 	@$(RUN) -m lrlib.training.backends.colossal
+
+# The path file lends the project's environment to the one of the tools, so that torch is not installed twice.
+.venv-peers/installed: peers.lock $(ENVIRONMENT)
+	$(RUN) -m venv --clear .venv-peers
+	$(RUN) -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' > \
+		"$$(.venv-peers/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/project.pth"
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement peers.lock
+	@touch $@
+
+peers: .venv-peers/installed
 
 clean:
 	rm -rf report/build
