@@ -94,8 +94,7 @@ from torchvision import transforms
 
 import lrlib
 from lrlib.problems.data import find_dataset, load_dataset
-from lrlib.project import project_folder
-from lrlib.report.driver import build_folder
+from lrlib.project import build_folder, project_folder
 from lrlib.report.provenance import describe_hardware
 from lrlib.report.publish import PublishError, fill_block
 from lrlib.report.sources import read_origin

@@ -10,6 +10,9 @@ def main() -> int:
 
         return suggest(sys.argv[2:])
     try:
+        from lrlib.report.surroundings import settle
+
+        settle()  # before anything else is imported
         from lrlib.report.command_line import main as make
 
         return make()

@@ -125,8 +125,7 @@ def find_dataset(name):
     name: one of NAMES; one that ends in "_validation" has every twelfth training image as its test split. Files are looked for in `data_folders()`, each checked by MD5, else downloaded by torchvision.
     Returns DatasetInfo. Raises ValueError for an unknown name, DatasetMissing, DatasetError (a damaged file).
     """
-    if name not in NAMES:
-        raise ValueError(f"dataset must be one of {', '.join((*NAMES, AUTO))}, got {name!r}")
+    _require_known(name)
     if name.endswith(VALIDATION):
         return _hold_out_info(find_dataset(name.removesuffix(VALIDATION)))
     if name == SAMPLE:
@@ -142,8 +141,17 @@ def find_dataset(name):
     return _files_info(name, raw)
 
 
+def _require_known(name):
+    if name not in NAMES:
+        raise ValueError(f"dataset must be one of {', '.join((*NAMES, AUTO))}, got {name!r}")
+
+
 def is_present(name):
-    """Whether a dataset is on this machine, or embedded; nothing is downloaded and nothing checked."""
+    """Whether a dataset is on this machine, or embedded; nothing is downloaded and nothing checked.
+
+    Raises ValueError for an unknown name.
+    """
+    _require_known(name)
     name = name.removesuffix(VALIDATION)
     return name == SAMPLE or any(_locate(folder, file) for folder in _list_folders(name) for file in FILES[name].md5)
 

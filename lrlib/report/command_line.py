@@ -12,7 +12,8 @@ import warnings
 from lrlib.errors import LrlibError
 from lrlib.project import store_folder
 from lrlib.report.kernels import prepare_kernels
-from lrlib.report.sections import ParameterError, find_sections, parse_assignments
+from lrlib.report.parameters import ParameterError, parse_assignments
+from lrlib.report.sections import find_sections
 
 # Flags of the whole report, and the parameter that each one gives.
 FLAGS = {
@@ -108,17 +109,18 @@ def _publish(options):
     from lrlib.report.publish import check_readme, publish_report
 
     check_readme()
-    made = _make_report("publish", options)
-    _print_made(made, publish_report(made, command=_command("publish", options)))
+    published, command = [], _command("publish", options)
+    made = _make_report("publish", options, then=lambda made: published.extend(publish_report(made, command=command)))
+    _print_made(made, published)
     return 0
 
 
-def _make_report(target, options):
+def _make_report(target, options, then=None):
     texts, command = _texts(options), _command(target, options)
     prepare_kernels()
     from lrlib.report.driver import make_report
 
-    return make_report(texts, command=command, say=_say, quick=options.quick, extended=options.extended)
+    return make_report(texts, command=command, say=_say, quick=options.quick, extended=options.extended, then=then)
 
 
 def _section(options):

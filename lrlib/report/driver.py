@@ -5,31 +5,25 @@ the notebooks then find their runs in the store. A notebook does not rely on tha
 """
 
 import contextlib
-import logging
-import os
-import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import papermill
-import psutil
-from dask.system import CPU_COUNT
-from papermill.exceptions import PapermillExecutionError
-from traitlets.config import Config
-
 from lrlib.errors import LrlibError
 from lrlib.problems.data import SAMPLE, choose_dataset
-from lrlib.project import project_folder
+from lrlib.project import build_folder
 from lrlib.report.document import merge_notebooks
+from lrlib.report.execution import execute_notebooks
 from lrlib.report.export_html import export_html
 from lrlib.report.export_pdf import export_pdf
-from lrlib.report.kernels import SectionKernelManager
+from lrlib.report.folders import move, naming, own_folder, sole
+from lrlib.report.parameters import ParameterError
+from lrlib.report.plans import plan_section
 from lrlib.report.provenance import Making
-from lrlib.report.sections import ParameterError, find_sections, give_values, pick_section, plan_section
+from lrlib.report.sections import find_sections, give_values, pick_section
 from lrlib.report.sources import read_origin
 from lrlib.runs.trainer import train
+from lrlib.study.experiments import Design
 from lrlib.study.readings import tabulate_accuracies
 
 # A look at the whole report in a minute or two: few epochs, on the embedded sample.
@@ -55,8 +49,8 @@ TITLE = {
 }
 
 
-class NotebookError(LrlibError):
-    """A section's notebook that raised; says which cell, and where the executed notebook is."""
+class ReportError(LrlibError):
+    """Executed sections that cannot be put together; says which and why."""
 
 
 @dataclass(frozen=True)
@@ -75,43 +69,60 @@ class Made:
     commit: str = ""
 
 
-def build_folder():
-    """Where reports are made: `report/build` of the project, git-ignored."""
-    return project_folder() / "report" / "build"
-
-
-def make_report(texts, *, command, say, quick=False, extended=False):
+def make_report(texts, *, command, say, quick=False, extended=False, then=None):
     """Make report.html and report.pdf in `build_folder()`, with the executed notebooks beside them.
 
+    It is made in a folder of its own, so that of two reports at once each is whole; the later to finish stands.
     texts: parameter name -> value as written on the command line. command: what makes this very report again.
-    extended: with part 3. say: called with each line that a person should see while it runs.
-    Raises ParameterError before anything is trained; DatasetError, StoreError, EngineError, NotebookError, OSError.
+    extended: with part 3. say: called with each line that a person should see while it runs. then: called with what was
+    made, before another report can take its place.
+    Raises ParameterError, BuildError and StoreError before anything is trained; DatasetError, EngineError, NotebookError,
+    ReportError.
     """
     started, origin = time.time(), read_origin()
     sections = find_sections(extended=extended)
-    if extended:
-        texts = texts | {"extended": "True"}
-    sections = _settle_dataset(give_values(sections, (quicken(sections) if quick else {}) | texts))
+    if "extended" in texts:
+        raise ParameterError("extended is no parameter of the command line; EXTENDED=1 (--extended) adds part 3")
+    defaults = (quicken(sections) if quick else {}) | ({"extended": "True"} if extended else {})
+    sections = _settle_dataset(give_values(sections, texts, defaults=defaults))
     plans = [plan_section(section) for section in sections]
-    folder = build_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    n_trained = _train(plans, started=started, origin=origin, command=command, say=say)
-    say(f"executing {len(sections)} notebooks")
-    executed = execute_notebooks(sections, folder / "notebooks")
-    say("writing report.html and report.pdf")
-    document = _merge(executed, started, origin)
-    export_html(document, out=folder / "report.html")
-    export_pdf(document, out=folder / "report.pdf")
-    abstract = plans[0]  # whose design is that of the whole report; part 3 has runs of the same labels on other data
-    return Made(
-        html=folder / "report.html",
-        pdf=folder / "report.pdf",
-        notebooks=folder / "notebooks",
-        accuracies=tabulate_accuracies(train(abstract.runs), abstract.design),
-        n_trained=n_trained,
-        seconds=time.time() - started,
-        commit=origin.describe(digits=12),
-    )
+    if sections[0].number != "" or not isinstance(plans[0].design, Design):
+        raise ParameterError(
+            "the report has no abstract, whose design is the whole report's; put notebooks/0-abstract.ipynb back, "
+            'whose metadata has lrlib.section "" and whose runs cell makes `design`'
+        )
+    build = build_folder()
+    with own_folder(build) as folder:
+        making = _train(plans, started=started, origin=origin, command=command, say=say)
+        say(f"executing {len(sections)} notebooks")
+        with naming(build):
+            executed = execute_notebooks(
+                sections, folder / "notebooks", failed=build / "failed", environment=making.as_environment()
+            )
+            say("writing report.html and report.pdf")
+            document = _merge(executed, started, origin)
+            with _saying_what():
+                export_html(document, out=folder / "report.html")
+                export_pdf(document, out=folder / "report.pdf")
+        design = plans[
+            0
+        ].design  # the abstract's is the whole report's; part 3 has runs of the same labels on other data
+        made = Made(
+            html=build / "report.html",
+            pdf=build / "report.pdf",
+            notebooks=build / "notebooks",
+            accuracies=tabulate_accuracies(train(design.all_runs()), design),
+            n_trained=making.n_trained,
+            seconds=time.time() - started,
+            commit=origin.describe(digits=12),
+        )
+        with sole(build):
+            with naming(build):
+                for target in (made.notebooks, made.html, made.pdf):
+                    move(folder / target.name, target)
+            if then:
+                then(made)
+    return made
 
 
 def make_section(name, texts, *, command, say, quick=False):
@@ -121,23 +132,30 @@ def make_section(name, texts, *, command, say, quick=False):
     """
     started, origin = time.time(), read_origin()
     section = pick_section(find_sections(extended=True), name)
-    if quick:
-        texts = quicken([section]) | texts
-    sections = _settle_dataset(give_values([section], texts))
+    sections = _settle_dataset(give_values([section], texts, defaults=quicken([section]) if quick else {}))
     plans = [plan_section(section) for section in sections]
-    folder = build_folder() / "sections"
-    folder.mkdir(parents=True, exist_ok=True)
-    n_trained = _train(plans, started=started, origin=origin, command=command, say=say)
-    say(f"executing {section.path.name}")
-    executed = execute_notebooks(sections, folder)
-    html = folder / f"{section.path.stem}.html"
-    export_html(_merge(executed, started, origin, partial=True), out=html)
+    build = build_folder()
+    with own_folder(build) as folder:
+        making = _train(plans, started=started, origin=origin, command=command, say=say)
+        say(f"executing {section.path.name}")
+        with naming(build):
+            [executed] = execute_notebooks(
+                sections, folder / "notebooks", failed=build / "failed", environment=making.as_environment()
+            )
+            page = executed.with_suffix(".html")
+            document = _merge([executed], started, origin, partial=True)
+            with _saying_what():
+                export_html(document, out=page)
+            with sole(build):
+                (build / "sections").mkdir(exist_ok=True)
+                for path in (executed, page):
+                    move(path, build / "sections" / path.name)
     return Made(
-        html=html,
+        html=build / "sections" / page.name,
         pdf=None,
         notebooks=None,
         accuracies=None,
-        n_trained=n_trained,
+        n_trained=making.n_trained,
         seconds=time.time() - started,
     )
 
@@ -147,83 +165,6 @@ def quicken(sections):
     return {name: text for name, text in QUICK.items() if any(name in section.declared for section in sections)}
 
 
-def execute_notebooks(sections, folder):
-    """Execute sections by papermill, as many at once as there are cores.
-
-    A notebook is executed under a temporary name and then moved to folder, also when it raised: its traceback is in it.
-    Returns the executed notebooks' paths. Raises NotebookError for the first, in order, that raised.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    # A section about the whole report is given values that its notebook does not declare, of which papermill warns.
-    logging.getLogger("papermill").setLevel(logging.ERROR)
-    before = psutil.Process().children(recursive=True)
-    with _findable_package(), ThreadPoolExecutor(CPU_COUNT) as pool:
-        futures = [pool.submit(_execute, section, folder) for section in sections]
-        try:
-            return [future.result() for future in futures]
-        except BaseException:
-            # Kernels are in sessions of their own and hear no Ctrl-C; a thread waiting for one would never end.
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in set(psutil.Process().children(recursive=True)) - set(before):
-                process.kill()
-            raise
-
-
-@contextlib.contextmanager
-def _findable_package():
-    """Kernels find lrlib also where it is not installed."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(project_folder()), before]))
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
-
-
-def _kernel_settings(folder):
-    """Have a kernel be talked to through socket files in a folder of its own.
-
-    A TCP port that is free when it is looked for may be taken by another kernel when it is used.
-    """
-    kernels = {"NotebookClient": {"kernel_manager_class": SectionKernelManager}}
-    if os.name != "posix":
-        return Config(kernels)
-    return Config(
-        kernels | {"KernelManager": {"transport": "ipc", "connection_file": str(Path(folder) / "kernel.json")}}
-    )
-
-
-def _execute(section, folder):
-    target = folder / section.path.name
-    with (
-        tempfile.TemporaryDirectory(dir=folder, prefix=".executing-") as temporary,
-        # The path of a socket file must be short, which a home or temporary folder's is not everywhere.
-        tempfile.TemporaryDirectory(dir="/tmp" if os.name == "posix" else None, prefix="lrlib-") as sockets,
-    ):
-        output = Path(temporary) / section.path.name
-        try:
-            papermill.execute_notebook(
-                section.path,
-                output,
-                parameters=section.values,
-                cwd=section.path.parent,
-                progress_bar=False,
-                config=_kernel_settings(sockets),
-                extra_arguments=["--IPKernelApp.log_level=50"],  # a kernel that is told to end says so as an error
-            )
-        except PapermillExecutionError as err:
-            os.replace(output, target)
-            raise NotebookError(
-                f"section {section.name}: cell {err.cell_index} of {section.path.name} raised {err.ename}: {err.evalue}; "
-                f"its traceback is in {target}"
-            ) from err
-        os.replace(output, target)
-    return target
-
-
 def _settle_dataset(sections):
     """Sections with "auto" replaced by the dataset that it stands for, so that all of them use the same one.
 
@@ -231,16 +172,22 @@ def _settle_dataset(sections):
     Raises ParameterError.
     """
     for section in sections:
-        plan_section(_with_dataset(section, SAMPLE))
-    asked = [section.values.get("dataset", section.declared["dataset"].default) for section in sections]
-    try:
-        chosen = {name: choose_dataset(name) for name in dict.fromkeys(asked)}
-    except ValueError as err:
-        raise ParameterError(str(err)) from err
-    return [_with_dataset(section, chosen[name]) for section, name in zip(sections, asked)]
+        plan_section(_with_dataset(section, SAMPLE), trial=True)
+    settled = []
+    for section in sections:
+        if "dataset" in section.declared:
+            try:
+                chosen = choose_dataset(section.values.get("dataset", section.declared["dataset"].default))
+            except ValueError as err:
+                raise ParameterError(f"section {section.name}: {err}") from err
+            section = _with_dataset(section, chosen)
+        settled.append(section)
+    return settled
 
 
 def _with_dataset(section, name):
+    if "dataset" not in section.declared:
+        return section
     return replace(section, values={**section.values, "dataset": name})
 
 
@@ -263,13 +210,22 @@ def _train(plans, *, started, origin, command, say):
         training_seconds=training_seconds,
         training_wall_seconds=time.time() - start,
     )
-    os.environ |= making.as_environment()
     say(f"{n_trained} epochs trained, {results.n_known - n_trained} from the store")
-    return n_trained
+    return making
+
+
+@contextlib.contextmanager
+def _saying_what():
+    """ReportError in place of the ValueError of what cannot be typeset."""
+    try:
+        yield
+    except ValueError as err:
+        raise ReportError(str(err)) from err
 
 
 def _merge(executed, started, origin, *, partial=False):
-    document = merge_notebooks(executed, partial=partial)
+    with _saying_what():
+        document = merge_notebooks(executed, partial=partial)
     document.metadata["report"] = {
         **(TITLE if not partial else {}),
         "date": time.strftime("%-d %B %Y", time.gmtime(started)),

@@ -4,6 +4,9 @@ Importing torch, pandas and seaborn takes longer than most sections do with thei
 multiprocessing's fork server, imports them once, while the driver is still planning, and each kernel is a fork of it.
 A fork is a kernel like any other: ipykernel in a session and a process group of its own, that ends with the driver.
 Where a process cannot be forked safely (macOS, Windows), kernels are started by themselves.
+
+A kernel is of this very Python, and has nobody's settings: its environment is lrlib.report.surroundings', and what no
+environment settles is settled here.
 """
 
 import multiprocessing
@@ -18,6 +21,11 @@ from typing import Any
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
+from traitlets import Dict, Unicode
+from traitlets.config import Config
+
+from lrlib.project import project_folder
+from lrlib.report.surroundings import import_dask
 
 # What sections use to read their results and to draw them; Dask and torchvision are for those that train.
 SHARED = (
@@ -27,7 +35,12 @@ SHARED = (
     "lrlib.study.figures",
     "ipykernel.kernelapp",
 )
-CAN_FORK = sys.platform == "linux"
+# A process that is forked has the switches of the driver's Python: with -OO it would lack docstrings, which sections read.
+CAN_FORK = sys.platform == "linux" and not sys.flags.optimize
+# What a kernel that is started by itself is told to run; the folder that holds lrlib stands in place of FOLDER.
+START = "import sys; sys.path.insert(0, FOLDER); from lrlib.report.kernels import be_kernel; be_kernel(sys.argv[1:])"
+# Of figures that a section shows plainly; the same bytes each time.
+INLINE = {"figure_formats": {"svg"}, "print_figure_kwargs": {"bbox_inches": "tight", "metadata": {"Date": None}}}
 
 
 def prepare_kernels() -> None:
@@ -40,10 +53,21 @@ def prepare_kernels() -> None:
 class SectionKernelManager(AsyncKernelManager):
     """Starts kernels of this very interpreter, whatever kernelspecs a user has installed."""
 
+    environment = Dict(config=True)
+    folder = Unicode(config=True)
+
     @property
     def kernel_spec(self) -> KernelSpec:
-        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        return KernelSpec(argv=command, display_name="Python 3", language="python")
+        # The environment could name another provisioner; the command is format_kernel_cmd's.
+        provisioner = {"kernel_provisioner": {"provisioner_name": "local-provisioner"}}
+        return KernelSpec(display_name="Python 3", language="python", metadata=provisioner)
+
+    def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
+        start = START.replace("FOLDER", repr(str(project_folder())))
+        return [sys.executable, "-c", start, "-f", self.connection_file, *(extra_arguments or [])]
+
+    async def start_kernel(self, **settings: Any) -> None:
+        await super().start_kernel(**settings, env=self.environment, cwd=self.folder)
 
     async def _async_pre_start_kernel(self, **settings: Any) -> Any:
         if CAN_FORK and self.provisioner is None:
@@ -55,8 +79,7 @@ class ForkProvisioner(LocalProvisioner):
     """jupyter_client's provisioner of a local process, of a fork instead of a new one."""
 
     async def launch_kernel(self, cmd: list[str], **settings: Any) -> dict[str, Any]:
-        arguments = cmd[cmd.index("ipykernel_launcher") + 1 :]
-        self.process = Fork(arguments, dict(settings["env"]), str(settings.get("cwd") or os.getcwd()))
+        self.process = Fork(cmd[cmd.index("-f") :], dict(settings["env"]), str(settings.get("cwd") or os.getcwd()))
         self.pid = self.pgid = self.process.pid
         self.cwd = settings.get("cwd")
         return self.connection_info
@@ -90,9 +113,7 @@ class Fork:
 
 
 def run_kernel(arguments: list[str], environment: dict[str, str], folder: str) -> None:
-    """Be a kernel until told to end. arguments: ipykernel_launcher's."""
-    from ipykernel.kernelapp import IPKernelApp
-
+    """Be a kernel until told to end, in a process that was forked. arguments: ipykernel_launcher's."""
     os.setsid()  # as jupyter_client starts a kernel: the terminal's Ctrl-C is the driver's
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
@@ -100,7 +121,28 @@ def run_kernel(arguments: list[str], environment: dict[str, str], folder: str) -
     os.chdir(folder)
     sys.argv = ["ipykernel_launcher", *arguments]
     threading.Thread(target=_end_with_driver, daemon=True).start()
-    IPKernelApp.launch_instance(arguments)
+    be_kernel(arguments)
+
+
+def be_kernel(arguments: list[str]) -> None:
+    """Be a kernel until told to end, with nobody's settings. arguments: ipykernel_launcher's."""
+    import_dask()
+    import matplotlib
+    from ipykernel.kernelapp import IPKernelApp
+
+    matplotlib.rcdefaults()  # a matplotlibrc in the working folder comes before all others
+    matplotlib.rcParams["svg.hashsalt"] = "lrlib"
+
+    class SectionKernel(IPKernelApp):
+        """IPython's kernel without a machine's configuration and startup files; a user's are not found."""
+
+        def load_config_file(self, *_: Any, **__: Any) -> None:
+            pass
+
+        def _run_startup_files(self) -> None:
+            pass
+
+    SectionKernel.launch_instance(arguments, config=Config({"InlineBackend": INLINE}))
 
 
 def _end_with_driver() -> None:

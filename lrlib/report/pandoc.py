@@ -44,6 +44,7 @@ def render_markdown(notebook, *, to):
 def _pandoc(source, to):
     command = [
         pypandoc.get_pandoc_path(),
+        f"--data-dir={TEMPLATES}",  # a user's own may hold another style of citations
         f"--from={MARKDOWN}",
         *OPTIONS[to],
         f"--lua-filter={TEMPLATES / 'filter.lua'}",

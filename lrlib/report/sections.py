@@ -1,78 +1,171 @@
-"""The section notebooks: which there are, what parameters they declare, which runs they ask for.
+"""The section notebooks: which there are, and the values that they are given.
 
-A section is a notebook whose metadata has `lrlib.section`; with `lrlib.extended` it stands in the extended report alone,
-with `lrlib.whole` it is about the whole report, and has the parameters of all other sections besides its own.
-Its cell tagged `parameters` declares typed literals (`epochs: int = 30  # comment`); its cell tagged `runs` makes
-`design` and `runs` of them and trains nothing. So its runs can be known, and wrong parameters refused, before
-anything is trained. Where runs follow from the results of others, it makes `more_runs` too: Results of `runs` -> Runs.
+A section is a notebook whose metadata has `lrlib.section` (its number, such as "2.5"; "" is the abstract) and
+`lrlib.anchor`; with `lrlib.extended` it stands in the extended report alone, with `lrlib.whole` it is about the whole
+report, and has the parameters of all other sections besides its own.
+Its cell tagged `parameters` declares values (`epochs: int = 30  # comment`); its cell tagged `runs` is what
+lrlib.report.plans runs.
+
+Notebooks are in people's hands. What is no section is left out with a warning; a section that cannot be used has a
+`fault`, which is raised where it is asked for, and not where another one is.
 """
 
 import ast
-import difflib
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import warnings
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import nbformat
 
-from lrlib.errors import LrlibError
 from lrlib.project import project_folder
-
-TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool}
-
-
-class ParameterError(LrlibError):
-    """A parameter, section or value that the report does not take; said in one line."""
-
-    status = 2
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A parameter that a notebook declares; type is its annotation, such as "int" or "list[float]"."""
-
-    name: str
-    type: str
-    default: object
-    help: str
+from lrlib.report.parameters import ParameterError, name_nearest, parse_value, read_parameters
 
 
 @dataclass(frozen=True)
 class Section:
-    """A section's notebook. name: what the command line calls it; declared: name -> Parameter; values: those given."""
+    """A section's notebook.
+
+    name: what the command line calls it; number, anchor: of its metadata; notebook: its content when it was found;
+    declared: name -> Parameter; values: those that differ from what the notebook says; given: name -> value, of a person;
+    fault: why it cannot be used, "" where it can.
+    """
 
     name: str
     path: Path
-    declared: dict
-    values: dict
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a section asks for: its Design or Evidence, its Runs, and those that follow from their Results, or None."""
-
-    design: object
-    runs: list
-    more_runs: Callable | None
+    number: str = ""
+    anchor: str = ""
+    notebook: nbformat.NotebookNode | None = field(default=None, repr=False)
+    declared: dict = field(default_factory=dict)
+    values: dict = field(default_factory=dict)
+    given: dict = field(default_factory=dict)
+    fault: str = ""
 
 
 def find_sections(*, extended=False):
-    """The report's sections in order, with no values given; the extended report's too if asked for."""
-    sections, whole = [], set()
-    for path in sorted((project_folder() / "notebooks").glob("*.ipynb")):
-        notebook = nbformat.read(path, as_version=4)
-        about = notebook.metadata.get("lrlib", {})
-        if "section" in about and (extended or not about.get("extended")):
-            name = re.match(r"\d+(-\d+)?", path.stem)[0]
-            sections.append(Section(name, path, _read_parameters(path), {}))
-            whole |= {name} if about.get("whole") else set()
+    """The report's sections in order, with no values given; the extended report's too if asked for.
+
+    Warns of notebooks that are left out. Raises ParameterError where there is none.
+    """
+    folder = project_folder() / "notebooks"
+    read = [found for path in sorted(folder.glob("*.ipynb")) if (found := _read_section(path))]
+    read = [found for found in read if extended or not _about(found).get("extended")]
+    sections = _leave_out_copies(read)
     if not sections:
-        raise ParameterError(
-            f"{project_folder() / 'notebooks'} holds no section notebooks; run this in a checkout of lrlib"
-        )
+        raise ParameterError(f"{folder} holds no section notebooks; run this in a checkout of lrlib")
+    sections.sort(key=lambda section: [int(part) for part in section.name.split("-")])
     everything = {name: parameter for section in sections for name, parameter in section.declared.items()}
-    return [_widen(section, everything) if section.name in whole else section for section in sections]
+    return [_widen(section, everything) if _about(section).get("whole") else section for section in sections]
+
+
+def _about(section):
+    return section.notebook.metadata["lrlib"] if section.notebook else {}
+
+
+def _leave_out(path, why):
+    warnings.warn(f"{path.name} is left out of the report: {why}", stacklevel=2)
+
+
+def _read_section(path):
+    """The Section of a notebook, with a fault where it is one that cannot be used; None, with a warning, where it is none."""
+    numbered = re.match(r"(\d+(-\d+)?)-", path.name)
+    if path.is_dir():
+        return _leave_out(path, "it is a folder")
+    if not path.exists():
+        return _leave_out(path, "it is a link that leads nowhere")
+    try:
+        text = path.read_bytes().decode()
+        if not text.strip():
+            return _leave_out(path, "it is empty")
+        if marks := re.search(r"^(<{7}|>{7}) ", text, re.M):
+            line = text.count("\n", 0, marks.start()) + 1
+            raise ValueError(f"it has git's merge marks (line {line}); resolve them")
+        notebook = nbformat.reads(text, as_version=4)
+        about = notebook.metadata.get("lrlib")
+        for cell in notebook.cells:  # what is asked of them below, in a file that need not be a notebook's
+            cell.cell_type, cell.source, cell.metadata.get("tags", [])  # noqa: B018
+    except Exception as err:  # nbformat raises what it finds
+        why = str(err) if "merge marks" in str(err) else f"it cannot be read as a notebook ({first_line(err)})"
+        if not numbered or path.name.startswith("."):
+            return _leave_out(path, why)
+        return Section(numbered[1], path, fault=f"section {numbered[1]}: {path.name} cannot be used: {why}")
+    if not isinstance(about, dict) or about.get("section") is None:
+        # A notebook that says something of itself, as the guide does, knows that it is none.
+        return None if isinstance(about, dict) else _leave_out(path, "its metadata has no lrlib.section")
+    return _check_section(path, notebook, about)
+
+
+def _check_section(path, notebook, about):
+    number, anchor = about["section"], about.get("anchor")
+    if not isinstance(number, str) or not re.fullmatch(r"(\d+(\.\d+)?)?", number):
+        return _leave_out(path, f"its metadata's lrlib.section must be a number like '2.5', got {number!r}")
+    name = number.replace(".", "-") or "0"
+    section = Section(name, path, number, anchor, notebook)
+
+    def fault(why):
+        return replace(section, fault=f"section {name}: {path.name} cannot be used: {why}")
+
+    if not isinstance(anchor, str) or not re.fullmatch(r"[a-z0-9-]+", anchor):
+        return fault(f"its metadata's lrlib.anchor must be lower-case letters, digits and hyphens, got {anchor!r}")
+    first = notebook.cells[0] if notebook.cells else None
+    if first is None or first.cell_type != "markdown" or not re.match(r"# \s*\S", first.source):
+        return fault("its first cell must be Markdown whose first line is '# ' and its heading")
+    places = {tag: place for tag in ("runs", "parameters") if (place := find_tagged(notebook, tag)) is not None}
+    for tag, looks in (("parameters", _looks_like_parameters), ("runs", _makes_runs)):
+        lost = [n for n, cell in enumerate(notebook.cells, 1) if cell.cell_type == "code" and looks(cell.source)]
+        if tag not in places and lost:
+            return fault(f"its cell {lost[0]} lacks the tag {tag!r}; give it that in JupyterLab's property inspector")
+    if "parameters" in places:
+        try:
+            declared = read_parameters(notebook.cells[places["parameters"]].source)
+        except (Exception, SystemExit) as err:
+            return fault(
+                f"its parameters, cell {places['parameters'] + 1}, raise {type(err).__name__}: {first_line(err)}"
+            )
+        section = replace(section, declared=declared)
+    return section
+
+
+def find_tagged(notebook, tag):
+    """The place of the first code cell with a tag, None where there is none."""
+    tagged = (i for i, c in enumerate(notebook.cells) if c.cell_type == "code" and tag in c.metadata.get("tags", []))
+    return next(tagged, None)
+
+
+def _looks_like_parameters(source):
+    """Whether a cell is nothing but typed values, as a cell of parameters is."""
+    body = _parse(source)
+    return bool(body) and all(isinstance(statement, ast.AnnAssign) for statement in body)
+
+
+def _makes_runs(source):
+    targets = [target for statement in _parse(source) for target in getattr(statement, "targets", [])]
+    return any(isinstance(target, ast.Name) and target.id == "runs" for target in targets)
+
+
+def _parse(source):
+    try:
+        return ast.parse(source).body
+    except (SyntaxError, ValueError):
+        return []
+
+
+def _leave_out_copies(sections):
+    """The sections without copies: notebooks with the number or anchor of another one."""
+    kept = []
+    # The original is called by its number and anchor; of others the shorter name is the older.
+    for section in sorted(
+        sections, key=lambda s: (bool(s.fault), s.path.stem != f"{s.name}-{s.anchor}", len(s.path.stem))
+    ):
+        for other in kept:
+            if section.name == other.name or section.anchor and section.anchor == other.anchor:
+                what = f"section {section.name}" if section.name == other.name else f"anchor {section.anchor!r}"
+                own = "give it a lrlib.section and lrlib.anchor of its own in its metadata to have it in"
+                _leave_out(section.path, f"it has the {what} of {other.path.name}; {own}")
+                break
+        else:
+            kept.append(section)
+    return kept
 
 
 def _widen(section, declared):
@@ -87,114 +180,46 @@ def pick_section(sections, name):
         if name in (section.name, section.path.stem):
             return section
     names = [section.name for section in sections]
-    raise ParameterError(f"there is no section {name!r}; sections are {', '.join(names)}{_nearest(name, names)}")
+    raise ParameterError(f"there is no section {name!r}; sections are {', '.join(names)}{name_nearest(name, names)}")
 
 
-def parse_assignments(text):
-    """`"turning_points=[10, 20] epochs=20"` -> {"turning_points": "[10, 20]", "epochs": "20"}.
-
-    Raises ParameterError for what is not name=value.
-    """
-    words = re.split(r"\s+(?=[^\s=\[\]]+=)", text.strip()) if text.strip() else []
-    for word in words:
-        if not re.match(r"[A-Za-z_]\w*=.", word):
-            raise ParameterError(f"parameters must be name=value with spaces between, got {word!r}; e.g. epochs=20")
-    return dict(word.split("=", 1) for word in words)
-
-
-def give_values(sections, texts):
+def give_values(sections, texts, *, defaults=None):
     """Sections with each value given to every one that declares its name.
 
-    texts: name -> value as it is written on the command line.
-    Raises ParameterError for a name that none declares, or a value of the wrong type.
+    texts: name -> value as it is written on the command line; defaults: likewise, in place of the notebooks' own.
+    Drops of the learning rate that nobody gave are fitted to the epochs that somebody did.
+    Raises ParameterError for a name that none declares, a value of the wrong type, or a section that cannot be used.
     """
+    for section in sections:
+        if section.fault:
+            raise ParameterError(section.fault)
     names = sorted({name for section in sections for name in section.declared})
     for name in texts:
         if name not in names:
             where = "no section declares" if len(sections) > 1 else f"section {sections[0].name} does not declare"
-            raise ParameterError(f"{where} a parameter {name!r}; there are {', '.join(names)}{_nearest(name, names)}")
-    return [
-        replace(section, values=section.values | _fit_defaults(section, _parse_values(section, texts)))
-        for section in sections
-    ]
+            raise ParameterError(
+                f"{where} a parameter {name!r}; there are {', '.join(names)}{name_nearest(name, names)}"
+            )
+    return [_give(section, texts, defaults or {}) for section in sections]
 
 
-def plan_section(section):
-    """The Plan that a section makes of its parameters; nothing is trained.
+def _give(section, texts, defaults):
+    from lrlib.study.experiments import fit_drops  # torch comes with it, which those who only list sections do not need
 
-    Raises ParameterError where its parameters do not make runs.
-    """
-    namespace = {name: parameter.default for name, parameter in section.declared.items()} | section.values
-    notebook = nbformat.read(section.path, as_version=4)
-    source = "\n".join(c.source for c in notebook.cells if "runs" in c.metadata.get("tags", []))
-    try:
-        exec(compile(source, str(section.path), "exec"), namespace)
-    except ValueError as err:
-        given = " ".join(
-            f"{name}={value}"
-            for name, value in section.values.items()
-            if name != "dataset" and value != section.declared[name].default
-        )
-        raise ParameterError(f"section {section.name}: {err}{f' (given: {given})' if given else ''}") from err
-    return Plan(namespace["design"], namespace["runs"], namespace.get("more_runs"))
+    given, instead = (
+        {name: parse_value(section.declared[name], text) for name, text in of.items() if name in section.declared}
+        for of in (texts, defaults)
+    )
+    values = section.values | instead | given
+    if "epochs" in section.declared:
+        epochs = values.get("epochs", section.declared["epochs"].default)
+        for name in {"milestones", "turning_points"} & section.declared.keys() - given.keys():
+            drops = values.get(name, section.declared[name].default)
+            if isinstance(epochs, int) and (fitted := list(fit_drops(drops, epochs))) != drops:
+                values[name] = fitted
+    return replace(section, values=values, given=given)
 
 
-def _read_parameters(path):
-    from papermill import inspect_notebook  # which takes a second to import
-
-    return {
-        name: Parameter(name, found["inferred_type_name"], ast.literal_eval(found["default"]), found["help"].strip())
-        for name, found in inspect_notebook(path).items()
-    }
-
-
-def _parse_values(section, texts):
-    return {
-        name: _parse_value(section.declared[name], text) for name, text in texts.items() if name in section.declared
-    }
-
-
-def _fit_defaults(section, values):
-    """The values, and for a changed number of epochs those of the default drops that lie within it.
-
-    Drops that a person gave are kept as they are: one past the last epoch is then an error.
-    """
-    fitted = {}
-    for name in ("milestones", "turning_points"):
-        if values.get("epochs", 0) >= 1 and name in section.declared and name not in values:
-            default = section.declared[name].default
-            fitted[name] = [m for m in default if m <= values["epochs"]] or [max(1, values["epochs"] // 2)]
-    return values | fitted
-
-
-def _parse_value(parameter, text):
-    try:
-        value = text if parameter.type == "str" and text[0] not in "'\"" else ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        value = text
-    if not _has_type(value, parameter.type):
-        raise ParameterError(
-            f"{parameter.name} must be {_describe(parameter.type)}, got {text}; "
-            f"by default it is {parameter.default} ({parameter.help})"
-        )
-    return value
-
-
-def _has_type(value, annotation):
-    if annotation.startswith("list["):
-        return isinstance(value, list) and all(_has_type(item, annotation[5:-1]) for item in value)
-    if isinstance(value, bool) and annotation != "bool":
-        return False
-    return isinstance(value, TYPES[annotation])
-
-
-def _describe(annotation):
-    words = {"int": "a whole number", "float": "a number", "str": "a word", "bool": "True or False"}
-    if annotation.startswith("list["):
-        return {"int": "a list of whole numbers", "float": "a list of numbers"}[annotation[5:-1]]
-    return words[annotation]
-
-
-def _nearest(name, names):
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
+def first_line(err):
+    """What an error says, for one sentence."""
+    return (str(err).strip().splitlines() or [type(err).__name__])[0]

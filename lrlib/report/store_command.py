@@ -12,7 +12,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from lrlib.project import project_folder
-from lrlib.report.sections import ParameterError, find_sections, give_values, parse_assignments, plan_section
+from lrlib.report.parameters import ParameterError, parse_assignments
+from lrlib.report.plans import plan_section
+from lrlib.report.sections import find_sections, give_values
 from lrlib.runs.plan import plan_epochs
 from lrlib.runs.store import StoreError
 from lrlib.runs.trainer import find_results

@@ -32,6 +32,14 @@ WORKER_ENVIRONMENT = {
 }
 # Dask keeps the last thousand messages of each connection for its developers; ours carry states of half a megabyte.
 QUIET_DASK = {"distributed.admin.low-level-log-length": 10}
+# Where this machine's workers look for Dask's configuration: nowhere. It may hold what is meant for clusters elsewhere, such
+# as certificates, modules to preload, a folder or a lifetime, and a file of it that cannot be read would end them.
+NO_CONFIGURATION = {
+    "HOME": os.devnull,
+    "USERPROFILE": os.devnull,
+    "DASK_CONFIG": os.devnull,
+    "DASK_ROOT_CONFIG": os.devnull,
+}
 # How long a cluster may be without a single worker before that is an error.
 NO_WORKER_SECONDS = 60
 # How often they are counted.
@@ -48,7 +56,8 @@ def open_client(n_tasks, *, cores_per_task=1, tasks_per_process=1):
 
     n_tasks: how many tasks can run at once; more workers than that are not started, nor than find cores_per_task cores.
     tasks_per_process: above 1 the tasks share what is not a core, such as a GPU: one process runs so many in threads.
-    Raises EngineError where the address does not answer.
+    A cluster that is joined is joined as Dask is configured, certificates and all; this machine's own knows nothing of it.
+    Raises EngineError where the address does not answer, or no worker can be started.
     """
     address = os.environ.get("DASK_SCHEDULER_ADDRESS")
     if tasks_per_process > 1:
@@ -56,7 +65,7 @@ def open_client(n_tasks, *, cores_per_task=1, tasks_per_process=1):
     else:
         n_workers, n_threads = max(1, min(n_tasks, CPU_COUNT // cores_per_task)), 1
     cluster = _join_cluster(address) if address else _start_cluster(n_workers, n_threads)
-    with dask.config.set(QUIET_DASK), cluster as client:
+    with cluster as client:
         yield client
 
 
@@ -68,32 +77,73 @@ def _join_cluster(address):
         raise EngineError(
             f"DASK_SCHEDULER_ADDRESS {address} does not answer; start `dask scheduler` there or unset it"
         ) from err
-    with _quiet_log(), client:
+    with _quiet_log(), dask.config.set(QUIET_DASK), client:
         yield client
 
 
 @contextlib.contextmanager
 def _start_cluster(n_workers, threads_per_worker):
+    # What their places of configuration are to say again, once a worker has not found any there.
+    environment = {name: os.environ[name] for name in NO_CONFIGURATION if name in os.environ}
     with contextlib.ExitStack() as opened:
         try:
-            environment = dask.config.set({"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT})
-            with _deaf_to_interrupts(), _without_main(), environment:
-                cluster = opened.enter_context(
-                    LocalCluster(
-                        n_workers=n_workers,
-                        threads_per_worker=threads_per_worker,
-                        processes=True,
-                        dashboard_address="127.0.0.1:0",
-                        memory_limit=None,
-                        silence_logs="CRITICAL",
-                    )
-                )
+            opened.enter_context(_own_settings())
+            with _deaf_to_interrupts(), _without_main():
+                try:
+                    with _set_variables(WORKER_ENVIRONMENT | NO_CONFIGURATION):
+                        cluster = LocalCluster(
+                            n_workers=n_workers,
+                            threads_per_worker=threads_per_worker,
+                            processes=True,
+                            dashboard_address="127.0.0.1:0",
+                            memory_limit=None,
+                            silence_logs="CRITICAL",
+                            env=environment,
+                        )
+                except (OSError, RuntimeError, TimeoutError) as err:
+                    raise EngineError(f"this machine's workers could not be started ({_find_cause(err)})") from err
+                opened.enter_context(cluster)
                 client = opened.enter_context(Client(cluster, set_as_default=False))
             yield client
         finally:
             # Broken off, it would leave workers to print what they miss; a worker too busy to answer is ended all the same.
             with _deaf_to_interrupts(), contextlib.suppress(TimeoutError):
                 opened.close()
+
+
+@contextlib.contextmanager
+def _own_settings():
+    """Dask as it comes, whatever a user has configured for other work; a worker that is started again has it too."""
+    own = {"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT | NO_CONFIGURATION}
+    # Dask starts a worker with its environment set in this process, and leaves it there.
+    with (
+        _set_variables({}),
+        dask.config.set(dask.config.merge(*dask.config.defaults)),
+        dask.config.set(QUIET_DASK | own),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _set_variables(values):
+    """Environment variables with these values; afterwards as they were, also those that something in here set."""
+    names = WORKER_ENVIRONMENT.keys() | NO_CONFIGURATION.keys() | {"PYTHONHASHSEED"}
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is not None:
+                os.environ[name] = value
+            else:
+                os.environ.pop(name, None)
+
+
+def _find_cause(err):
+    while err.__cause__ or err.__context__:
+        err = err.__cause__ or err.__context__
+    return (str(err).strip().splitlines() or [type(err).__name__])[-1]
 
 
 def find_dashboard(client):

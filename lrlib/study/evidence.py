@@ -15,7 +15,7 @@ from lrlib import suggest
 from lrlib.problems.data import VALIDATION, choose_dataset
 from lrlib.runs.plan import Run
 from lrlib.schedules import Constant, Exponential, Inverse, MultiStep, OneCycle
-from lrlib.study.experiments import DATASET_NOTES, FromParameters
+from lrlib.study.experiments import DATASET_NOTES, MAX_SEEDS, FromParameters
 from lrlib.training.optimizers import OPTIMIZERS
 
 FIRST_SWEEP_SEED = 100
@@ -84,10 +84,9 @@ class Evidence(FromParameters):
     final_div_factor: float = 4.0
 
     def __post_init__(self):
-        for name in ("evidence_seeds", "sweep_seeds", "validation_seeds", "grid_per_decade"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+        self._require_whole("evidence_seeds", "sweep_seeds", "validation_seeds", "grid_per_decade", most=MAX_SEEDS)
+        self._require_whole("epochs", "batch_size", "cycle_budget")
+        self._fit_default_drops(self.epochs)
         if self.evidence_seeds > FIRST_SWEEP_SEED:
             raise ValueError(
                 f"evidence_seeds must be at most {FIRST_SWEEP_SEED}, where those of the range tests begin, got {self.evidence_seeds}"

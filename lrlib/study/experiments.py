@@ -5,7 +5,7 @@ from its parameters (`Design.of(globals())`) and asks it for that section's runs
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Self
 
@@ -25,6 +25,15 @@ DATASET_NOTES = {
 }
 
 
+# How many seeds are taken to be meant: more, and most likely a seed was.
+MAX_SEEDS = 1000
+
+
+def fit_drops(drops: Sequence[int], epochs: int) -> tuple[int, ...]:
+    """Those of the drops of a learning rate that lie within the epochs; one in their middle where none does."""
+    return tuple(m for m in drops if m <= epochs) or (max(1, epochs // 2),)
+
+
 class FromParameters:
     """A dataclass of settings that can be made of a notebook's parameters, which so are written once."""
 
@@ -36,6 +45,23 @@ class FromParameters:
         """
         names = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in parameters.items() if name in names} | others)
+
+    def _require_whole(self, *names: str, most: float = math.inf) -> None:
+        """Raise ValueError unless each setting of these names is a whole number from 1 to most."""
+        for name in names:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                hint = "; it is how many, from seed 0 on" if name == "seeds" else ""
+                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}{hint}")
+            if value > most:
+                raise ValueError(f"{name} must be at most {most:,}, got {value!r}; it is how many, and no seed itself")
+
+    def _fit_default_drops(self, epochs: int) -> None:
+        """Have the default drops lie within the epochs; others stay, and one past the last epoch is an error later."""
+        for name in ("turning_points", "milestones"):
+            default = getattr(type(self), name)
+            if tuple(getattr(self, name)) == default:
+                object.__setattr__(self, name, fit_drops(default, epochs))
 
 
 @dataclass(frozen=True)
@@ -71,10 +97,9 @@ class Design(FromParameters):
     div_factor: float = 25.0
 
     def __post_init__(self):
-        if isinstance(self.seeds, bool) or not isinstance(self.seeds, int) or self.seeds < 1:
-            raise ValueError(
-                f"seeds must be a whole number of at least 1, got {self.seeds!r}; it is how many, from seed 0 on"
-            )
+        self._require_whole("seeds", most=MAX_SEEDS)
+        self._require_whole("epochs", "range_epochs", "batch_size")
+        self._fit_default_drops(self.epochs)
         object.__setattr__(self, "dataset", choose_dataset(self.dataset))
         for name in ("learning_rates", "turning_points", "milestones"):
             values = tuple(getattr(self, name))
@@ -84,6 +109,10 @@ class Design(FromParameters):
         for lr in self.learning_rates:
             if not 0 < lr < math.inf:
                 raise ValueError(f"learning_rates must be positive numbers, got {lr!r}; e.g. 0.1")
+        labels = {self.constant_label(lr): lr for lr in reversed(self.learning_rates)}
+        for lr in self.learning_rates:
+            if (other := labels[self.constant_label(lr)]) != lr:
+                raise ValueError(f"learning_rates must differ in six digits to be told apart, got {other!r} and {lr!r}")
 
     def range_test(self):
         """Section 1: SGD's range test, and Adam's from the author's notebook."""
@@ -178,7 +207,7 @@ class Design(FromParameters):
         return [
             Run(
                 schedule,
-                epochs=epochs or self.epochs,
+                epochs=self.epochs if epochs is None else epochs,
                 seed=seed,
                 optimizer=optimizer,
                 batch_size=self.batch_size,

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from lrlib.report import kernels
-from lrlib.report.driver import _kernel_settings
+from lrlib.report.execution import kernel_settings
 
 
 @pytest.fixture
@@ -31,9 +31,8 @@ def notebook(tmp_path):
 
 
 def run(path):
-    made = papermill.execute_notebook(
-        path, None, cwd=path.parent, progress_bar=False, config=_kernel_settings(path.parent)
-    )
+    settings = kernel_settings(path.parent, path.parent, path.parent, {})
+    made = papermill.execute_notebook(path, None, progress_bar=False, config=settings)
     return json.loads(made.cells[0].outputs[0].text)
 
 

@@ -2,14 +2,9 @@ import shutil
 
 import pytest
 
-from lrlib.report.sections import (
-    ParameterError,
-    find_sections,
-    give_values,
-    parse_assignments,
-    pick_section,
-    plan_section,
-)
+from lrlib.report.parameters import ParameterError, parse_assignments
+from lrlib.report.plans import plan_section
+from lrlib.report.sections import find_sections, give_values, pick_section
 from lrlib.study.evidence import Evidence
 from lrlib.study.experiments import Design
 

@@ -6,7 +6,7 @@ from conftest import RUNS, names_of
 
 from lrlib import Run
 from lrlib.report import store_command
-from lrlib.report.sections import ParameterError
+from lrlib.report.parameters import ParameterError
 from lrlib.report.store_command import list_store, plan_published_runs, prune_store, read_published_command
 from lrlib.runs.store import Artefact, Store, StoreError
 from lrlib.schedules import Constant

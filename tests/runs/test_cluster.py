@@ -15,7 +15,8 @@ from distributed import Client
 
 from lrlib import Run, train
 from lrlib.report.driver import quicken
-from lrlib.report.sections import find_sections, give_values, plan_section
+from lrlib.report.plans import plan_section
+from lrlib.report.sections import find_sections, give_values
 from lrlib.runs import engine
 from lrlib.runs.cluster import WORKER_ENVIRONMENT, EngineError
 from lrlib.runs.plan import plan_epochs
@@ -125,7 +126,7 @@ def test_a_quick_report_made_on_a_cluster_has_the_bits_of_this_machine_s_workers
     assert status == 0, err
     found, expected = Store(project / ".lrlib" / "store"), Store(tmp_path / "expected")
     sections = find_sections()
-    runs = [run for section in give_values(sections, quicken(sections)) for run in plan_section(section).runs]
+    runs = [run for section in give_values(sections, {}, defaults=quicken(sections)) for run in plan_section(section).runs]
     assert train(runs, store=expected, client=client, progress=False).n_computed == n_executed
     assert_same_epochs(found, expected, runs)
 

@@ -1,0 +1,181 @@
+"""A section comes out the same, byte for byte, on a machine whose user has set up everything otherwise."""
+
+import json
+import os
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from conftest import DONE_WITHIN, copy_project
+
+PARAMETERS = 'dataset: str = "sample"  # the data\nepochs: int = 1  # of the run\n'
+RUNS = """
+from lrlib import Run
+from lrlib.schedules import Constant
+
+design, runs = None, [Run(Constant(0.01), dataset="sample", epochs=epochs)]
+"""
+# Draws, and shows what settings of a user would show in: the rules that are read from docstrings, and stray values.
+SHOWN = """
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from lrlib import train
+from lrlib.report.display import show_figure, show_text
+from lrlib.study.claims import check_c4
+
+results = train(runs)
+figure, axes = plt.subplots()
+axes.plot([1, 2], [1, 2])
+axes.set_title("a title")
+show_figure(figure, label="line", caption="A line [@smith2017].", alt="A line.", data=pd.DataFrame({"x": [1, 2]}))
+1 + 1
+show_text(f"{' '.join(check_c4.__doc__.split())} {results.n_computed} computed here.")
+"""
+
+
+def write_section(path, *, number="1", anchor="small", cells=(SHOWN,), runs=RUNS):
+    """Write a section's notebook: a heading, parameters, runs, and other cells."""
+    new = nbformat.v4
+    code = [new.new_code_cell(source.strip()) for source in (PARAMETERS, runs, *cells)]
+    code[0].metadata["tags"], code[1].metadata["tags"] = ["parameters"], ["runs"]
+    notebook = new.new_notebook(cells=[new.new_markdown_cell("# A section"), *code])
+    notebook.metadata["lrlib"] = {"section": number, "anchor": anchor}
+    nbformat.write(notebook, path)
+
+
+def make_project(folder):
+    """A copy of the project with one small section in place of all others."""
+    folder.mkdir(parents=True)
+    project = copy_project(folder)
+    for path in (project / "notebooks").iterdir():
+        path.unlink()
+    write_section(project / "notebooks" / "1-small.ipynb")
+    return project
+
+
+def run(project, *arguments, home, variables=None, python=(), cwd=None):
+    """`python -m lrlib` for a user with that home. Returns the finished process."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
+    environment = kept | {"HOME": str(home)} | (variables or {})
+    return subprocess.run(
+        [sys.executable, *python, "-m", "lrlib", *arguments],
+        cwd=cwd or project, env=environment, capture_output=True, text=True, timeout=DONE_WITHIN,
+    )  # fmt: skip
+
+
+def read_page(project):
+    return (project / "report" / "build" / "sections" / "1-small.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """The section's page as it is made for a user who has set nothing up."""
+    folder = tmp_path_factory.mktemp("bare")
+    (folder / "home").mkdir()
+    project = make_project(folder / "project")
+    done = run(project, "section", "1", home=folder / "home")
+    assert done.returncode == 0, done.stderr
+    page = read_page(project)
+    assert "0 computed here" in page and "id=\"fig-line\"" in page
+    return page
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def set_matplotlib(home, project):
+    wrong = "font.size: 20\naxes.facecolor: red\nfont.family: serif\ntext.usetex: True\nsavefig.transparent: True\n"
+    write(home / ".config" / "matplotlib" / "matplotlibrc", wrong)
+    write(project / "notebooks" / "matplotlibrc", wrong)
+    return {"MPLBACKEND": "TkAgg"}
+
+
+def set_ipython(home, project):
+    profile = home / ".ipython" / "profile_default"
+    write(profile / "ipython_config.py", "c = get_config()\nc.InteractiveShell.ast_node_interactivity = 'all'\n")
+    write(profile / "ipython_kernel_config.py", "c = get_config()\nc.InlineBackend.rc = {'font.size': 20.0}\n")
+    write(profile / "startup" / "00.py", "import matplotlib; matplotlib.rcParams['lines.linewidth'] = 9; print('hello')")
+    write(home / "startup.py", "1 / 0")
+    return {"PYTHONSTARTUP": str(home / "startup.py"), "IPYTHONDIR": str(home / ".ipython")}
+
+
+def set_jupyter(home, project):
+    """Kernels named python3 of another Python, for the user and by JUPYTER_PATH; a user's templates, pandoc's style."""
+    kernel = json.dumps({"argv": ["/bin/false", "{connection_file}"], "display_name": "Python 3", "language": "python"})
+    write(home / ".local" / "share" / "jupyter" / "kernels" / "python3" / "kernel.json", kernel)
+    write(home / "more" / "kernels" / "python3" / "kernel.json", kernel)
+    for place in (home / ".local" / "share" / "jupyter", home / "more"):
+        write(place / "nbconvert" / "templates" / "base" / "display_priority.j2", "mine")
+        write(place / "nbconvert" / "templates" / "html" / "conf.json", '{"preprocessors": {"x": {"type": "no.such"}}}')
+    style = '<style xmlns="http://purl.org/net/xbiblio/csl" class="in-text" version="1.0"><info><title>m</title><id>m</id>'
+    style += "<updated>2020-01-01T00:00:00+00:00</updated></info><citation><layout><text value='MINE'/></layout></citation>"
+    write(home / ".local" / "share" / "pandoc" / "default.csl", style + "</style>")
+    write(home / ".local" / "share" / "pandoc" / "abbreviations", "in.\n")
+    return {"JUPYTER_PATH": str(home / "more"), "JUPYTER_DEFAULT_PROVISIONER_NAME": "no-such"}
+
+
+def set_python(home, project):
+    return {"PYTHONOPTIMIZE": "2", "PYTHONWARNINGS": "error", "PYTHONHASHSEED": "7", "PYTHONIOENCODING": "ascii"}
+
+
+def set_dask(home, project):
+    """Settings for a cluster elsewhere, in files and variables; and a file that cannot be read."""
+    elsewhere = {
+        "temporary-directory": str(home / "not" / "there" / "\0"),
+        "distributed": {
+            "comm": {"require-encryption": True, "tls": {"ca-file": "/no/ca.pem"}, "default-scheme": "tls"},
+            "worker": {"preload": ["no_such_module"], "lifetime": {"duration": "2s", "restart": True}},
+            "nanny": {"environ": {"OMP_NUM_THREADS": "7"}, "preload": ["no_such_module"]},
+            "scheduler": {"preload": ["no_such_module"], "allowed-failures": 0},
+        },
+    }
+    write(home / ".config" / "dask" / "mine.yaml", json.dumps(elsewhere))
+    write(home / ".config" / "dask" / "broken.yaml", "a: [1\nb: }")
+    return {"DASK_DISTRIBUTED__WORKER__PRELOAD": "no_such_module", "DASK_TEMPORARY_DIRECTORY": "/dev/null/x"}
+
+
+def set_folders(home, project):
+    return {"LRLIB_STORE": "a-store", "LRLIB_DATA": "data"}
+
+
+SETTINGS = [set_matplotlib, set_ipython, set_jupyter, set_python, set_dask, set_folders]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [pytest.param(SETTINGS, id="all"), *(pytest.param([s], id=s.__name__, marks=pytest.mark.faults) for s in SETTINGS)],
+)
+def test_what_a_user_has_set_does_not_touch_the_page(bare, tmp_path, settings):
+    project, home, variables = make_project(tmp_path / "project"), tmp_path / "home", {}
+    home.mkdir()
+    for set_up in settings:
+        variables |= set_up(home, project)
+    done = run(project, "section", "1", home=home, variables=variables)
+    assert done.returncode == 0, done.stderr
+    assert read_page(project) == bare
+    assert "Traceback" not in done.stderr and "Warning" not in done.stderr
+    if set_folders in settings:
+        assert (project / "a-store").is_dir() and not (project / "notebooks" / "a-store").exists()
+
+
+def test_switches_of_python_s_command_line_do_not_touch_the_page(bare, tmp_path):
+    project = make_project(tmp_path / "project")
+    done = run(project, "section", "1", home=tmp_path, python=("-OO", "-W", "error"))
+    assert done.returncode == 0, done.stderr
+    assert read_page(project) == bare
+    assert "Traceback" not in done.stderr and "Warning" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a{b}c", *(pytest.param(n, marks=pytest.mark.faults) for n in ("a'b\"c $d", "ä ö:ü", "{connection_file}", "%d#&"))],
+)
+def test_a_project_in_a_folder_of_any_name_is_made(bare, tmp_path, name):
+    project = make_project(tmp_path / name)
+    done = run(project, "section", "1", home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert read_page(project) == bare
