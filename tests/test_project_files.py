@@ -18,13 +18,19 @@ def project(root):
 
 
 @pytest.fixture
+def asked(project):
+    """What `make` installs: the package's own needs, and those of the report and its tests."""
+    extras = project["optional-dependencies"]
+    return [Requirement(text) for text in project["dependencies"] + extras["report"] + extras["test"]]
+
+
+@pytest.fixture
 def lock(root):
     lines = [line for line in (root / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
     return [Requirement(line) for line in lines]
 
 
-def test_the_lock_holds_an_exact_version_of_all_that_the_project_asks_for(project, lock):
-    asked = [Requirement(text) for text in project["dependencies"] + project["optional-dependencies"]["test"]]
+def test_the_lock_holds_an_exact_version_of_all_that_the_project_asks_for(asked, lock):
     for requirement in asked:
         locked = [r for r in lock if canonicalize_name(r.name) == canonicalize_name(requirement.name)]
         assert locked, f"{requirement.name} is not in requirements.lock"
@@ -50,12 +56,21 @@ def test_environment_yml_installs_the_lock_and_the_project_on_the_same_pythons(r
     assert python == f"python {project['requires-python']}"
 
 
-def test_the_makefile_asks_an_active_environment_for_packages_of_the_project(root, project):
+def test_a_range_test_needs_three_packages(project):
+    assert [Requirement(text).name for text in project["dependencies"]] == ["numpy", "torch", "tqdm"]
+
+
+def test_every_extra_that_the_code_names_is_one(root, project):
+    named = set()
+    for path in (*(root / "lrlib").rglob("*.py"), root / "README.md"):
+        named |= set(re.findall(r"lrlib\[(\w+)\]", path.read_text()))
+        named |= set(re.findall(r'extra="(\w+)"', path.read_text()))
+    assert {"plot", "report"} <= named <= project["optional-dependencies"].keys()
+
+
+def test_the_makefile_asks_an_active_environment_for_packages_of_the_project(root, asked):
     names = re.search(r'"(torch [^"]+)"', (root / "Makefile").read_text().replace("\\\n", " "))[1].split()
-    asked = {
-        Requirement(t).name.replace("-", "_")
-        for t in project["dependencies"] + project["optional-dependencies"]["test"]
-    }
+    asked = {requirement.name.replace("-", "_") for requirement in asked}
     renamed = {"pypandoc": "pypandoc_binary"}
     assert {renamed.get(name, name) for name in names} <= asked
 

@@ -18,7 +18,10 @@ class PublishError(LrlibError):
 
 def check_readme():
     """README's text. Raises PublishError where it has no place for the result: better known before hours of training."""
-    text = (project_folder() / "README.md").read_text(encoding="utf-8")
+    readme = project_folder() / "README.md"
+    if not readme.exists():
+        raise PublishError(f"{readme} is not there to name what is published; run this in a checkout of lrlib")
+    text = readme.read_text(encoding="utf-8")
     fill_block(text, "published", "")
     return text
 

@@ -85,5 +85,7 @@ def test_where_another_rule_is_better_it_is_named(epochs, evidence, suggestions)
     assert list(judged["least"]) == ["lucky"] * 3
     assert judged["least_regret"].to_numpy() == pytest.approx(0)
     words = answers.describe_judgement("suggest_lr", judged)
-    assert words.startswith("- After one epoch at a constant rate, `suggest_lr` ends 2.0 times the best that a search finds")
+    assert words.startswith(
+        "- After one epoch at a constant rate, `suggest_lr` ends 2.0 times the best that a search finds"
+    )
     assert "`lucky` is better, level with the best" in words

@@ -1,0 +1,103 @@
+"""The package as it is installed: a wheel with all that it needs, which says what only a checkout or an extra can do."""
+
+import os
+import re
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+# What a range test does without: every package of the extras that it might reach for.
+EXTRAS = "pandas matplotlib seaborn scipy distributed dask torchvision PIL papermill nbformat jupyter_client psutil"
+HIDE = f"""
+import sys
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+    def find_spec(self, name, path=None, target=None):
+        hidden = name.partition(".")[0] in {EXTRAS.split()!r}
+        return None if hidden else self.finder.find_spec(name, path, target)
+sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
+"""
+SWEEP = """
+import torch, lrlib
+model = torch.nn.Linear(3, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+batches = [(torch.randn(8, 3), torch.randn(8, 1)) for _ in range(4)]
+result = lrlib.range_test(model, optimizer, torch.nn.functional.mse_loss, batches, num_iter=60, repeats=2, progress=False)
+print(result)
+result.suggest()
+result.save("sweep.csv")
+assert lrlib.RangeTestResult.load("sweep.csv") == result
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    root = os.path.dirname(os.path.dirname(__file__))
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), root]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [path] = folder.glob("*.whl")
+    return path
+
+
+@pytest.fixture
+def installed(wheel, tmp_path):
+    """Runs Python away from the checkout, with the wheel's content in its path."""
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    (tmp_path / "elsewhere").mkdir()
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, *arguments],
+            cwd=tmp_path / "elsewhere",
+            env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
+            capture_output=True,
+            text=True,
+        )
+
+    return run
+
+
+def test_a_wheel_holds_every_file_of_the_package_and_nothing_else(root, wheel):
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    ours = [path for path in (root / "lrlib").rglob("*") if path.suffix in (".py", ".csv") or path.name == "py.typed"]
+    assert names == {path.relative_to(root).as_posix() for path in ours}
+
+
+def test_a_range_test_needs_no_extra(installed):
+    done = installed("-c", HIDE + SWEEP)
+    assert done.returncode == 0, done.stderr
+    assert "suggested lr = " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ("result.plot()", r"a plot needs matplotlib, which is not installed; pip install 'lrlib\[plot\]'"),
+        ("result.to_dataframe()", r"a table needs pandas, which is not installed; pip install 'lrlib\[plot\]'"),
+        ("lrlib.train([])", r"lrlib.train needs .*, which is not installed; pip install 'lrlib\[report\]'"),
+    ],
+)
+def test_what_needs_an_extra_says_which(installed, asked, sentence):
+    done = installed("-c", f"{HIDE}{SWEEP}\ntry:\n    {asked}\nexcept ImportError as err:\n    print(err)")
+    assert done.returncode == 0, done.stderr
+    assert re.search(sentence, done.stdout)
+
+
+def test_the_report_needs_its_extra(installed):
+    code = f"{HIDE}\nimport sys; sys.argv = ['lrlib', 'report']\nfrom lrlib.__main__ import main\nsys.exit(main())"
+    done = installed("-c", code)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "which is not installed; pip install 'lrlib[report]'" in done.stderr
+
+
+@pytest.mark.parametrize("command", [["report"], ["section", "2-2"], ["publish"], ["store"]])
+def test_what_only_a_checkout_can_do_says_so(installed, command):
+    done = installed("-m", "lrlib", *command)
+    assert done.returncode in (1, 2)
+    assert done.stderr.count("\n") == 1
+    assert "run this in a checkout of lrlib" in done.stderr
