@@ -9,6 +9,7 @@ itself. Code may write the short forms `[@smith2017]`, `@smith2017`, `@fig-sweep
 import ast
 import functools
 import re
+import unicodedata
 from dataclasses import dataclass
 
 import nbformat
@@ -80,7 +81,7 @@ def _field(body, name):
 def _family(name):
     for command, accent in _ACCENTS.items():
         name = re.sub(re.escape(command) + r"\s*\{?(\w)\}?", rf"\1{accent}", name)
-    return re.sub(r"[{}]", "", name).split(",")[0].strip()
+    return unicodedata.normalize("NFC", re.sub(r"[{}]", "", name).split(",")[0].strip())
 
 
 @functools.cache

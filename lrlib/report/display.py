@@ -7,6 +7,7 @@ Captions, cells of tables and prose are Markdown: math `$..$`, citations `[@key]
 `@tbl-label`, `@sec-anchor`; these become links (`lrlib.report.citations`).
 """
 
+import base64
 import io
 import re
 
@@ -46,6 +47,7 @@ def show_figure(figure, *, label, caption, alt, data, width="full"):
         raise ValueError(f"width of figure {label!r} must be one of {', '.join(WIDTHS)}, got {width!r}")
     series = name_panels(figure)
     bundle = {"image/svg+xml": _svg(figure, label), "text/csv": _csv(data), "text/plain": alt}
+    bundle["image/png"] = _png(figure)  # JupyterLab shows no SVG of a notebook that it has not run itself
     bundle[MIME] = describe_panels(figure, series, seeds=data.attrs.get("seeds", ()))
     matplotlib.pyplot.close(figure)
     _display(bundle, kind="figure", label=label, caption=spell_out(caption), alt=alt, width=width)
@@ -111,8 +113,10 @@ def show_markdown(markdown, **report):
 
 def _show_caption(kind, label, caption):
     """The caption as JupyterLab shows it; a report takes the figure's or table's own."""
-    number, _ = find_numbers().get(f"{PREFIXES[kind]}-{label}", (NOUNS[kind], None))
-    show_markdown(f"**{number if number[0].isupper() else NOUNS[kind]}.** {caption}", kind="caption")
+    anchor = f"{PREFIXES[kind]}-{label}"
+    number, _ = find_numbers().get(anchor, (NOUNS[kind], None))
+    number = number if number[0].isupper() else NOUNS[kind]
+    show_markdown(f'<a id="{anchor}"></a>**{number}.** {caption}', kind="caption")
 
 
 def _display(bundle, **report):
@@ -132,6 +136,12 @@ def _svg(figure, label):
     with matplotlib.rc_context({"svg.hashsalt": label, "svg.fonttype": "path"}):
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     return out.getvalue()
+
+
+def _png(figure):
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=144, metadata={"Software": None})
+    return base64.b64encode(out.getvalue()).decode()
 
 
 def _csv(frame):

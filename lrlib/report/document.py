@@ -252,6 +252,21 @@ def _resolve_citations(section):
     return cited
 
 
+def find_result(notebook):
+    """What came of the report, that it says first (`show_result`); None where no cell shows it.
+
+    A verdict's anchor and table are those of its evidence; None where the notebook does not hold it.
+    """
+    reports = list(_reports(notebook.cells))
+    result = next((report for report in reports if report.get("kind") == "result"), None)
+    if result is not None:
+        tables = {anchor: report.anchor for report in reports for anchor in report.get("anchors", [])}
+        for verdict in result.verdicts:
+            verdict.table = tables.get(verdict.anchor)
+            verdict.anchor = verdict.anchor if verdict.table else None
+    return result
+
+
 def markdown_pieces(cells):
     """Every place in cells that holds Markdown, in document order: pairs of a mapping and its key."""
     for cell in cells:

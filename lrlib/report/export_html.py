@@ -12,6 +12,7 @@ from nbconvert.exporters import TemplateExporter
 from traitlets.config import Config
 
 from lrlib.report.citing import list_tags, write_bibtex, write_json_ld
+from lrlib.report.document import find_result
 from lrlib.report.drawing import INKS, inline_svg, panels_json, panels_of, plot_style
 from lrlib.report.made import fold_making
 from lrlib.report.pandoc import TEMPLATES, render_markdown
@@ -78,21 +79,6 @@ class HtmlReport(TemplateExporter):
         }
         link_headings(nb)
         return super().from_notebook_node(nb, resources, **kw)
-
-
-def find_result(notebook):
-    """What came of the report, that its page says first (`show_result`); None where no cell shows it.
-
-    A verdict whose evidence the notebook does not hold has no anchor.
-    """
-    reports = [output.metadata.get("report", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
-    result = next((report for report in reports if report.get("kind") == "result"), None)
-    if result is not None:
-        anchors = {anchor for report in reports for anchor in report.get("anchors", [])}
-        for verdict in result.verdicts:
-            if verdict.anchor not in anchors:
-                verdict.anchor = None
-    return result
 
 
 def contents(notebook):

@@ -1,5 +1,6 @@
 """A merged notebook as a PDF, typeset by Typst."""
 
+import re
 from copy import deepcopy
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import typst
 from nbconvert.exporters import TemplateExporter
 from traitlets.config import Config
 
+from lrlib.report.document import find_result
 from lrlib.report.pandoc import TEMPLATES, render_markdown
 from lrlib.runs.store import write_whole
 
@@ -50,11 +52,12 @@ class TypstReport(TemplateExporter):
     def default_filters(self):
         yield from super().default_filters()
         yield "typst_string", typst_string
+        yield "typst_width", typst_width
 
     def from_notebook_node(self, nb, resources=None, **kw):
         nb = deepcopy(nb)
         references = render_markdown(nb, to="typst")
-        resources = {**(resources or {}), "references": references, "figures": figures(nb)}
+        resources = {**(resources or {}), "references": references, "figures": figures(nb), "result": find_result(nb)}
         return super().from_notebook_node(nb, resources, **kw)
 
 
@@ -62,6 +65,15 @@ def figures(notebook):
     """The SVG of every figure of a merged notebook: anchor -> text."""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     return {out.metadata.report.anchor: out.data["image/svg+xml"] for out in outputs if "image/svg+xml" in out.data}
+
+
+def typst_width(svg, width):
+    """How wide a figure is set, as Typst has it: its own width, which its type is made for, at most the text's."""
+    own = re.search(r'<svg[^>]* width="([\d.]+)pt"', svg)
+    if own is None:
+        return "55%" if width == "half" else "100%"
+    most = "15.8cm" if width == "full" else "8.7cm"
+    return f"calc.min({most}, {own[1]}pt)"
 
 
 def typst_string(text):

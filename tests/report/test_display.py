@@ -49,7 +49,10 @@ def test_a_figure_carries_its_words_and_its_data(shown):
         "width": "half",
     }
     assert not plt.fignum_exists(figure.number)
-    assert (caption["text/markdown"], about["report"]) == ("**Figure.** The loss.", {"kind": "caption"})
+    assert (caption["text/markdown"], about["report"]) == (
+        '<a id="fig-loss"></a>**Figure.** The loss.',
+        {"kind": "caption"},
+    )
 
 
 def test_the_svg_is_the_same_each_time_and_its_text_is_paths(shown):
@@ -155,8 +158,8 @@ def test_captions_cells_and_words_show_links_where_they_were_written_in_short(sh
     display.show_text(short)
     figure, figure_caption, table_caption, table, words = shown
     assert figure[1]["report"]["caption"] == table[1]["report"]["caption"] == words[0]["text/markdown"] == linked
-    assert figure_caption[0]["text/markdown"] == f"**Figure.** {linked}"
-    assert table_caption[0]["text/markdown"] == f"**Table 10.** {linked}"
+    assert figure_caption[0]["text/markdown"] == f'<a id="fig-loss"></a>**Figure.** {linked}'
+    assert table_caption[0]["text/markdown"] == f'<a id="tbl-claims"></a>**Table 10.** {linked}'
     assert table[0]["text/markdown"].splitlines()[-1] == f"| {linked} |"
 
 

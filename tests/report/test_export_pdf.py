@@ -1,10 +1,12 @@
+import re
+
 import pypdf
 import pytest
 from nbformat.v4 import new_output
 from test_document import figure, prose, shows, table, words, write_section
 
 from lrlib.report.document import merge_notebooks
-from lrlib.report.export_pdf import export_pdf, typst_string
+from lrlib.report.export_pdf import export_pdf, typst_string, typst_width
 
 UNUSUAL = r"C\# costs \$5 \@ 100% a\*b snake_case lr<1e-3 & Łódź a\|b \[1\] \"q\" // <b>x</b>"
 FORMULA = r'\begin{align} a &= \text{a "b"} \\ b &= c \end{align}'
@@ -143,3 +145,61 @@ def test_a_figure_that_typst_cannot_read_is_an_error_and_leaves_no_file(tmp_path
 @pytest.mark.parametrize("text, literal", [('a "b"', r'"a \"b\""'), ("\\", r'"\\"'), ("a\nb", r'"a\nb"')])
 def test_a_string_of_typst_ends_where_it_should(text, literal):
     assert typst_string(text) == literal
+
+
+ROW = "words of a row that fill more than a line of its cell " * 3
+LONG = "| h1 | h2 |\n|" + "-" * 30 + "|" + "-" * 70 + "|\n" + "\n".join(f"| r{i} | {ROW} |" for i in range(30))
+SHORT = "| h1 | h2 |\n|---|---|\n" + "\n".join(f"| r{i} | x |" for i in range(8))
+
+
+@pytest.mark.parametrize("markdown", [LONG, SHORT], ids=["long", "short"])
+def test_no_table_s_head_is_parted_from_its_rows_wherever_on_a_page_it_begins(tmp_path, markdown):
+    for n in range(30, 46, 3):
+        lines = "\n\n".join(f"Line {i}." for i in range(n))
+        section = write_section(tmp_path, "1", "1", "a", [prose(f"# A\n\n{lines}"), shows(table("t", markdown))])
+        export_pdf(merge_notebooks([section]), out=tmp_path / "r.pdf")
+        pages = [page.extract_text() for page in pypdf.PdfReader(tmp_path / "r.pdf").pages]
+        for page in pages:
+            if "h1" in page:
+                assert re.search(r"h1\s+h2\s+r\d", page), n
+        [first] = [page for page in pages if "Table 1." in page]
+        assert "r0" in first
+        if markdown == SHORT:
+            assert "r7" in first
+
+
+def test_a_figure_stands_between_the_words_before_and_after_it_at_its_own_size(tmp_path):
+    svg = '<svg xmlns="http://www.w3.org/2000/svg" width="300pt" height="200pt" viewBox="0 0 300 200"><path d="M 0 0 L 300 200"/></svg>'
+    cells = [prose("# A\n\nBefore it."), shows(figure("one", svg=svg)), prose("After it.")]
+    section = write_section(tmp_path, "1", "1", "a", cells)
+    export_pdf(merge_notebooks([section]), out=tmp_path / "r.pdf")
+    [page] = pypdf.PdfReader(tmp_path / "r.pdf").pages
+    text = page.extract_text()
+    assert text.index("Before it.") < text.index("Figure 1.") < text.index("After it.")
+    assert typst_width(svg, "full") == "calc.min(15.8cm, 300pt)"
+
+
+def test_the_result_stands_below_the_title_with_its_verdicts_signed(tmp_path):
+    about = {
+        "sentence": "One of *two* holds.",
+        "scores": [{"name": "MultiStep", "value": "99.15 %", "author": "99.27 %"}],
+        "verdicts": [
+            {"id": "C1", "claim": "c", "verdict": "reproduced", "sign": "✓", "anchor": "claim-c1"},
+            {"id": "C2", "claim": "c", "verdict": "not reproduced", "sign": "✗", "anchor": "claim-c2"},
+        ],
+        "command": "make report",
+    }
+    rows = table("t", "| id | verdict |\n|---|---|\n| C1 | ✓ reproduced |")
+    rows.metadata.report["anchors"] = ["claim-c1"]
+    sections = [
+        write_section(
+            tmp_path, "0", "", "abstract", [prose("# T"), shows(words("For JupyterLab.", "result", **about))]
+        ),
+        write_section(tmp_path, "1", "1", "a", [prose("# A"), shows(rows)]),
+    ]
+    export_pdf(merge_notebooks(sections), out=tmp_path / "r.pdf")
+    page = pypdf.PdfReader(tmp_path / "r.pdf").pages[0]
+    text = " ".join(page.extract_text().split())
+    assert "One of two holds." in text and "99.15 % author: 99.27 %" in text and "make report" in text
+    assert "C1 ✓ reproduced" in text and "C2 ✗ not reproduced" in text and "JupyterLab" not in text
+    assert len(page["/Annots"]) == 1  # the evidence on C2 is not in this document

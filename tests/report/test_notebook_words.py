@@ -1,0 +1,49 @@
+"""The section notebooks as they read in JupyterLab: links where the report has citations and numbers, and nothing raw."""
+
+import re
+
+import nbformat
+import pytest
+
+from lrlib.project import project_folder
+from lrlib.report.citations import find_numbers, link_citations, read_bibliography
+
+NOTEBOOKS = sorted((project_folder() / "notebooks").glob("[0-9]*.ipynb"))
+RAW = re.compile(r"\[@|(?<![\w.`])@(fig|tbl|sec)-|(?<!\w)@[a-z]+\d{4}")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_nothing_raw_is_left_in_words_or_code(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        assert not RAW.search(cell.source), cell.source
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_references_say_the_number_and_name_the_notebook_that_they_lead_to(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        for words, notebook, anchor in re.findall(r"\[([^\]]+)\]\(([\w.-]*)#((?:fig|tbl|sec)-[\w-]+)\)", cell.source):
+            number, where = find_numbers()[anchor]
+            assert (words, notebook or path.name) == (number, where)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_section_s_code_is_a_few_lines_and_defines_nothing(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", []):
+            assert not re.search(r"^\s*(def|class|while) ", cell.source, re.M), cell.source
+            assert max(map(len, cell.source.splitlines())) <= 140, cell.source
+
+
+def test_a_citation_reads_as_the_list_of_references_has_it():
+    works = read_bibliography()
+    assert works["smith2019"].in_brackets == "Smith and Topin 2019"
+    assert works["lecun1998"].in_brackets == "LeCun et al. 1998"
+    assert works["coxy1989"].in_brackets == "coxy1989, n.d."
+    assert works["paszke2019"].families[11] == "Köpf"
+    urls = [work.url for work in works.values() if work.url]
+    assert len(urls) == len(set(urls))
+
+
+def test_a_link_to_no_work_and_code_are_left_alone():
+    text = "[x](https://example.org) `[Smith 2017](https://arxiv.org/abs/1506.01186)`"
+    assert link_citations(text) == (text, [])
