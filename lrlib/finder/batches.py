@@ -7,15 +7,29 @@ import torch
 from torch.utils.data import DataLoader
 
 
-def without_end(loader: Iterable[Any]) -> Iterator[Any]:
-    """The loader's batches; where they end it begins again."""
+def without_end(loader: Iterable[Any], *, epoch: int = 0, epochs_apart: int = 1) -> Iterator[Any]:
+    """The loader's batches; where they end it begins again.
+
+    What orders its samples by the number of the epoch (DistributedSampler and all that has set_epoch) is told epoch at
+    first, and epochs_apart more at each new pass.
+    """
     while True:
+        for owner in _epoch_owners(loader):
+            owner.set_epoch(epoch)
+        epoch += epochs_apart
         n_batches = 0
         for batch in loader:
             n_batches += 1
             yield batch
         if n_batches == 0:
             raise ValueError("train_loader must give at least one batch, got none; check its dataset and drop_last")
+
+
+def _epoch_owners(loader: Any) -> list[Any]:
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    owners = [loader, getattr(loader, "dataset", None), getattr(loader, "sampler", None), batch_sampler]
+    owners.append(getattr(batch_sampler, "sampler", None))
+    return list({id(owner): owner for owner in owners if callable(getattr(owner, "set_epoch", None))}.values())
 
 
 def inputs_and_targets(batch: Any) -> tuple[Any, Any]:

@@ -4,7 +4,8 @@ A thing that can change is kept shallowly (a list: its items; an object: its att
 turn, so that putting back each by itself puts back the whole, and every object is afterwards the one that it was.
 
 What is a user's data is only watched over: of loaders, samplers and data sets the attributes, containers, orders
-(integers in one dimension) and random generators are kept, but the tensors and arrays of the samples are not copied.
+(integers in at most one dimension) and random generators are kept, but the tensors and arrays of the samples are not
+copied.
 """
 
 import array
@@ -288,7 +289,8 @@ def has_state_dict(thing: Any) -> bool:
 def _is_order(values: Any, name: str) -> bool:
     """Whether this is an attribute that holds the order of samples rather than samples."""
     integer = not values.dtype.is_floating_point if isinstance(values, Tensor) else values.dtype.kind in "iu"
-    return integer and values.ndim == 1 and len(values) <= ORDER and not name.endswith("]")
+    n_values = values.numel() if isinstance(values, Tensor) else values.size
+    return integer and values.ndim <= 1 and n_values <= ORDER and not name.endswith("]")
 
 
 def _is_exhausted(thing: Any) -> bool:

@@ -156,6 +156,17 @@ class State:
             if id(p) in self._shapes and self._shapes[id(p)] != tuple(p.shape)
         ]
 
+    def damage(self) -> str | None:
+        """In words, what only an explosion does to a model: weights that are not finite, or far larger than any was."""
+        largest, change = 0.0, 0.0
+        for kept_tensor, copied in zip(self._reach.tensors, self._copies(), strict=True):
+            broken, changed = kept_tensor.is_changed_by(copied)
+            if broken:
+                return f"{kept_tensor.name} was no longer finite"
+            if id(kept_tensor.tensor) in self._shapes and copied.numel():
+                largest, change = max(largest, float(copied.detach().abs().max())), max(change, changed)
+        return "weights had left the scale of all weights tenfold" if change > 10 * largest > 0 else None
+
     def discard(self) -> None:
         if self._file is not None:
             self._file.unlink(missing_ok=True)

@@ -25,12 +25,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Floats = NDArray[np.float64]
+REACHED_END = "reached end_lr"  # how the stop_reason of a sweep begins that nothing ended before
 Heuristic = Callable[[Floats, Floats], Suggestion]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How the sweeps were made; the names are those of range_test. None: not known of a history that lrlib.read has read.
+    """How the sweeps were made; the names are those of range_test. None: not known of a history that lrlib.read reads.
 
     group_ratios: each parameter group's lr over that of the first group, whose lr the curves show.
     cycles_momentum: whether the optimizer has a momentum that a cyclical schedule can cycle.

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lrlib.finder.batches import inputs_and_targets, n_samples, on_device
 from lrlib.finder.checks import check_loss
+from lrlib.finder.ranks import Ranks
 from lrlib.finder.result import Settings
 
 
@@ -38,11 +39,15 @@ class Training:
         autocast_dtype: torch.dtype | None,
         device: torch.device,
         val_metric: Any,
+        ranks: Ranks,
     ) -> None:
         self.model, self.optimizer, self.loss_of = model, optimizer, loss_of
         self.settings, self.scaler, self.backward_fn, self.device = settings, scaler, backward_fn, device
         self.autocast_dtype, self.val_metric = autocast_dtype, val_metric
+        self.ranks = ranks
         self.batch: Any = None  # the last one, for the note of an exception
+        self.loss: Tensor | None = None  # of the update under way, as soon as it is known
+        self.is_loading = False
 
     def set_lr(self, lr: float) -> None:
         for group, ratio in zip(self.optimizer.param_groups, self.settings.group_ratios, strict=True):
@@ -55,34 +60,40 @@ class Training:
         """The mean loss of the update's batches, a tensor of shape (): reading it is the caller's."""
         n_batches = self.settings.accumulation_steps
         self.optimizer.zero_grad()
-        total = None
+        self.loss = None
         for _ in range(n_batches):
-            self.batch = next(batches)
-            batch = on_device(self.batch, self.device)
-            with self._autocast():
-                loss = self.loss_of(batch)
-            check_loss(loss)
-            loss = loss.reshape(())
-            share = loss if n_batches == 1 else loss / n_batches
+            with self.ranks.together():
+                self.is_loading = True
+                self.batch = next(batches)
+                self.is_loading = False
+            with self.ranks.together():
+                batch = on_device(self.batch, self.device)
+                with self._autocast():
+                    loss = self.loss_of(batch)
+                check_loss(loss)
+                loss = loss.reshape(())
+                share = loss if n_batches == 1 else loss / n_batches
+            self.loss = share.detach() if self.loss is None else self.loss + share.detach()
             self._backward(share)
-            total = share.detach() if total is None else total + share.detach()
-        self._step_optimizer()
-        assert total is not None
-        return total
+        with self.ranks.together():
+            self._step_optimizer()
+        assert self.loss is not None
+        return self.loss
 
     def validate(self, batches: Sequence[Any]) -> float:
-        """The mean of the metric over the samples of the batches, in eval mode without gradients."""
+        """The mean of the metric over the samples of all processes' batches, in eval mode without gradients."""
         modes = [(module, module.training) for module in self.model.modules()]
         self.model.eval()
         total, n_seen = 0.0, 0
-        with torch.no_grad(), self._autocast():
+        with self.ranks.together(), torch.no_grad(), self._autocast():
             for batch in batches:
                 n = n_samples(batch)
                 total += n * float(self._metric(on_device(batch, self.device)))
                 n_seen += n
         for module, training in modes:
             module.training = training
-        return total / n_seen
+        total, n_all = self.ranks.total(total, n_seen)
+        return total / n_all
 
     def _backward(self, loss: Tensor) -> None:
         if self.backward_fn is not None:

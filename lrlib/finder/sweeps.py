@@ -3,20 +3,23 @@
 import math
 import platform
 import time
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
 from lrlib.finder.batches import tensors_of, with_batch_size, without_end
-from lrlib.finder.checks import check_gradients, check_loader, check_optimizer, check_settings, check_step
+from lrlib.finder.checks import MIN_ITER, check_gradients, check_loader, check_optimizer, check_settings, check_step
 from lrlib.finder.randomness import seed_everything
-from lrlib.finder.restore import kept
-from lrlib.finder.result import Overlay, RangeTestResult, Settings, Sweep
+from lrlib.finder.ranks import Ranks
+from lrlib.finder.restore import State, kept
+from lrlib.finder.result import REACHED_END, Overlay, RangeTestResult, Settings, Sweep
 from lrlib.finder.step import Training, device_of, plain_step, sharded_root
-from lrlib.finder.stop import Watch
+from lrlib.finder.stop import NEVER_THE_EXPLOSION, Watch, explosion_reason
 
 # Reading a loss off an accelerator waits for all that was sent to it, so there it is done a few steps at a time.
 READ_EVERY = {"cpu": 1}
@@ -135,6 +138,7 @@ def range_test(
             f"start_lr must be below end_lr, got {start_lr} and {end_lr}; give start_lr, or a larger end_lr"
         )
     device = torch.device(device) if device is not None else device_of(model)
+    ranks = Ranks(device)
     settings = Settings(
         start_lr=float(start_lr),
         end_lr=float(end_lr),
@@ -165,10 +169,11 @@ def range_test(
         autocast_dtype=autocast_dtype,
         device=device,
         val_metric=val_metric,
+        ranks=ranks,
     )
 
     loaders = [loader for loader in (train_loader, val_loader) if loader is not None]
-    sweeps = []
+    sweeps, errors = [], []
     began = time.perf_counter()
     with kept(
         model,
@@ -182,9 +187,12 @@ def range_test(
     ) as state:
         seed_everything(seed, state.generators)
         val_subset = [] if val_loader is None else list(islice(val_loader, val_batches))
+        del val_subset[ranks.least(len(val_subset)) :]  # with DDP as many forward passes everywhere
         if val_loader is not None and not val_subset:
             raise ValueError("val_loader must give at least one batch, got none; check its dataset and drop_last")
-        with tqdm(total=repeats * num_iter, desc="range test", unit="step", disable=not progress) as bar:
+        with tqdm(
+            total=repeats * num_iter, desc="range test", unit="step", disable=not progress or ranks.rank > 0
+        ) as bar:
             for repeat in range(repeats):
                 if repeat > 0:
                     state.put_back()
@@ -193,11 +201,17 @@ def range_test(
                     init_fn(model)
                 if not model.training:
                     model.train()
-                sweep = _sweep(training, train_loader, val_subset, seed=seed + repeat, state=state, bar=bar)
-                sweeps.append(sweep)
+                epoch = (seed + repeat) % 2**31
+                batches = without_end(train_loader, epoch=epoch, epochs_apart=repeats)
+                sweep = _Sweep(training, state, bar)
+                sweeps.append(sweep.run(batches, val_subset, seed=seed + repeat))
+                errors += [] if sweep.error is None else [sweep.error]
                 bar.update((repeat + 1) * num_iter - bar.n)
-    seconds_state = time.perf_counter() - began - sum(sweep.seconds for sweep in sweeps)
-    return RangeTestResult(tuple(sweeps), settings, _versions(), seconds_state)
+        if errors and not any(np.isfinite(sweep.loss).sum() >= MIN_ITER for sweep in sweeps):
+            errors[0].add_note(f"range_test: no sweep got anywhere; the first: {sweeps[0].stop_reason}")
+            raise errors[0]
+    seconds_state = time.perf_counter() - began - sum(sweep.seconds or 0 for sweep in sweeps)
+    return ranks.of_first(RangeTestResult(tuple(sweeps), settings, _versions(), seconds_state))
 
 
 def overlay(
@@ -239,55 +253,101 @@ def overlay(
     return Overlay(parameter, results)
 
 
-def _sweep(training, train_loader, val_subset, *, seed, state, bar):
-    settings = training.settings
-    lrs = _lrs(settings)
-    watch = Watch(settings)
-    batches = without_end(train_loader)
-    read_every = READ_EVERY.get(training.device.type, READ_EVERY_ELSEWHERE)
-    losses, unread, val_step, val = [], [], [], []
-    reason = None
-    began = time.perf_counter()
-    for step, lr in enumerate(lrs):
-        try:
-            training.set_lr(lr)
-            unread.append(training.update(batches))
-        except Exception as err:
-            _explain(err, state, training, step)
-            raise
-        bar.update()
-        val_due = val_subset and ((step + 1) % settings.val_every == 0 or step + 1 == len(lrs))
-        if len(unread) < read_every and step + 1 < len(lrs) and not val_due:
-            continue
-        for loss in torch.stack(unread).tolist():
-            losses.append(loss)
-            reason = watch.stop_reason(loss, lrs[len(losses) - 1])
+class _Sweep:
+    """One pass over the learning rates."""
+
+    def __init__(self, training: Training, state: State, bar: Any) -> None:
+        self.training, self.state, self.bar = training, state, bar
+        self.settings, self.lrs = training.settings, _lrs(training.settings)
+        self.watch = Watch(training.settings)
+        self.read_every = READ_EVERY.get(training.device.type, READ_EVERY_ELSEWHERE)
+        self.losses: list[float] = []
+        self.unread: list[torch.Tensor] = []
+        self.val_step: list[int] = []
+        self.val: list[float] = []
+        self.error: Exception | None = None  # that ended it
+
+    def run(self, batches: Iterator[Any], val_subset: list[Any], *, seed: int) -> Sweep:
+        """Raises the user's exceptions, but those of the explosion, which end the sweep."""
+        reason = None
+        began = time.perf_counter()
+        for step in range(len(self.lrs)):
+            try:
+                reason = self._step(step, batches, val_subset)
+            except Exception as err:
+                reason = self._after(err, step)
+                self.error = err
             if reason:
                 break
-        unread.clear()
-        if reason:
-            break
-        if val_due:
-            val_step.append(step)
-            val.append(training.validate(val_subset))
-            if not math.isfinite(val[-1]):
-                reason = f"the validation {settings.val_metric} was {val[-1]} at lr {lr:.3g}"
-                break
-    seconds = time.perf_counter() - began
-    _check_shapes(state)
-    return Sweep(
-        seed=seed,
-        lr=lrs[: len(losses)],
-        loss=losses,
-        val_step=val_step,
-        val=val,
-        val_metric=settings.val_metric,
-        stop_reason=reason or f"reached end_lr {settings.end_lr:.3g}",
-        seconds=seconds,
-    )
+        seconds = time.perf_counter() - began
+        _check_shapes(self.state)
+        return Sweep(
+            seed=seed,
+            lr=np.array(self.lrs[: len(self.losses)]),
+            loss=np.array(self.losses),
+            val_step=np.array(self.val_step, dtype=np.int64),
+            val=np.array(self.val),
+            val_metric=self.settings.val_metric,
+            stop_reason=reason or f"{REACHED_END} {self.settings.end_lr:.3g}",
+            seconds=seconds,
+        )
+
+    def _step(self, step: int, batches: Iterator[Any], val_subset: list[Any]) -> str | None:
+        """One update, and what is due after it; the reason to stop, if there is one."""
+        self.training.set_lr(self.lrs[step])
+        self.unread.append(self.training.update(batches))
+        self.bar.update()
+        is_last = step + 1 == len(self.lrs)
+        val_due = val_subset and ((step + 1) % self.settings.val_every == 0 or is_last)
+        if len(self.unread) < self.read_every and not is_last and not val_due:
+            return None
+        reason = self._read()
+        if reason is None and val_due:
+            value = self.training.validate(val_subset)
+            self.val_step.append(step)
+            self.val.append(value)
+            if not math.isfinite(value):
+                return f"the validation {self.settings.val_metric} was {value} at lr {self.lrs[step]:.3g}"
+        return reason
+
+    def _read(self) -> str | None:
+        """Read the losses that have not been read; the reason to stop, if one of them gives it."""
+        unread, self.unread = self.unread, []
+        for loss in self.training.ranks.mean(unread) if unread else ():
+            self.losses.append(loss)
+            reason = self.watch.stop_reason(loss, self.lrs[len(self.losses) - 1])
+            if reason:
+                return reason
+        return None
+
+    def _after(self, err: Exception, step: int) -> str:
+        """The reason why an exception ends the sweep. Raises it if it is not the explosion's."""
+        if any(self.state.changed_shapes()):
+            _check_shapes(self.state, cause=err)
+        reason = self._read()  # a loss may have exploded before, and not have been read yet
+        if reason is None:
+            evidence = None if isinstance(err, NEVER_THE_EXPLOSION) or self.training.is_loading else self._evidence()
+            if not self.training.ranks.any(evidence is not None):
+                _explain(err, self.training, step)
+                raise err
+            reason = explosion_reason(err, self.lrs[step], evidence or "another process's loss had exploded")
+            if len(self.losses) == step:
+                self.losses.append(math.nan)
+            else:
+                self.val_step.append(step)
+                self.val.append(math.nan)
+            return reason
+        return f"{reason}, and {type(err).__name__} was raised by then"
+
+    def _evidence(self) -> str | None:
+        """In words, what shows that the model has exploded; None if nothing does."""
+        loss = self.training.loss
+        if loss is not None and not bool(torch.isfinite(loss)):
+            return f"the loss was {float(loss)}"
+        return "the loss had risen" if self.watch.has_risen() else self.state.damage()
 
 
-def _lrs(settings):
+def _lrs(settings: Settings) -> list[float]:
     """The rate of every update, a list of num_iter floats."""
     share = np.arange(settings.num_iter) / (settings.num_iter - 1)
     if settings.step_mode == "linear":
@@ -295,23 +355,22 @@ def _lrs(settings):
     return (settings.start_lr * (settings.end_lr / settings.start_lr) ** share).tolist()
 
 
-def _name_of(val_metric):
+def _name_of(val_metric: Any) -> str:
     if isinstance(val_metric, str):
         return val_metric
     name = getattr(val_metric, "__name__", type(val_metric).__name__)
     return f"function {name}"  # so that a user's function named accuracy is not taken for ours
 
 
-def _explain(err, state, training, step):
-    """A clear sentence for a model that changed shape; for the user's own exceptions, a note of where."""
-    _check_shapes(state, cause=err)
+def _explain(err: Exception, training: Training, step: int) -> None:
+    """A note of where, for the user's own exceptions."""
     shapes = [tuple(tensor.shape) for tensor in tensors_of(training.batch)]
     err.add_note(
         f"range_test: at step {step}, on a batch of tensors of shapes {shapes}; everything is as it was before"
     )
 
 
-def _check_shapes(state, cause=None):
+def _check_shapes(state: State, cause: Exception | None = None) -> None:
     for name, before, now in state.changed_shapes():
         raise ValueError(
             f"parameters must keep their shape, got {name} of {before} turned into {now} between batches; "
@@ -319,7 +378,7 @@ def _check_shapes(state, cause=None):
         ) from cause
 
 
-def _hyperparameters(optimizer, name):
+def _hyperparameters(optimizer: Any, name: str) -> list[tuple[dict[str, Any], str, Any]]:
     """[(group, key, value now)] of the groups in which overlay sets a new value."""
     groups = optimizer.param_groups
     if name == "momentum":
@@ -335,7 +394,7 @@ def _hyperparameters(optimizer, name):
     return found
 
 
-def _versions():
+def _versions() -> dict[str, str]:
     found = {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()}
     try:
         return {"lrlib": version("lrlib"), **found}

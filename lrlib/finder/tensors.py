@@ -56,9 +56,10 @@ class KeptTensor:
         if not now.is_floating_point() or now.shape != self.place.shape or not _is_plain(now):
             return False, 0.0
         then = self._values(copied)
+        now = now.to(then.dtype)
         broken = bool((torch.isfinite(then) & ~torch.isfinite(now)).any())
-        change = (now - then).abs()
-        return broken, float(change[torch.isfinite(change)].max()) if torch.isfinite(change).any() else 0.0
+        change = torch.nan_to_num(now - then, nan=0.0).abs()
+        return broken, float(change.max()) if change.numel() else 0.0
 
     def _values(self, copied: Tensor) -> Tensor:
         place, copied = self.place, copied.to(self.place.device)

@@ -1,0 +1,197 @@
+"""What ends a sweep: the loss, or an exception that comes of it; and which exceptions do not."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from trainings import blobs, build, cross_entropy, fingerprint, sweep
+
+from lrlib.finder.sweeps import READ_EVERY
+
+
+def batches(n=256, bs=32):
+    inputs, targets = blobs(n)
+    return [(inputs[i : i + bs], targets[i : i + bs]) for i in range(0, n, bs)]
+
+
+def net():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
+    return model, torch.optim.SGD(model.parameters(), lr=0.1)
+
+
+class Strict(nn.Module):
+    """A loss that raises on what is out of range, as torch.distributions and SciPy do."""
+
+    def __init__(self, error=ValueError):
+        super().__init__()
+        self.error = error
+
+    def forward(self, out, targets):
+        if not out.abs().max() < 30:
+            raise self.error("invalid values in out\nand more of it")
+        return (out.exp().sum(1) - out.gather(1, targets[:, None])[:, 0]).mean()
+
+
+class Decomposing(torch.optim.SGD):
+    """Takes a singular value decomposition of its gradients, which raises where they are not finite."""
+
+    def step(self, closure=None):
+        for p in self.param_groups[0]["params"]:
+            if p.grad.dim() == 2:
+                torch.linalg.svd(p.grad)
+        super().step()
+
+
+EXPLODING = {
+    "in the loss": lambda: (*net(), Strict()),
+    "an assertion": lambda: (*net(), Strict(AssertionError)),
+    "in the forward pass": lambda: (*of_normal(), lambda out, _: out),
+    "in the optimizer": lambda: (
+        *decomposing(),
+        lambda out, y: (out.exp().sum(1) - out.gather(1, y[:, None])[:, 0]).mean(),
+    ),
+    "in one step": lambda: (*adam(), Strict()),
+}
+
+
+def of_normal():
+    class Regression(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = net()[0]
+
+        def forward(self, inputs):
+            out = self.layers(inputs)
+            return -torch.distributions.Normal(out[:, 0], (0.5 * out[:, 1]).exp()).log_prob(2 * inputs[:, 0]).mean()
+
+    model = Regression()
+    return model, torch.optim.SGD(model.parameters(), lr=0.1)
+
+
+def decomposing():
+    model, _ = net()
+    return model, Decomposing(model.parameters(), lr=0.1)
+
+
+def adam():
+    model, _ = net()
+    return model, torch.optim.Adam(model.parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize("read_every", [1, 10])
+@pytest.mark.parametrize("name", EXPLODING)
+def test_where_the_explosion_raises_the_sweep_ends_and_suggests(name, read_every, monkeypatch):
+    monkeypatch.setitem(READ_EVERY, "cpu", read_every)
+    model, optimizer, loss_fn = EXPLODING[name]()
+    n_steps = 40 if name == "in one step" else 100
+    before = fingerprint(model, optimizer, [])
+    result = sweep(
+        model, optimizer, batches(), loss_fn=loss_fn, num_iter=n_steps, repeats=2, end_lr=1e6, diverge_th=1e30
+    )
+    assert fingerprint(model, optimizer, []) == before
+    for swept in result.sweeps:
+        assert 10 < len(swept.loss) < n_steps
+        assert np.isfinite(swept.loss[:-1]).all() and not np.isfinite(swept.loss[-1])
+        assert "Error was raised" in swept.stop_reason or "the loss was" in swept.stop_reason
+        assert "\n" not in swept.stop_reason
+    assert np.isfinite(result.suggest().lr) and "not turned up" not in result.suggest().reason
+
+
+def test_reading_losses_late_gives_the_losses_and_the_end_of_reading_them_at_once(monkeypatch):
+    curves = []
+    for read_every in (1, 10, 7):
+        monkeypatch.setitem(READ_EVERY, "cpu", read_every)
+        model, optimizer = net()
+        calls = []
+
+        def loss_fn(out, targets, calls=calls):
+            calls.append(1)
+            if not torch.isfinite(out).all() and len(calls) > 57:
+                raise ValueError("not a number")
+            return cross_entropy(out, targets) * (float("nan") if len(calls) == 57 else 1)
+
+        curves.append(sweep(model, optimizer, batches(), loss_fn=loss_fn, num_iter=90, end_lr=1).sweeps[0])
+    assert len(curves[0].loss) == 57
+    assert all(np.array_equal(one.loss, curves[0].loss, equal_nan=True) for one in curves[1:])
+    assert curves[1].stop_reason == f"{curves[0].stop_reason}, and ValueError was raised by then"
+
+
+@settings(max_examples=25, deadline=None)
+@given(step=st.integers(0, 59), error=st.sampled_from([RuntimeError, ValueError, KeyError, AssertionError, OSError]),
+       read_every=st.sampled_from([1, 10]), where=st.sampled_from(["loss", "loader", "optimizer"]))  # fmt: skip
+def test_an_exception_that_the_explosion_did_not_bring_about_passes_through(step, error, read_every, where):
+    model, optimizer = net()
+    calls = []
+
+    def fail_at_step(*_):
+        calls.append(1)
+        if len(calls) == step + 1:
+            raise error("mine")
+
+    class Loader:
+        def __iter__(self):
+            for batch in batches():
+                if where == "loader":
+                    fail_at_step()
+                yield batch
+
+    if where == "optimizer":
+        optimizer.register_step_pre_hook(fail_at_step)
+    before = fingerprint(model, optimizer, [])
+    loss_fn = (lambda out, y: (fail_at_step(), cross_entropy(out, y))[1]) if where == "loss" else cross_entropy
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(error, match="mine") as caught:
+        patch.setitem(READ_EVERY, "cpu", read_every)
+        sweep(model, optimizer, Loader(), loss_fn=loss_fn, num_iter=60, end_lr=0.1)
+    assert f"range_test: at step {step}," in caught.value.__notes__[0]
+    assert fingerprint(model, optimizer, []) == before
+
+
+@pytest.mark.parametrize("error", [NameError, ImportError, OSError, MemoryError])
+def test_what_nan_cannot_bring_about_passes_through_also_after_the_explosion(error):
+    model, optimizer = net()
+    with pytest.raises(error):
+        sweep(model, optimizer, batches(), loss_fn=Strict(error), num_iter=100, end_lr=1e6, diverge_th=1e30)
+
+
+@pytest.mark.parametrize("start_lr", [1e5, 1e-4])
+def test_where_no_sweep_gets_anywhere_the_exception_comes_out(start_lr):
+    model, optimizer = net()
+    inputs = batches()
+    if start_lr < 1:  # weights that are broken from the first step on, by a bug and not by the rate
+        inputs[1] = (inputs[1][0] * 1e38, inputs[1][1])
+    with pytest.raises(ValueError, match="invalid values in out") as caught:
+        sweep(model, optimizer, inputs, loss_fn=Strict(), start_lr=start_lr, end_lr=1e6, repeats=2, diverge_th=1e30)
+    assert "range_test" in caught.value.__notes__[0]
+
+
+def test_an_exception_of_the_validation_after_the_explosion_ends_the_sweep_too():
+    model, optimizer = net()
+
+    def metric(batch):
+        out = model(batch[0])
+        if not out.abs().max() < 1e3:
+            raise ValueError("out of range")
+        return cross_entropy(out, batch[1])
+
+    options = {"val_loader": batches(), "val_metric": metric, "val_every": 2, "diverge_th": 1e30}
+    result = sweep(model, optimizer, batches(), num_iter=100, end_lr=1e4, **options)
+    [swept] = result.sweeps
+    assert swept.stop_reason.startswith("ValueError was raised at lr") and len(swept.loss) < 100
+    assert np.isnan(swept.val[-1]) and np.isfinite(swept.val[:-1]).all()
+
+
+def test_a_changed_shape_is_said_whatever_the_loss_has_done():
+    model, optimizer, loader = build()
+    calls = []
+
+    def step_fn(batch):
+        calls.append(1)
+        if len(calls) == 30:
+            model[4].weight.data = torch.zeros(5, 9)
+        return cross_entropy(model(batch[0]), batch[1]) + 2.0 ** len(calls)
+
+    with pytest.raises(ValueError, match="parameters must keep their shape"):
+        sweep(model, optimizer, loader, loss_fn=None, step_fn=step_fn, diverge_th=1e90, end_lr=1e-3)
