@@ -80,7 +80,8 @@ def range_test(
     smooth_f, diverge_th: a sweep stops where the running mean of the loss (weight smooth_f on the newest,
         bias-corrected; 0: no mean) is above diverge_th * best. Where best is below a tenth of what the loss has
         lost, that tenth takes its place in the margin, so that a loss near or below zero does not stop at once.
-        NaN and infinity stop too.
+        NaN and infinity stop too, and so does an exception that the explosion brings about (the loss has risen or is
+        not finite, or weights are not or are far off): stop_reason names it. It comes out where no sweep got anywhere.
     accumulation_steps: batches an update; the loss is their mean.
     repeats: sweeps; sweep r is seeded with seed + r (Python, NumPy, torch, the loaders' generators).
     init_fn(model): called after seeding, to begin each sweep from weights of its own.
@@ -98,9 +99,12 @@ def range_test(
         mention.
     device: where batches go; None is the device of the model's first parameter.
     offload: None keeps the one copy of model and optimizer state in memory, "disk" in a temporary file.
+    Several processes (torch.distributed initialised: DDP, FSDP) all call this at the same place: losses and metrics are
+        means over them, all stop at the same step and return one result; where one raises, all do. Whatever has
+        set_epoch (DistributedSampler) gets an epoch of its own for every pass, and afterwards its own back.
     max_spread_decades: sweeps that disagree by more make the suggestion unreliable.
 
-    Returns a RangeTestResult. Raises ValueError or TypeError, one sentence, for input that cannot work; an
+    Returns a RangeTestResult. Raises ValueError or TypeError, one sentence, for input that cannot work; any other
     exception of the user's code passes through with a note of the step and the batch.
     """
     check_settings(
