@@ -1,0 +1,347 @@
+"""lrlib.peers.lightning with the real Lightning: at the start and later, with groups, precisions and schedulers."""
+
+import copy
+import random
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from peer_problems import assert_equal, build, weights_of
+from torch import nn
+
+import lrlib
+from lrlib import suggest
+
+pl = pytest.importorskip("lightning.pytorch", reason="Lightning is not installed (make peers)")
+from lightning.pytorch.utilities.exceptions import MisconfigurationException  # noqa: E402
+
+from lrlib.peers.lightning import LearningRateFinder, Tuner  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+# Outside the module, whose own attributes are put back.
+LOSSES, CALLS, FAIL_AT = [], [], []
+
+
+@pytest.fixture(autouse=True)
+def nothing_recorded():
+    for record in (LOSSES, CALLS, FAIL_AT):
+        record.clear()
+
+
+class Module(pl.LightningModule):
+    def __init__(self, groups=False, scheduler=None, lr=1e-3, momentum=0.9):
+        super().__init__()
+        self.groups, self.scheduler, self.lr, self.momentum = groups, scheduler, lr, momentum
+        self.model, _, self.loader = build()
+
+    def training_step(self, batch, batch_idx):
+        loss = nn.functional.cross_entropy(self.model(batch[0]), batch[1])
+        LOSSES.append(loss.item())
+        if len(LOSSES) in FAIL_AT:
+            raise FloatingPointError("stop here")
+        self.log("loss", loss, prog_bar=True, on_epoch=True)
+        return loss
+
+    def train_dataloader(self):
+        return self.loader
+
+    def configure_optimizers(self):
+        parameters = self.parameters()
+        if self.groups:
+            parameters = [
+                {"params": self.model[0].parameters()},
+                {"params": self.model[2].parameters(), "lr": 10 * self.lr},
+            ]
+        optimizer = torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum)
+        return ([optimizer], [self.scheduler(optimizer)]) if self.scheduler else optimizer
+
+
+def trainer_in(folder, **settings):
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    return pl.Trainer(**{"max_epochs": 4, "accelerator": "cpu", "default_root_dir": folder, **quiet, **settings})
+
+
+@pytest.fixture
+def tune(tmp_path):
+    def tune(module, trainer=None, **settings):
+        return Tuner(trainer or trainer_in(tmp_path)).lr_find(module, **{"min_lr": 1e-5, "max_lr": 100, **settings})
+
+    return tune
+
+
+def test_the_tuner_finds_what_the_rule_reads_in_the_raw_losses_and_sets_it(tune, tmp_path):
+    module = Module()
+    before = weights_of(module)
+    finder = tune(module)
+    assert finder.results["loss"] == LOSSES and finder.results["loss"][0] > 0.8
+    expected = suggest.suggest_lr(finder.results["lr"], LOSSES)
+    assert finder.suggestion() == finder.result.suggest().lr == expected.lr == module.lr
+    assert finder.results["lr"][0] == pytest.approx(1e-5)
+    assert lrlib.read(finder) is finder.result
+    assert_equal(weights_of(module), before)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_module_trains_afterwards_as_if_nothing_had_been_swept(tune, tmp_path):
+    swept, plain = Module(), Module()
+    pl.seed_everything(1)
+    trainer = trainer_in(tmp_path)
+    tune(swept, trainer, update_attr=False)
+    trainer.fit(swept)
+    pl.seed_everything(1)
+    trainer_in(tmp_path).fit(plain)
+    assert_equal(weights_of(swept), weights_of(plain))
+    assert trainer.global_step == 32 and not [c for c in trainer.callbacks if isinstance(c, LearningRateFinder)]
+
+
+def test_groups_keep_their_ratios(tmp_path):
+    module = Module(groups=True)
+    callback = LearningRateFinder(min_lr=1e-5, max_lr=100)
+    rates = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_start(self, trainer, *_):
+            rates.append([group["lr"] for group in trainer.optimizers[0].param_groups])
+
+    trainer_in(tmp_path, max_epochs=1, callbacks=[callback, Watch()]).fit(module)
+    assert callback.optimal_lr.result.settings.group_ratios == (1.0, 10.0)
+    assert rates[0] == pytest.approx([module.lr, 10 * module.lr]) and module.lr == callback.result.suggest().lr
+
+
+class AtEpochs(LearningRateFinder):
+    """As Lightning's own documentation extends its callback."""
+
+    def __init__(self, milestones, **settings):
+        super().__init__(**settings)
+        self.milestones, self.found, self.states = milestones, {}, {}
+
+    def on_fit_start(self, trainer, pl_module):
+        return
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch in self.milestones:
+            state = copy.deepcopy((pl_module.state_dict(), trainer.optimizers[0].state_dict()["state"]))
+            progress = copy.deepcopy(trainer.fit_loop.state_dict())
+            randomness = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+            self.lr_find(trainer, pl_module)
+            assert repr((pl_module.state_dict(), trainer.optimizers[0].state_dict()["state"])) == repr(state)
+            assert trainer.fit_loop.state_dict() == progress
+            assert torch.equal(torch.get_rng_state(), randomness[0])
+            assert (random.getstate(), np.random.get_state()[1].tolist()) == randomness[1:]
+            self.found[trainer.current_epoch] = self.optimal_lr
+
+
+@pytest.mark.parametrize("early_stop_threshold", [4.0, None])
+def test_every_milestone_has_a_whole_sweep_of_its_own(tmp_path, early_stop_threshold):
+    module = Module()
+    callback = AtEpochs((0, 2, 3), min_lr=1e-5, max_lr=100, early_stop_threshold=early_stop_threshold)
+    trainer = trainer_in(tmp_path, callbacks=[callback])
+    trainer.fit(module)
+    assert sorted(callback.found) == [0, 2, 3] and trainer.global_step == 32
+    for found in callback.found.values():
+        assert len(found.results["lr"]) > 50 and found.suggestion() == found.result.suggest().lr
+    starts = [found.results["loss"][0] for found in callback.found.values()]
+    assert starts[1] < 0.9 * starts[0]  # it had trained by then
+
+
+def test_sweeping_at_milestones_changes_nothing_of_training(tmp_path):
+    losses = []
+    for callbacks in ([], [AtEpochs((0, 2), min_lr=1e-5, max_lr=100, update_attr=False)]):
+        pl.seed_everything(1)
+        module = Module()
+        trainer = trainer_in(tmp_path, callbacks=callbacks)
+        trainer.fit(module)
+        losses.append((weights_of(module), {name: float(value) for name, value in trainer.callback_metrics.items()}))
+    assert_equal(losses[0][0], losses[1][0])
+    assert losses[0][1] == losses[1][1] and losses[0][1]
+
+
+def test_all_is_back_after_an_exception(tmp_path):
+    module = Module()
+    before = weights_of(module)
+    FAIL_AT.append(40)
+    trainer = trainer_in(tmp_path)
+    with pytest.raises(FloatingPointError, match="stop here"):
+        Tuner(trainer).lr_find(module, min_lr=1e-5, max_lr=100)
+    assert_equal(weights_of(module), before)
+    assert not [c for c in trainer.callbacks if isinstance(c, LearningRateFinder)]
+    FAIL_AT.clear()
+    assert Tuner(trainer).lr_find(module, min_lr=1e-5, max_lr=100).suggestion() > 0
+
+
+@pytest.mark.parametrize("kind", ["lambda", "warm-up from zero", "step", "chain"])
+def test_schedulers_go_on_from_the_suggestion(tmp_path, kind):
+    schedules = torch.optim.lr_scheduler
+    factor = {"lambda": lambda epoch: 0.5**epoch, "warm-up from zero": lambda epoch: epoch / 2}.get(kind)
+    make = {
+        "step": lambda optimizer: schedules.StepLR(optimizer, 1, 0.5),
+        "chain": lambda optimizer: schedules.ChainedScheduler(
+            [schedules.LambdaLR(optimizer, lambda epoch: 0.5**epoch)]
+        ),
+    }.get(kind, lambda optimizer: schedules.LambdaLR(optimizer, factor))
+    rates = []
+
+    class Watch(pl.Callback):
+        def on_train_epoch_start(self, trainer, _):
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    module = Module(scheduler=make)
+    trainer_in(tmp_path, max_epochs=3, callbacks=[LearningRateFinder(min_lr=1e-5, max_lr=100), Watch()]).fit(module)
+    shape = [0, 0.5, 1] if kind == "warm-up from zero" else [1, 0.5, 0.25]
+    assert rates == pytest.approx([module.lr * share for share in shape]) and module.lr != 1e-3
+
+
+def test_accumulation_clipping_and_limits_are_the_trainers(tune, tmp_path):
+    class Clipping(Module):
+        def configure_gradient_clipping(self, optimizer, gradient_clip_val, gradient_clip_algorithm):
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            CALLS.append(float(nn.utils.get_total_norm([p.grad for p in self.parameters()])))
+
+    module = Clipping()
+    trainer = trainer_in(tmp_path, accumulate_grad_batches=3, gradient_clip_val=0.01, limit_train_batches=5)
+    finder = tune(module, trainer, num_training=20)
+    assert len(finder.results["lr"]) == 20 and len(LOSSES) == 60
+    assert finder.results["loss"][0] == pytest.approx(np.mean(LOSSES[:3]))
+    assert len(CALLS) == 20 and max(CALLS) == pytest.approx(0.01, rel=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
+def test_the_trainers_precision_is_swept(tune, tmp_path, precision):
+    module = Module()
+    dtypes = []
+    module.model[0].register_forward_hook(lambda *args: dtypes.append(args[2].dtype))
+    tune(module, trainer_in(tmp_path, precision=precision), num_training=20)
+    assert set(dtypes) == {torch.bfloat16 if precision == "bf16-mixed" else torch.float64}
+
+
+def test_modules_with_other_signatures_loaders_and_outputs_are_swept(tune):
+    class Other(Module):
+        def training_step(self, batch):
+            (inputs, targets), _ = batch["a"], batch["b"]
+            return {"loss": nn.functional.cross_entropy(self.model(inputs), targets)}
+
+        def train_dataloader(self):
+            return {"a": self.loader, "b": self.loader}
+
+        def backward(self, loss):
+            CALLS.append(1)
+            loss.backward()
+
+    module = Other()
+    assert len(tune(module, num_training=30).results["lr"]) == 30 and len(CALLS) == 30
+
+
+def test_persistent_workers_of_an_epoch_are_left_alone(tmp_path):
+    losses = []
+    for callbacks in ([], [AtEpochs((0, 1), min_lr=1e-5, max_lr=100, num_training_steps=12, update_attr=False)]):
+        pl.seed_everything(1)
+        module = Module()
+        module.loader = torch.utils.data.DataLoader(
+            module.loader.dataset, batch_size=64, shuffle=True, num_workers=1, persistent_workers=True
+        )
+        trainer_in(tmp_path, max_epochs=2, callbacks=callbacks).fit(module)
+        losses.append(weights_of(module))
+    assert_equal(*losses)
+
+
+def test_plot_and_suggestion_have_lightnings_surface(tune):
+    finder = tune(Module(), num_training=60)
+    figure = finder.plot(suggest=True)
+    [curve, mark] = figure.axes[0].lines
+    assert curve.get_ydata().tolist() == finder.results["loss"] and mark.get_xdata() == [finder.suggestion()]
+    assert finder.plot(ax=figure.axes[0]) is figure and figure.axes[0].get_xscale() == "log"
+    assert finder.suggestion(skip_begin=5, skip_end=3) == finder.suggestion()
+    assert (finder.mode, finder.lr_min, finder.lr_max, finder.num_training) == ("exponential", 1e-5, 100, 60)
+
+
+def test_an_unreliable_suggestion_is_set_with_a_warning(tune):
+    module = Module()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        finder = tune(module, max_lr=1e-3)
+    assert module.lr == finder.suggestion()
+    assert any("the suggested lr is not reliable: the loss" in str(warning.message) for warning in caught)
+
+
+def test_a_linear_sweep_and_another_attribute(tune):
+    module = Module()
+    module.rate = 1e-3
+    finder = tune(module, mode="linear", max_lr=1, attr_name="rate", num_training=30)
+    assert np.allclose(np.diff(finder.results["lr"]), (1 - 1e-5) / 29)
+    assert module.rate == finder.suggestion() and module.lr == 1e-3
+
+
+def test_trainers_of_lightnings_other_package_are_swept_too(tmp_path):
+    pytest.importorskip("pytorch_lightning")
+    code = """
+import sys, torch
+import pytorch_lightning as pl
+first = sys.argv[1] == "alone" or __import__("lightning.pytorch")
+from lrlib.peers.lightning import LearningRateFinder, Tuner
+
+class Module(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.lr = torch.nn.Linear(4, 1), 1e-3
+    def training_step(self, batch, batch_idx):
+        loss = (self.layer(batch) - 1).square().mean()
+        self.log("loss", loss)
+        return loss
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=self.lr)
+    def train_dataloader(self):
+        return torch.utils.data.DataLoader(torch.randn(64, 4), batch_size=8)
+
+def trainer(**settings):
+    return pl.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, **settings)
+
+module = Module()
+found = Tuner(trainer()).lr_find(module, min_lr=1e-4, max_lr=10)
+assert module.lr == found.suggestion() != 1e-3
+if sys.argv[1] == "alone":
+    finder = LearningRateFinder(min_lr=1e-4, max_lr=10, num_training_steps=30)
+    trainer(callbacks=[finder]).fit(module)
+    assert module.lr == finder.optimal_lr.suggestion()
+"""
+    for how in ("alone", "beside the other"):
+        done = subprocess.run([sys.executable, "-c", code, how], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_fast_dev_run_skips(tune, tmp_path):
+    assert tune(Module(), trainer_in(tmp_path, fast_dev_run=True)) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence", "change", "settings"),
+    [
+        (MisconfigurationException, "sweeps training, got method 'validate'", {}, {"method": "validate"}),
+        (AttributeError, "must have rate, itself or in hparams", {}, {"attr_name": "rate"}),
+        (MisconfigurationException, "needs automatic optimization", {"automatic_optimization": False}, {}),
+        (ValueError, "num_iter must be at least 10, got 5", {}, {"num_training": 5}),
+        (ValueError, "mode", {}, {"mode": "cosine"}),
+    ],
+)
+def test_what_cannot_be_swept_is_refused(tune, error, sentence, change, settings):
+    module = Module()
+    for name, value in change.items():
+        setattr(module, name, value)
+    with pytest.raises(error, match=sentence):
+        tune(module, **settings)
+
+
+def test_two_optimizers_and_two_finders_are_refused(tune, tmp_path):
+    class Two(Module):
+        def configure_optimizers(self):
+            self.automatic_optimization = False
+            return [torch.optim.SGD(layer.parameters(), lr=0.1) for layer in (self.model[0], self.model[2])]
+
+    with pytest.raises(MisconfigurationException, match="sweeps one optimizer, got 2"):
+        tune(Two())
+    with pytest.raises(ValueError, match="must have no LearningRateFinder, got one"):
+        tune(Module(), trainer_in(tmp_path, callbacks=[LearningRateFinder()]))
