@@ -21,7 +21,7 @@ All processes allocate as lrlib's workers do (cluster.WORKER_ENVIRONMENT); for t
 Then: epochs a second of `lrlib.train` over 1, 2, 4 ... workers, scheduling and storing included, the cluster's start
 not; with --report, the whole of `python -m lrlib report` for one seed from an empty store (it replaces what is in
 report/build) over the bare training of its epochs. Writes bench/build/training.json and training.md, prints the latter,
-and with --publish puts it between the lines <!-- bench --> and <!-- /bench --> of README. Half an hour on two cores.
+and with --publish puts it between the lines <!-- bench --> and <!-- /bench --> of bench/README.md. Half an hour on two cores.
 
 What was tried for speed on a CPU, in ms a training step of 128 images (quiet core of a Xeon with AVX-512, torch 2.15):
 
@@ -525,10 +525,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--report", action="store_true", help="make a report of one seed too, and time it")
-    parser.add_argument("--publish", action="store_true", help="put the tables into README")
+    parser.add_argument("--publish", action="store_true", help="put the tables into bench/README.md")
     options = parser.parse_args()
     settle_environment()
-    readme = project_folder() / "README.md"
+    readme = project_folder() / "bench" / "README.md"
     if options.publish:
         try:
             fill_block(readme.read_text(encoding="utf-8"), "bench", "")
