@@ -33,7 +33,7 @@ help:
 	@echo 'make test        run the tests'
 	@echo 'make test-faults run those that kill processes, fill disks and lose workers, or make the extended report'
 	@echo 'make publish     make the report and copy it to report/, where it is committed'
-	@echo 'make bench       time training beside other ways, over workers and in a report; PUBLISH=1 puts it into README'
+	@echo 'make bench       time training beside other ways, over workers and in a report; PUBLISH=1 puts it into bench/README.md'
 	@echo 'make environment make the environment and nothing else'
 	@echo 'make colossalai  add Colossal-AI to the environment (0.3 GB), for BACKEND=colossalai'
 	@echo 'make peers       make .venv-peers with the tools beside which lrlib.peers is tested (0.4 GB)'
@@ -57,6 +57,7 @@ test-faults: $(ENVIRONMENT)
 bench: $(ENVIRONMENT)
 	PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(RUN) bench/training.py --report \
 		$(if $(filter-out 0,$(PUBLISH)),--publish)
+	PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(RUN) bench/waiting.py $(if $(filter-out 0,$(PUBLISH)),--publish)
 
 environment: $(ENVIRONMENT)
 
