@@ -6,7 +6,9 @@ What a command needs is imported when it runs: the driver loads torch, Dask and 
 import argparse
 import functools
 import shlex
+import signal
 import sys
+import threading
 import warnings
 
 from lrlib.errors import LrlibError
@@ -14,6 +16,7 @@ from lrlib.project import store_folder
 from lrlib.report.kernels import prepare_kernels
 from lrlib.report.parameters import ParameterError, parse_assignments
 from lrlib.report.sections import find_sections
+from lrlib.report.surroundings import check_file_limit
 
 # Flags of the whole report, and the parameter that each one gives.
 FLAGS = {
@@ -27,7 +30,10 @@ FLAGS = {
 
 
 def main(arguments=None):
-    """Run a command. Returns the exit status: 0, 1 for what went wrong, 2 for bad input, 130 for Ctrl-C."""
+    """Run a command. Returns the exit status: 0, 1 for what went wrong, 2 for bad input, 130 for Ctrl-C, 143 for SIGTERM,
+    129 for a terminal that was closed.
+    """
+    stopped_by = _hear_signals()
     warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
     parser = _build_parser()
     options = parser.parse_args(arguments)
@@ -41,7 +47,31 @@ def main(arguments=None):
         return 1
     except KeyboardInterrupt:
         print("lrlib: stopped; finished epochs are stored, and the same command goes on from them", file=sys.stderr)
-        return 130
+        return 128 + (stopped_by[0] if stopped_by else signal.SIGINT)
+
+
+def _hear_signals():
+    """Have SIGTERM and a closed terminal end a command as Ctrl-C does, so that nothing is left behind.
+
+    Returns the list into which the signal goes that did. A second one is not heard: what is made is being put away.
+    """
+    stopped_by = []
+
+    def stop(number, frame):
+        if not stopped_by:
+            stopped_by.append(number)
+            interrupt = signal.getsignal(signal.SIGINT)  # the engine's own while epochs are computed
+            (interrupt if callable(interrupt) else signal.default_int_handler)(signal.SIGINT, frame)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if (
+            number
+            and threading.current_thread() is threading.main_thread()
+            and signal.getsignal(number) == signal.SIG_DFL  # nohup's is to go on
+        ):
+            signal.signal(number, stop)
+    return stopped_by
 
 
 def _build_parser():
@@ -116,6 +146,7 @@ def _publish(options):
 
 
 def _make_report(target, options, then=None):
+    check_file_limit()
     texts, command = _texts(options), _command(target, options)
     prepare_kernels()
     from lrlib.report.driver import make_report
@@ -124,6 +155,7 @@ def _make_report(target, options, then=None):
 
 
 def _section(options):
+    check_file_limit()
     texts, command = _texts(options), _command(f"section NAME={options.name}", options)
     prepare_kernels()
     from lrlib.report.driver import make_section

@@ -9,12 +9,14 @@ A section notebook carries `metadata["lrlib"] = {"section": "2.1", "anchor": "no
 """
 
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
 
 from lrlib.report.citations import NOUNS, PREFIXES, link_citations, slug
+from lrlib.report.plain import frame_image, has_image
 from lrlib.report.recipe import declared_parameters, read_recipe
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -65,8 +67,9 @@ def merge_notebooks(paths, *, partial=False):
 
     With `partial`, references to what is not among `paths` become plain words ("another section").
 
-    Raises ValueError for a notebook without section metadata or heading, an image without alternative text,
-    a label or anchor used twice, and, unless `partial`, a reference to nothing.
+    What lacks something is shown as far as it can be, with a warning: an image without the report's words has no number,
+    of two equal labels references mean the first, and a reference to nothing is marked, unless `partial`.
+    Raises ValueError for a notebook without section metadata or heading.
     """
     notebooks = {Path(path).name: nbformat.read(path, as_version=4) for path in paths}
     defaults = {key: value for notebook in notebooks.values() for key, value in declared_parameters(notebook).items()}
@@ -100,11 +103,14 @@ def _read_section(name, notebook, defaults):
     first = notebook.cells[0] if notebook.cells else None
     if first is None or first.cell_type != "markdown" or not first.source.startswith("# "):
         raise ValueError(f"{name} must start with a Markdown cell whose first line is '# ' and its heading")
+    n_plain = 0
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if _belongs(output)]
             for output in cell.outputs:
-                _check_described(output, name)
+                if has_image(output) and not output.metadata.get("report", {}).get("alt", "").strip():
+                    n_plain += 1
+                    frame_image(output, anchor=f"plain-{about['anchor']}-{n_plain}", where=name)
     recipe = read_recipe(notebook, name, defaults)
     return Section(name, about["section"], about["anchor"], about.get("part"), notebook.cells, recipe)
 
@@ -115,16 +121,6 @@ def _belongs(output):
     """
     shown = output.output_type in ("display_data", "execute_result") and WIDGET not in output.data
     return shown and output.metadata.get("report", {}).get("kind") != "caption"
-
-
-def _check_described(output, name):
-    report = output.metadata.get("report", {})
-    has_image = any(mime.startswith("image/") for mime in output.data)
-    if has_image and not report.get("alt", "").strip():
-        label = report.get("label", "without a label")
-        raise ValueError(
-            f"{name}: figure {label!r} has no alternative text; show it with lrlib.report.display.show_figure"
-        )
 
 
 def _keep_first_banners(sections):
@@ -149,10 +145,11 @@ def _number(sections):
 
     def define(anchor, text, section):
         if anchor in targets:
-            raise ValueError(
-                f"{section.name}: label {anchor!r} is already used in {defined_in[anchor]}; labels must be unique"
-            )
+            _warn(f"{section.name}: label {anchor!r} is already used in {defined_in[anchor]}, which references mean")
+            while anchor in targets:
+                anchor += "-again"
         targets[anchor], defined_in[anchor] = text, section.name
+        return anchor
 
     counts = dict.fromkeys(NOUNS, 0)
     for section in sections:
@@ -163,12 +160,15 @@ def _number(sections):
             kind = report.get("kind")
             if kind in NOUNS:
                 counts[kind] += 1
-                report.anchor = f"{PREFIXES[kind]}-{report.label}"
-                define(report.anchor, f"{NOUNS[kind]} {counts[kind]}", section)
+                report.anchor = define(f"{PREFIXES[kind]}-{report.label}", f"{NOUNS[kind]} {counts[kind]}", section)
                 report.caption = f"[{targets[report.anchor]}.]{{.number}} {report.caption}"
             for anchor in report.get("anchors", []):
                 define(anchor, anchor, section)
     return targets
+
+
+def _warn(text):
+    warnings.warn(text, stacklevel=2)
 
 
 def _reports(cells):
@@ -234,7 +234,8 @@ def _resolve_references(section, targets, partial):
             return f"[{targets[target].replace(' ', NO_BREAK_SPACE)}](#{target})"
         if partial:
             return ELSEWHERE[target.partition("-")[0]]
-        raise ValueError(f"{section.name} refers to @{target}, which is not among {', '.join(sorted(targets))}")
+        _warn(f"{section.name} refers to @{target}, which is nowhere; it is marked in the report")
+        return f"**{target}?**"
 
     for holder, key in markdown_pieces(section.cells):
         holder[key] = _REFERENCE.sub(resolve, holder[key])

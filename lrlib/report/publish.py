@@ -1,6 +1,7 @@
 """The published report: what `report/` and README hold of a report that was made."""
 
 import re
+import tempfile
 
 import nbformat
 
@@ -17,11 +18,22 @@ class PublishError(LrlibError):
 
 
 def check_readme():
-    """README's text. Raises PublishError where it has no place for the result: better known before hours of training."""
+    """README's text. Raises PublishError where it has no place for the result, or where it or `report/` cannot be written:
+    better known before hours of training.
+    """
     readme = project_folder() / "README.md"
     if not readme.exists():
         raise PublishError(f"{readme} is not there to name what is published; run this in a checkout of lrlib")
-    text = readme.read_text(encoding="utf-8")
+    try:
+        text = readme.read_text(encoding="utf-8")
+        for folder in (readme.parent, readme.parent / "report"):
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(b"x")
+    except OSError as err:
+        raise PublishError(
+            f"{readme} and the folder report/ beside it cannot be written ({err.strerror}), where a report is published; "
+            "let them be written, or make it with `make report`"
+        ) from err
     fill_block(text, "published", "")
     return text
 

@@ -11,7 +11,13 @@ import sys
 import warnings
 from pathlib import Path
 
+from lrlib.errors import LrlibError
 from lrlib.project import named_folders
+
+try:
+    import resource
+except ImportError:  # Windows has no such limits
+    resource = None
 
 # Of Python's own variables these say where it, its packages and its bytecode are, and how many cores it may use. The
 # others change how code runs: PYTHONOPTIMIZE=2 strips the docstrings that claims read their rules from,
@@ -39,6 +45,13 @@ SETTLED = {
     "PYTHONUTF8": "1",  # files are read alike in every locale, in the processes that this one starts
 }
 
+# Open files: what this process was seen to need by itself and for each core, with a worker and a kernel there, and half more.
+FILES, FILES_PER_CORE = 64, 40
+
+
+class SurroundingsError(LrlibError):
+    """Something about this machine that a report cannot be made with."""
+
 
 def settle() -> None:
     """Settle this process; to be called before anything else is imported.
@@ -57,6 +70,7 @@ def settle() -> None:
             del os.environ[name]
     os.environ |= SETTLED
     import_dask()
+    _raise_file_limit()
 
 
 def kernel_environment(folder: Path) -> dict[str, str]:
@@ -69,6 +83,19 @@ def kernel_environment(folder: Path) -> dict[str, str]:
         "JUPYTER_RUNTIME_DIR": written,
         **named_folders(),  # a kernel works in the notebooks' folder, where a relative one would be another
     }
+
+
+def check_file_limit() -> None:
+    """Raise SurroundingsError where so few open files are allowed that kernels and workers would end for want of them."""
+    from dask.system import CPU_COUNT
+
+    needed = FILES + FILES_PER_CORE * CPU_COUNT
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0] if resource else needed
+    if 0 <= allowed < needed:
+        raise SurroundingsError(
+            f"only {allowed} open files are allowed, and a report on {CPU_COUNT} cores needs {needed}; "
+            f"raise the limit, such as by `ulimit -n {needed}`"
+        )
 
 
 def is_joined() -> bool:
@@ -107,6 +134,16 @@ def _is_kept(name):
     if name.startswith("DASK_"):
         return is_joined()
     return not name.startswith(LEFT_OUT)
+
+
+def _raise_file_limit():
+    """Allow as many open files as this process may allow itself, up to what no report comes near."""
+    if resource:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = 8192 if hard == resource.RLIM_INFINITY else min(8192, hard)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            with contextlib.suppress(OSError, ValueError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _open_closed_streams():

@@ -202,28 +202,41 @@ def test_a_part_of_the_report_says_in_words_what_it_does_not_hold(three_sections
     assert "[Section\u00a02](#sec-experiments)" in outputs_of(merged)[2].data["text/markdown"]
 
 
-@pytest.mark.parametrize(
-    "cells, message",
-    [
-        ([prose("# A\n\n@fig-none")], "1-a.ipynb refers to @fig-none, which is not among sec-a"),
-        ([prose("# A"), shows(figure("x", caption="@tbl-x"))], "1-a.ipynb refers to @tbl-x"),
-        (
-            [prose("# A"), shows(figure("x"), figure("x"))],
-            "1-a.ipynb: label 'fig-x' is already used in 1-a.ipynb; labels must be unique",
-        ),
-        ([prose("# A"), shows(figure("x", alt=" "))], "1-a.ipynb: figure 'x' has no alternative text"),
-        (
-            [prose("# A"), shows(new_output("display_data", {"image/png": "iVBO"}))],
-            "1-a.ipynb: figure 'without a label' has no alternative text; show it with lrlib.report.display.show_figure",
-        ),
-        ([prose("Words first")], "1-a.ipynb must start with a Markdown cell"),
-        ([], "1-a.ipynb must start with a Markdown cell"),
-    ],
-)
-def test_what_cannot_be_merged_is_named_with_its_notebook(tmp_path, cells, message):
+@pytest.mark.parametrize("cells", [[prose("Words first")], []])
+def test_a_notebook_without_a_heading_is_named(tmp_path, cells):
     path = write_section(tmp_path, "1-a", "1", "a", cells)
-    with pytest.raises(ValueError, match=re.escape(message)):
+    with pytest.raises(ValueError, match="1-a.ipynb must start with a Markdown cell"):
         merge_notebooks([path])
+
+
+@pytest.mark.parametrize("words_", ["@fig-none", "[Figure 1](1-a.ipynb#fig-none)"])
+def test_a_reference_to_nothing_is_marked_and_warned_of(tmp_path, words_):
+    path = write_section(tmp_path, "1-a", "1", "a", [prose(f"# A\n\nSee {words_}.")])
+    with pytest.warns(UserWarning, match="1-a.ipynb refers to @fig-none, which is nowhere; it is marked in the report"):
+        merged = merge_notebooks([path])
+    assert "See **fig-none?**." in merged.cells[0].source
+
+
+def test_of_two_equal_labels_references_mean_the_first(tmp_path):
+    cells = [prose("# A\n\nSee @fig-x."), shows(figure("x"), figure("x"), figure("x"))]
+    path = write_section(tmp_path, "1-a", "1", "a", cells)
+    with pytest.warns(UserWarning, match="1-a.ipynb: label 'fig-x' is already used in 1-a.ipynb, which references mean"):
+        merged = merge_notebooks([path])
+    assert "[Figure\u00a01](#fig-x)" in merged.cells[0].source
+    anchors = [output.metadata.report.anchor for output in outputs_of(merged)]
+    assert anchors == ["fig-x", "fig-x-again", "fig-x-again-again"]
+
+
+def test_an_image_without_words_is_a_figure_without_a_number(tmp_path):
+    pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    plain = [new_output("display_data", {"image/png": pixel}), new_output("display_data", {"image/svg+xml": SVG})]
+    path = write_section(tmp_path, "1-a", "1", "a", [prose("# A"), shows(*plain, figure("x", alt=" "), figure("y"))])
+    with pytest.warns(UserWarning, match="1-a.ipynb: .*figure.* has no alternative text, number or caption"):
+        first, second, third, last = outputs_of(merge_notebooks([path]))
+    assert len({output.metadata.report.anchor for output in (first, second, third)}) == 3
+    assert all(output.metadata.report.kind == "plain" and output.metadata.report.alt for output in (first, second, third))
+    assert 'width="1" height="1"' in first.data["image/svg+xml"] and pixel in first.data["image/svg+xml"]
+    assert last.metadata.report.caption == "[Figure 1.]{.number} A caption."
 
 
 def test_a_notebook_without_its_section_is_an_error(tmp_path):

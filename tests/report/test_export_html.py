@@ -199,15 +199,28 @@ def test_the_same_notebook_gives_the_same_page_and_leaves_nothing_else(notebook,
     assert [file.name for file in tmp_path.iterdir()] == ["again.html"]
 
 
-@pytest.mark.parametrize(
-    "text, message",
-    [("@nobody2000", "citation nobody2000 not found"), ("```\nnever closed", "a Markdown cell opens a code fence")],
-)
-def test_markdown_that_cannot_be_rendered_is_an_error_and_leaves_no_page(tmp_path, text, message):
-    section = write_section(tmp_path, "1", "1", "a", [prose(f"# A\n\n{text}"), prose("More.")])
-    with pytest.raises(ValueError, match=message):
+def test_markdown_that_cannot_be_rendered_is_an_error_and_leaves_no_page(tmp_path):
+    section = write_section(tmp_path, "1", "1", "a", [prose("# A\n\n```\nnever closed"), prose("More.")])
+    with pytest.raises(ValueError, match="a Markdown cell opens a code fence"):
         export_html(merge_notebooks([section]), out=tmp_path / "r.html")
     assert not (tmp_path / "r.html").exists()
+
+
+def test_a_citation_of_nothing_is_marked_and_warned_of(tmp_path):
+    section = write_section(tmp_path, "1", "1", "a", [prose("# A\n\nSee @nobody2000, @smith2017.")])
+    with pytest.warns(UserWarning, match="in the report's Markdown: Citeproc: citation nobody2000 not found"):
+        export_html(merge_notebooks([section]), out=tmp_path / "r.html")
+    text = text_of(soup(tmp_path / "r.html").select_one("main"))
+    assert "nobody2000?" in text and "Smith" in text
+
+
+@pytest.mark.filterwarnings("ignore:.*has no alternative text")
+def test_an_image_without_words_is_shown_in_the_page(tmp_path):
+    shown = new_output("display_data", {"image/svg+xml": SVG, "text/plain": "<Figure>"})
+    section = write_section(tmp_path, "1", "1", "a", [prose("# A"), shows(shown)])
+    export_html(merge_notebooks([section]), out=tmp_path / "r.html")
+    figure = soup(tmp_path / "r.html").select_one("figure#plain-a-1")
+    assert figure.select_one("svg") and not figure.select_one("figcaption")
 
 
 @pytest.fixture(scope="module")
