@@ -140,7 +140,7 @@ def make_section(name, texts, *, command, say, quick=False):
         say(f"executing {section.path.name}")
         with naming(build):
             [executed] = execute_notebooks(
-                sections, folder / "notebooks", failed=build / "failed", environment=making.as_environment()
+                sections, folder / "notebooks", failed=build / "sections", environment=making.as_environment()
             )
             page = executed.with_suffix(".html")
             document = _merge([executed], started, origin, partial=True)

@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
@@ -35,18 +36,20 @@ def execute_notebooks(sections, folder, *, failed, environment):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     before = psutil.Process().children(recursive=True)
     with socket_folder() as sockets, ThreadPoolExecutor(CPU_COUNT) as pool:
-        futures = [pool.submit(_execute, section, folder, failed, sockets, environment) for section in sections]
+        ended = threading.Event()
+        futures = [pool.submit(_execute, section, folder, failed, sockets, environment, ended) for section in sections]
         try:
             return [future.result() for future in futures]
         except BaseException:
             # Kernels are in sessions of their own and hear no Ctrl-C; a thread waiting for one would never end.
+            ended.set()
             pool.shutdown(wait=False, cancel_futures=True)
             for process in set(psutil.Process().children(recursive=True)) - set(before):
                 process.kill()
             raise
 
 
-def _execute(section, folder, failed, sockets, environment):
+def _execute(section, folder, failed, sockets, environment, ended):
     output = folder / section.path.name
     own = folder / f".{section.name}"
     own.mkdir()
@@ -64,6 +67,8 @@ def _execute(section, folder, failed, sockets, environment):
     except PapermillExecutionError as err:
         raise NotebookError(_describe(section, output, failed, "error", f"raised {err.ename}: {err.evalue}")) from err
     except RuntimeError as err:  # nbclient's, of a kernel that ended or never answered
+        if ended.is_set():
+            raise  # killed, since another section failed or a person stopped it all
         what = "lost its kernel, perhaps for want of memory"
         raise NotebookError(_describe(section, output, failed, "running", what)) from err
     finally:
@@ -103,4 +108,4 @@ def _describe(section, output, failed, sign, what):
             break
         if sign == "error" and any(o.output_type == "error" for o in cell.get("outputs", [])):
             break
-    return f"section {section.name}: cell {number} of {section.path.name} {what}; as far as it came it is in {kept}"
+    return f"section {section.name}: cell {number} of {section.path.name} {what}; {'its traceback' if sign == 'error' else 'what it did before'} is in {kept}"

@@ -37,6 +37,6 @@ def _embed(mime, encoded):
     encoded = "".join(encoded.split())
     width, height = Image.open(io.BytesIO(base64.b64decode(encoded))).size
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}pt" height="{height}pt" viewBox="0 0 {width} {height}">'
         f'<image width="{width}" height="{height}" href="data:{mime};base64,{encoded}"/></svg>'
     )

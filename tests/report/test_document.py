@@ -1,5 +1,4 @@
 import json
-import re
 
 import nbformat
 import pytest
@@ -235,7 +234,7 @@ def test_an_image_without_words_is_a_figure_without_a_number(tmp_path):
         first, second, third, last = outputs_of(merge_notebooks([path]))
     assert len({output.metadata.report.anchor for output in (first, second, third)}) == 3
     assert all(output.metadata.report.kind == "plain" and output.metadata.report.alt for output in (first, second, third))
-    assert 'width="1" height="1"' in first.data["image/svg+xml"] and pixel in first.data["image/svg+xml"]
+    assert 'width="1pt" height="1pt"' in first.data["image/svg+xml"] and pixel in first.data["image/svg+xml"]
     assert last.metadata.report.caption == "[Figure 1.]{.number} A caption."
 
 

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_output
-from test_document import figure, prose, shows, table, words, write_section
+from test_document import SVG, figure, prose, shows, table, words, write_section
 
 from lrlib.report.document import merge_notebooks
 from lrlib.report.export_html import export_html
@@ -210,7 +210,7 @@ def test_a_citation_of_nothing_is_marked_and_warned_of(tmp_path):
     section = write_section(tmp_path, "1", "1", "a", [prose("# A\n\nSee @nobody2000, @smith2017.")])
     with pytest.warns(UserWarning, match="in the report's Markdown: Citeproc: citation nobody2000 not found"):
         export_html(merge_notebooks([section]), out=tmp_path / "r.html")
-    text = text_of(soup(tmp_path / "r.html").select_one("main"))
+    text = text_of(BeautifulSoup((tmp_path / "r.html").read_text(encoding="utf-8"), "html.parser").select_one("main"))
     assert "nobody2000?" in text and "Smith" in text
 
 
@@ -219,7 +219,7 @@ def test_an_image_without_words_is_shown_in_the_page(tmp_path):
     shown = new_output("display_data", {"image/svg+xml": SVG, "text/plain": "<Figure>"})
     section = write_section(tmp_path, "1", "1", "a", [prose("# A"), shows(shown)])
     export_html(merge_notebooks([section]), out=tmp_path / "r.html")
-    figure = soup(tmp_path / "r.html").select_one("figure#plain-a-1")
+    figure = BeautifulSoup((tmp_path / "r.html").read_text(encoding="utf-8"), "html.parser").select_one("figure#plain-a-1")
     assert figure.select_one("svg") and not figure.select_one("figcaption")
 
 

@@ -3,7 +3,7 @@ import re
 import pypdf
 import pytest
 from nbformat.v4 import new_output
-from test_document import figure, prose, shows, table, words, write_section
+from test_document import SVG, figure, prose, shows, table, words, write_section
 
 from lrlib.report.document import merge_notebooks
 from lrlib.report.export_pdf import export_pdf, typst_string, typst_width
@@ -203,3 +203,14 @@ def test_the_result_stands_below_the_title_with_its_verdicts_signed(tmp_path):
     assert "One of two holds." in text and "99.15 % author: 99.27 %" in text and "make report" in text
     assert "C1 ✓ reproduced" in text and "C2 ✗ not reproduced" in text and "JupyterLab" not in text
     assert len(page["/Annots"]) == 1  # the evidence on C2 is not in this document
+
+
+@pytest.mark.filterwarnings("ignore:.*has no alternative text")
+def test_images_without_words_are_in_the_pdf(tmp_path):
+    pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    plain = [new_output("display_data", {"image/png": pixel}), new_output("display_data", {"image/svg+xml": SVG})]
+    section = write_section(tmp_path, "1", "1", "a", [prose("# A"), shows(*plain, figure("b"))])
+    export_pdf(merge_notebooks([section]), out=tmp_path / "r.pdf")
+    pdf = pypdf.PdfReader(tmp_path / "r.pdf")
+    described = alternative_texts(pdf.trailer["/Root"]["/StructTreeRoot"])
+    assert described.count("A figure that its notebook does not describe.") == 2 and "A line." in described

@@ -99,7 +99,7 @@ def test_a_command_that_is_told_to_end_leaves_nothing_behind(tmp_path):
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=DONE_WITHIN)
     assert process.returncode == 143 and "stopped" in err and "Traceback" not in err
-    assert time.monotonic() - begin < 30
+    assert time.monotonic() - begin < 60
     assert list((project / "report" / "build").iterdir()) == []
     assert [path.name for path in temporary.iterdir() if not path.name.startswith("dask")] == []
 
