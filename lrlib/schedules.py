@@ -5,9 +5,11 @@ torch's own scheduler, so torch stays the definition and no formula is written a
 """
 
 import math
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.optim import lr_scheduler
 
@@ -15,7 +17,7 @@ from torch.optim import lr_scheduler
 _UNMOVED = 0.5
 
 
-def _require_positive(name, value):
+def _require_positive(name: str, value: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         raise ValueError(f"{name} must be a positive number, got {value!r}; a learning rate is e.g. 0.1")
 
@@ -26,18 +28,18 @@ class Constant:
 
     lr: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _require_positive("lr", self.lr)
 
-    def check_epochs(self, epochs):
+    def check_epochs(self, epochs: int) -> None:
         """Any number of epochs fits a constant lr."""
 
-    def build(self, optimizer, *, epochs, steps_per_epoch):
+    def build(self, optimizer: torch.optim.Optimizer, *, epochs: int, steps_per_epoch: int) -> lr_scheduler.LRScheduler:
         """torch's scheduler of this schedule, to be stepped after each optimizer step, and its start lr is set."""
         _set_lr(optimizer, self.lr)
         return lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"constant lr {self.lr:g}"
 
 
@@ -54,7 +56,7 @@ class MultiStep:
     milestones: tuple = (15, 25)
     gamma: float = 0.1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _require_positive("lr", self.lr)
         _require_positive("gamma", self.gamma)
         milestones = tuple(self.milestones)
@@ -67,7 +69,7 @@ class MultiStep:
             raise ValueError(f"gamma must be in (0, 1], got {self.gamma!r}; it multiplies lr at each milestone")
         object.__setattr__(self, "milestones", milestones)
 
-    def check_epochs(self, epochs):
+    def check_epochs(self, epochs: int) -> None:
         """Raise ValueError if a milestone lies past the last epoch."""
         late = [m for m in self.milestones if m > epochs]
         if late:
@@ -76,14 +78,14 @@ class MultiStep:
                 f"lower {late} or train for more epochs"
             )
 
-    def build(self, optimizer, *, epochs, steps_per_epoch):
+    def build(self, optimizer: torch.optim.Optimizer, *, epochs: int, steps_per_epoch: int) -> lr_scheduler.LRScheduler:
         """torch's scheduler of this schedule; milestones in steps, since it is stepped at every step."""
         _set_lr(optimizer, self.lr)
         return lr_scheduler.MultiStepLR(
             optimizer, milestones=[m * steps_per_epoch for m in self.milestones], gamma=self.gamma
         )
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"MultiStep lr {self.lr:g}, milestones {list(self.milestones)}, gamma {self.gamma:g}"
 
 
@@ -103,16 +105,16 @@ class OneCycle:
     div_factor: float = 25.0
     cycle_momentum: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("max_lr", "final_div_factor", "div_factor"):
             _require_positive(name, getattr(self, name))
         if not isinstance(self.pct_start, (int, float)) or not 0 < self.pct_start < 1:
             raise ValueError(f"pct_start must be in (0, 1), got {self.pct_start!r}; it is a fraction of the steps")
 
-    def check_epochs(self, epochs):
+    def check_epochs(self, epochs: int) -> None:
         """Any number of epochs fits one cycle."""
 
-    def build(self, optimizer, *, epochs, steps_per_epoch):
+    def build(self, optimizer: torch.optim.Optimizer, *, epochs: int, steps_per_epoch: int) -> lr_scheduler.LRScheduler:
         """torch's scheduler of this schedule, to be stepped after each optimizer step."""
         return lr_scheduler.OneCycleLR(
             optimizer,
@@ -124,7 +126,7 @@ class OneCycle:
             cycle_momentum=self.cycle_momentum,
         )
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"OneCycle max_lr {self.max_lr:g}, final_div_factor {self.final_div_factor:g}"
 
 
@@ -140,19 +142,19 @@ class Inverse:
     gamma: float = 1e-4
     power: float = 0.75
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("lr", "gamma", "power"):
             _require_positive(name, getattr(self, name))
 
-    def check_epochs(self, epochs):
+    def check_epochs(self, epochs: int) -> None:
         """Any number of epochs fits it."""
 
-    def build(self, optimizer, *, epochs, steps_per_epoch):
+    def build(self, optimizer: torch.optim.Optimizer, *, epochs: int, steps_per_epoch: int) -> lr_scheduler.LRScheduler:
         """torch's scheduler of this schedule, to be stepped after each optimizer step, and its start lr is set."""
         _set_lr(optimizer, self.lr)
         return lr_scheduler.LambdaLR(optimizer, lambda step: (1 + self.gamma * step) ** -self.power)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"inv lr {self.lr:g}"
 
 
@@ -168,7 +170,7 @@ class Exponential:
     start_lr: float
     end_lr: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _require_positive("start_lr", self.start_lr)
         _require_positive("end_lr", self.end_lr)
         if self.start_lr >= self.end_lr:
@@ -176,23 +178,25 @@ class Exponential:
                 f"start_lr must be less than end_lr, got {self.start_lr!r} and {self.end_lr!r}; a sweep goes upwards"
             )
 
-    def check_epochs(self, epochs):
+    def check_epochs(self, epochs: int) -> None:
         """Any number of epochs fits a sweep."""
 
-    def build(self, optimizer, *, epochs, steps_per_epoch):
+    def build(self, optimizer: torch.optim.Optimizer, *, epochs: int, steps_per_epoch: int) -> lr_scheduler.LRScheduler:
         """torch's scheduler of this schedule, to be stepped after each optimizer step."""
         _set_lr(optimizer, self.start_lr)
         gamma = (self.end_lr / self.start_lr) ** (1 / (epochs * steps_per_epoch))
         return lr_scheduler.ExponentialLR(optimizer, gamma=gamma)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"range test {self.start_lr:g} to {self.end_lr:g}"
 
 
 Schedule = Constant | MultiStep | OneCycle | Inverse | Exponential
 
 
-def lr_per_step(schedule, *, epochs, steps_per_epoch, momentum):
+def lr_per_step(
+    schedule: "Schedule", *, epochs: int, steps_per_epoch: int, momentum: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Learning rate and momentum that each update uses.
 
     Driven out of torch's own scheduler on a throw-away optimizer, so torch stays the definition.
@@ -223,15 +227,15 @@ class _Nothing(torch.optim.Optimizer):
     Optimizer's own __init__ is left out: it imports torch.compile's machinery, which takes as long as torch itself.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.defaults = {"lr": 1.0, "momentum": _UNMOVED}
         self.param_groups = [{"params": [], **self.defaults}]
-        self.state = {}
+        self.state = defaultdict(dict)
 
-    def step(self):
+    def step(self, closure: object = None) -> None:  # type: ignore[override]
         """Done: there are no parameters."""
 
 
-def _set_lr(optimizer, lr):
+def _set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = lr
