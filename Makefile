@@ -1,7 +1,7 @@
 # `make help` lists what there is. An active environment that has the packages is used; otherwise .venv is made.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help report section publish test test-faults lab bench environment colossalai peers clean
+.PHONY: help report section publish archive test test-faults lab bench environment colossalai peers clean
 
 BASE_PYTHON = $(or $(PYTHON),$(shell for python in python3 python python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done))
@@ -33,6 +33,7 @@ help:
 	@echo 'make test        run the tests'
 	@echo 'make test-faults run those that kill processes, fill disks and lose workers, or make the extended report'
 	@echo 'make publish     make the report and copy it to report/, where it is committed'
+	@echo 'make archive     pack the made report, its notebooks, data and lock into report/build/crate.zip, an RO-Crate'
 	@echo 'make bench       time training beside other ways, over workers and in a report; PUBLISH=1 puts it into bench/README.md'
 	@echo 'make environment make the environment and nothing else'
 	@echo 'make colossalai  add Colossal-AI to the environment (0.3 GB), for BACKEND=colossalai'
@@ -44,6 +45,9 @@ report publish: $(ENVIRONMENT) $(if $(filter-out 0,$(EXTENDED)),$(EVIDENCE))
 
 section: $(ENVIRONMENT)
 	@$(RUN) -m lrlib section '$(or $(NAME),none given; add NAME=2-2)' $(OPTIONS)
+
+archive: $(ENVIRONMENT)
+	@$(RUN) -m lrlib archive
 
 lab: $(ENVIRONMENT)
 	PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(RUN) -m jupyterlab --notebook-dir=notebooks

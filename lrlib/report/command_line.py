@@ -12,7 +12,7 @@ import threading
 import warnings
 
 from lrlib.errors import LrlibError
-from lrlib.project import store_folder
+from lrlib.project import build_folder, store_folder
 from lrlib.report.kernels import prepare_kernels
 from lrlib.report.parameters import ParameterError, parse_assignments
 from lrlib.report.sections import find_sections
@@ -86,6 +86,8 @@ def _build_parser():
     section = commands.add_parser("section", help="one section, into report/build/sections")
     section.add_argument("name", metavar="NAME", help="the section, such as 2-2")
     section.set_defaults(act=_section)
+    archive = commands.add_parser("archive", help="pack the made report into report/build/crate.zip, an RO-Crate")
+    archive.set_defaults(act=_archive)
     store = commands.add_parser("store", help="list what the store holds, by run and size, or prune it")
     store.set_defaults(act=_store)
     store.add_argument("what", nargs="?", choices=("list", "prune"), default="list")
@@ -149,9 +151,20 @@ def _make_report(target, options, then=None):
     check_file_limit()
     texts, command = _texts(options), _command(target, options)
     prepare_kernels()
+    from lrlib.report.changes import published_page, read_outcome, tell_changes
     from lrlib.report.driver import make_report
 
-    return make_report(texts, command=command, say=_say, quick=options.quick, extended=options.extended, then=then)
+    published, changes = read_outcome(published_page()), []
+
+    def compare(made):
+        changes.extend(tell_changes(published, read_outcome(made.html)))
+        if then:
+            then(made)
+
+    made = make_report(texts, command=command, say=_say, quick=options.quick, extended=options.extended, then=compare)
+    for change in changes:
+        _say(change)
+    return made
 
 
 def _section(options):
@@ -177,6 +190,15 @@ def _store(options):
     pruned = prune_store(store, runs, dry_run=options.dry_run)
     verb = "would remove" if options.dry_run else "removed"
     print(f"{verb} {pruned.n_removed} files, {pruned.n_bytes / 1e6:,.1f} MB; {pruned.n_spared} are too young to go")
+    return 0
+
+
+def _archive(options):
+    from lrlib.report.archive import make_archive
+
+    out = build_folder() / "crate.zip"
+    make_archive(build_folder(), out)
+    print(out)
     return 0
 
 

@@ -94,8 +94,9 @@ def show_table(frame, *, label, caption, formats=None, widths=None, align=None, 
 
 
 def show_text(markdown):
-    """Display Markdown prose whose numbers were computed."""
-    show_markdown(markdown, kind="text")
+    """Display Markdown prose whose numbers were computed; nothing where there is nothing to say."""
+    if markdown.strip():
+        show_markdown(markdown, kind="text")
 
 
 def show_banner(markdown, *, kind="warning"):

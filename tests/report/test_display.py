@@ -136,6 +136,7 @@ def test_a_table_that_contradicts_itself_is_an_error(shown, options, message):
 
 
 def test_text_and_banners_are_markdown_with_their_kind(shown):
+    display.show_text("")
     display.show_text("$n = 5$")
     display.show_banner("*From the sample.*", kind="note")
     assert [(data["text/markdown"], metadata["report"]) for data, metadata in shown] == [

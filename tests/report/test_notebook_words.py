@@ -26,14 +26,6 @@ def test_references_say_the_number_and_name_the_notebook_that_they_lead_to(path)
             assert (words, notebook or path.name) == (number, where)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_section_s_code_is_a_few_lines_and_defines_nothing(path):
-    for cell in nbformat.read(path, as_version=4).cells:
-        if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", []):
-            assert not re.search(r"^\s*(def|class|while) ", cell.source, re.M), cell.source
-            assert max(map(len, cell.source.splitlines())) <= 140, cell.source
-
-
 def test_a_citation_reads_as_the_list_of_references_has_it():
     works = read_bibliography()
     assert works["smith2019"].in_brackets == "Smith and Topin 2019"

@@ -78,7 +78,7 @@ def bare(tmp_path_factory):
     done = run(project, "section", "1", home=folder / "home")
     assert done.returncode == 0, done.stderr
     page = read_page(project)
-    assert "0 computed here" in page and "id=\"fig-line\"" in page
+    assert "0 computed here" in page and 'id="fig-line"' in page
     return page
 
 
@@ -98,7 +98,9 @@ def set_ipython(home, project):
     profile = home / ".ipython" / "profile_default"
     write(profile / "ipython_config.py", "c = get_config()\nc.InteractiveShell.ast_node_interactivity = 'all'\n")
     write(profile / "ipython_kernel_config.py", "c = get_config()\nc.InlineBackend.rc = {'font.size': 20.0}\n")
-    write(profile / "startup" / "00.py", "import matplotlib; matplotlib.rcParams['lines.linewidth'] = 9; print('hello')")
+    write(
+        profile / "startup" / "00.py", "import matplotlib; matplotlib.rcParams['lines.linewidth'] = 9; print('hello')"
+    )
     write(home / "startup.py", "1 / 0")
     return {"PYTHONSTARTUP": str(home / "startup.py"), "IPYTHONDIR": str(home / ".ipython")}
 
@@ -111,8 +113,12 @@ def set_jupyter(home, project):
     for place in (home / ".local" / "share" / "jupyter", home / "more"):
         write(place / "nbconvert" / "templates" / "base" / "display_priority.j2", "mine")
         write(place / "nbconvert" / "templates" / "html" / "conf.json", '{"preprocessors": {"x": {"type": "no.such"}}}')
-    style = '<style xmlns="http://purl.org/net/xbiblio/csl" class="in-text" version="1.0"><info><title>m</title><id>m</id>'
-    style += "<updated>2020-01-01T00:00:00+00:00</updated></info><citation><layout><text value='MINE'/></layout></citation>"
+    style = (
+        '<style xmlns="http://purl.org/net/xbiblio/csl" class="in-text" version="1.0"><info><title>m</title><id>m</id>'
+    )
+    style += (
+        "<updated>2020-01-01T00:00:00+00:00</updated></info><citation><layout><text value='MINE'/></layout></citation>"
+    )
     write(home / ".local" / "share" / "pandoc" / "default.csl", style + "</style>")
     write(home / ".local" / "share" / "pandoc" / "abbreviations", "in.\n")
     return {"JUPYTER_PATH": str(home / "more"), "JUPYTER_DEFAULT_PROVISIONER_NAME": "no-such"}
@@ -172,7 +178,10 @@ def test_switches_of_python_s_command_line_do_not_touch_the_page(bare, tmp_path)
 
 @pytest.mark.parametrize(
     "name",
-    ["a{b}c", *(pytest.param(n, marks=pytest.mark.faults) for n in ("a'b\"c $d", "ä ö:ü", "{connection_file}", "%d#&"))],
+    [
+        "a{b}c",
+        *(pytest.param(n, marks=pytest.mark.faults) for n in ("a'b\"c $d", "ä ö:ü", "{connection_file}", "%d#&")),
+    ],
 )
 def test_a_project_in_a_folder_of_any_name_is_made(bare, tmp_path, name):
     project = make_project(tmp_path / name)
