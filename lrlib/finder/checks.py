@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 MIN_ITER = 10
 STEP_MODES = ("exp", "linear")
@@ -82,11 +83,31 @@ def check_optimizer(model: nn.Module, optimizer: Any) -> None:
         raise ValueError(
             "optimizer must hold parameters of the model, got none of them; build it from model.parameters()"
         )
-    lr = float(optimizer.param_groups[0]["lr"])
-    if not lr > 0:
+
+
+def base_rates(optimizer: Any) -> list[float]:
+    """The learning rate of each parameter group, to which a sweep keeps the ratios.
+
+    Where all are 0, as a warm-up scheduler begins, those from which it will work (initial_lr). A group at 0 beside
+    others is frozen and stays so. Raises TypeError or ValueError where there is none above 0.
+    """
+    groups = optimizer.param_groups
+    for group in groups:
+        if not isinstance(group.get("lr"), (int, float, Tensor)):
+            raise TypeError(
+                f"optimizer must have an lr to test, got {type(optimizer).__name__} with lr "
+                f"{group.get('lr', 'missing')} beside {sorted(set(group) - {'params', 'lr'})}; "
+                "where it sets its own rate a range test does not apply, else give it an lr"
+            )
+    rates = [float(group["lr"]) for group in groups]
+    if not any(rates):
+        rates = [float(group.get("initial_lr", 0.0)) for group in groups]
+    if not any(rate > 0 for rate in rates) or not all(0 <= rate < math.inf for rate in rates):
         raise ValueError(
-            f"the first parameter group's lr must be above 0, got {lr}; the other groups' ratios are taken to it"
+            f"the parameter groups' lr must be 0 or more and one above 0, got {rates}; the groups' ratios are "
+            "taken from them, so set the lr that you would begin with"
         )
+    return rates
 
 
 def check_gradients(optimizer: Any, *, scaler: Any, backward_fn: Any, clips: bool, sharded: bool) -> None:
@@ -118,18 +139,22 @@ def check_gradients(optimizer: Any, *, scaler: Any, backward_fn: Any, clips: boo
 
 
 def check_loader(name: str, loader: Any) -> None:
-    """Raise TypeError for what gives its batches once."""
-    if isinstance(loader, Iterator):
+    """Raise TypeError for what gives its batches once: iterators, but those that can begin again."""
+    if not isinstance(loader, Iterator):
+        return
+    # Written in Python, with an __iter__ of its own, it may begin again there; only the second pass can tell.
+    may_begin_again = hasattr(loader, "__dict__") and not isinstance(loader, _BaseDataLoaderIter)
+    if not may_begin_again:
         raise TypeError(
             f"{name} must be an iterable that can begin again, got a {type(loader).__name__}; "
-            "give a DataLoader or a list"
+            "give a DataLoader, a list of batches, or an object whose __iter__ makes a new iterator"
         )
 
 
 def check_loss(loss: Any) -> None:
     """Raise TypeError or ValueError for what backward cannot start from."""
     if not isinstance(loss, Tensor):
-        raise TypeError(f"the loss must be a tensor, got a {type(loss).__name__}; return it before .item()")
+        raise TypeError(f"the loss must be a tensor, got a {type(loss).__name__}; {_instead_of(loss)}")
     if loss.numel() != 1:
         raise ValueError(
             f"the loss must be a scalar, got shape {tuple(loss.shape)}; reduce it, for example with .mean()"
@@ -138,3 +163,16 @@ def check_loss(loss: Any) -> None:
         raise ValueError(
             "the loss must require grad, got one that does not; compute it from the model's output, without no_grad"
         )
+
+
+def _instead_of(loss: Any) -> str:
+    """What to return in place of what was."""
+    if isinstance(loss, Mapping) and "loss" in loss:
+        return 'return its "loss" from step_fn: outputs["loss"]'
+    if isinstance(getattr(loss, "loss", None), Tensor):
+        return "return its .loss from step_fn: outputs.loss"
+    if isinstance(loss, Mapping):
+        return f"return one of {list(loss)} from step_fn, or their sum: sum(losses.values())"
+    if isinstance(loss, (tuple, list)):
+        return "return the one to minimise from step_fn, for example outputs[0]"
+    return "return it from step_fn" if loss is None else "return it before .item()"

@@ -33,7 +33,7 @@ Heuristic = Callable[[Floats, Floats], Suggestion]
 class Settings:
     """How the sweeps were made; the names are those of range_test. None: not known of a history that lrlib.read reads.
 
-    group_ratios: each parameter group's lr over that of the first group, whose lr the curves show.
+    group_ratios: each parameter group's lr over that of the first group above 0, whose lr the curves show.
     cycles_momentum: whether the optimizer has a momentum that a cyclical schedule can cycle.
     fresh_weights: whether each sweep began from weights of its own (init_fn).
     val_metric: "loss", "accuracy", a function's name, or None without val_loader.
@@ -85,10 +85,18 @@ class Sweep:
             object.__setattr__(self, name, array)
 
     def curve(self) -> tuple[Floats, Floats]:
-        """(lr, loss) that suggestions are read from: validation where there is any, accuracy as 1 - accuracy."""
+        """(lr, loss) that suggestions are read from: validation where there is any, accuracy as 1 - accuracy.
+
+        Where a sweep that is validated stopped between two validations, NaN stands at its last rate: the training
+        exploded there.
+        """
         if self.val_metric is None:
             return self.lr, self.loss
-        return self.lr[self.val_step], 1 - self.val if self.val_metric == "accuracy" else self.val
+        step, val = self.val_step, 1 - self.val if self.val_metric == "accuracy" else self.val
+        last = len(self.lr) - 1
+        if not self.stop_reason.startswith(REACHED_END) and (len(step) == 0 or step[-1] < last):
+            step, val = np.append(step, last), np.append(val, np.nan)
+        return self.lr[step], val
 
     @property
     def smoothed(self) -> Floats:
@@ -122,7 +130,7 @@ class RangeTestResult:
 
     def suggest_each(self, heuristic: Heuristic = heuristics.suggest_lr) -> list[Suggestion]:
         """One Suggestion a sweep, in their order: a list."""
-        return [heuristic(*sweep.curve()) for sweep in self.sweeps]
+        return [self._with_val_every(heuristic(*sweep.curve()), sweep) for sweep in self.sweeps]
 
     def one_cycle(
         self, *, total_steps: int, div_factor: float = 20, heuristic: Heuristic = heuristics.suggest_lr
@@ -250,6 +258,17 @@ class RangeTestResult:
 
     def _repr_html_(self) -> str:
         return _page(self)
+
+    def _with_val_every(self, suggestion: Suggestion, sweep: Sweep) -> Suggestion:
+        """The suggestion, its reason naming val_every where the sweep was validated too rarely to be read."""
+        n_points, needed = int(np.isfinite(sweep.curve()[1]).sum()), heuristics.MIN_POINTS
+        if sweep.val_metric is None or n_points >= needed or self.settings.val_every == 1:
+            return suggestion
+        reason = (
+            f"too few validations: {n_points}, and it takes {needed}; use a val_every below {self.settings.val_every}, "
+            "or more steps"
+        )
+        return replace(suggestion, reliable=False, reason=reason)
 
     def _identical(self) -> bool:
         first = self.sweeps[0]

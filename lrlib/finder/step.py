@@ -1,5 +1,6 @@
 """One update, and one validation, of a user's model."""
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
@@ -7,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from lrlib.finder.batches import inputs_and_targets, n_samples, on_device
+from lrlib.finder.batches import inputs_and_targets, is_whole, n_samples, on_device
 from lrlib.finder.checks import check_loss
 from lrlib.finder.ranks import Ranks
 from lrlib.finder.result import Settings
@@ -164,6 +165,21 @@ def sharded_root(model: nn.Module) -> Any:
 
 
 def _call(model: nn.Module, inputs: Any) -> Any:
-    if isinstance(inputs, Mapping):
-        return model(**inputs)
-    return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
+    if not isinstance(inputs, (Mapping, tuple, list)) or is_whole(inputs):
+        return model(inputs)
+    arguments: tuple[Any, ...] = () if isinstance(inputs, Mapping) else tuple(inputs)
+    named = dict(inputs) if isinstance(inputs, Mapping) else {}
+    try:
+        return model(*arguments, **named)
+    except Exception as err:
+        kind, name = type(inputs).__name__, type(model).__name__
+        hint = "give step_fn, for example step_fn=lambda batch: loss_fn(model(batch[0]), batch[1])"
+        try:
+            inspect.signature(model.forward).bind(*arguments, **named)
+        except TypeError:
+            raise TypeError(
+                f"inputs that are a {kind} are spread over the model's arguments, got a {kind} of {len(inputs)} that "
+                f"{name} does not take so ({err}); {hint}"
+            ) from err
+        err.add_note(f"range_test: the {kind} was spread over {name}'s arguments; if it is one input, {hint}")
+        raise

@@ -1,9 +1,7 @@
 """The learning-rate range test for anyone's model, optimizer and loader."""
 
-import math
 import platform
 import time
-from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from typing import Any
@@ -12,18 +10,26 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from lrlib.finder.batches import tensors_of, with_batch_size, without_end
-from lrlib.finder.checks import MIN_ITER, check_gradients, check_loader, check_optimizer, check_settings, check_step
+from lrlib.finder.batches import with_batch_size, without_end
+from lrlib.finder.checks import (
+    MIN_ITER,
+    base_rates,
+    check_gradients,
+    check_loader,
+    check_optimizer,
+    check_settings,
+    check_step,
+)
+from lrlib.finder.one_sweep import READ_EVERY as READ_EVERY
+from lrlib.finder.one_sweep import READ_EVERY_ELSEWHERE as READ_EVERY_ELSEWHERE
+from lrlib.finder.one_sweep import OneSweep
 from lrlib.finder.randomness import seed_everything
 from lrlib.finder.ranks import Ranks
-from lrlib.finder.restore import State, kept
-from lrlib.finder.result import REACHED_END, Overlay, RangeTestResult, Settings, Sweep
+from lrlib.finder.restore import kept
+from lrlib.finder.result import Overlay, RangeTestResult, Settings
 from lrlib.finder.step import Training, device_of, plain_step, sharded_root
-from lrlib.finder.stop import NEVER_THE_EXPLOSION, Watch, explosion_reason
 
-# Reading a loss off an accelerator waits for all that was sent to it, so there it is done a few steps at a time.
-READ_EVERY = {"cpu": 1}
-READ_EVERY_ELSEWHERE = 10
+VALIDATIONS = 30  # of a sweep, unless told
 
 
 def range_test(
@@ -44,7 +50,7 @@ def range_test(
     seed=0,
     init_fn=None,
     step_fn=None,
-    val_every=10,
+    val_every=None,
     val_batches=8,
     val_metric="loss",
     scaler=None,
@@ -67,16 +73,18 @@ def range_test(
 
     model: a torch.nn.Module; if its root is in eval mode it is swept in train mode, else each submodule keeps its
         mode. optimizer: any torch optimizer whose step() needs no closure.
-    loss_fn(outputs, targets) -> scalar loss, for batches of (inputs, targets); inputs that are a tuple or a mapping
-        are spread over the model's arguments. May be None with step_fn.
-    train_loader: any iterable of batches that can be iterated again; it is, where it is shorter than the sweep. A
-        DataLoader that shuffles gives every sweep another order.
+    loss_fn(outputs, targets) -> scalar loss, for batches of (inputs, targets); inputs that are a tuple, a list or a
+        mapping are spread over the model's arguments, a PackedSequence is one. May be None with step_fn.
+    train_loader: any iterable of batches that can be iterated again, also one that begins again and returns itself; it
+        is, where it is shorter than the sweep. A DataLoader that shuffles gives every sweep another order.
     step_fn(batch) -> scalar loss: any other forward pass (dict batches, several losses); batches are on the device
         already. Backward and update are done here.
 
-    start_lr, end_lr: the first and the last rate, of the first parameter group; the other groups keep their ratio to
-        it. start_lr None is the optimizer's own. num_iter: updates a sweep, at least 10; step_mode: "exp" or
-        "linear". In "exp" the rate of update k is start_lr * (end_lr / start_lr) ** (k / (num_iter - 1)).
+    start_lr, end_lr: the first and the last rate, of the first parameter group whose lr is above 0; the other groups
+        keep their ratio to it, and those at 0 are frozen and stay so. Where all are at 0, as a warm-up scheduler
+        begins, the ratios are those of initial_lr. start_lr None is the optimizer's own.
+    num_iter: updates a sweep, at least 10; step_mode: "exp" or "linear". In "exp" the rate of update k is
+        start_lr * (end_lr / start_lr) ** (k / (num_iter - 1)).
     smooth_f, diverge_th: a sweep stops where the running mean of the loss (weight smooth_f on the newest,
         bias-corrected; 0: no mean) is above diverge_th * best. Where best is below a tenth of what the loss has
         lost, that tenth takes its place in the margin, so that a loss near or below zero does not stop at once.
@@ -86,8 +94,9 @@ def range_test(
     repeats: sweeps; sweep r is seeded with seed + r (Python, NumPy, torch, the loaders' generators).
     init_fn(model): called after seeding, to begin each sweep from weights of its own.
     val_loader: if given, suggestions are read from it: its first val_batches batches, fixed for all sweeps, every
-        val_every updates. val_metric: "loss" (loss_fn, or step_fn, in eval mode), "accuracy" (argmax over the last
-        dimension), or a function (batch) -> number to be made small. Means are over samples, not batches.
+        val_every updates; None validates about thirty times a sweep. val_metric: "loss" (loss_fn, or step_fn, in eval
+        mode), "accuracy" (argmax over the last dimension), or a function (batch) -> number to be made small. Means
+        are over samples, not batches: graphs, sequences, and images in lists are counted as such.
     scaler: a torch.amp.GradScaler. clip_norm, clip_value: at most one; gradients are clipped to that norm, or each
         of their values to it, of the whole update, unscaled, before the optimizer's step. Its step_pre_hooks
         see gradients that are unscaled and clipped.
@@ -119,7 +128,7 @@ def range_test(
         counts={
             "accumulation_steps": accumulation_steps,
             "repeats": repeats,
-            "val_every": val_every,
+            "val_every": 1 if val_every is None else val_every,
             "val_batches": val_batches,
         },
     )
@@ -134,9 +143,9 @@ def range_test(
     )
     check_loader("train_loader", train_loader)
 
-    groups = optimizer.param_groups
-    base_lrs = [float(group["lr"]) for group in groups]
-    start_lr = base_lrs[0] if start_lr is None else start_lr
+    groups, rates = optimizer.param_groups, base_rates(optimizer)
+    first_rate = next(rate for rate in rates if rate > 0)
+    start_lr = first_rate if start_lr is None else start_lr
     if not start_lr < end_lr:
         raise ValueError(
             f"start_lr must be below end_lr, got {start_lr} and {end_lr}; give start_lr, or a larger end_lr"
@@ -153,11 +162,11 @@ def range_test(
         accumulation_steps=accumulation_steps,
         max_spread_decades=float(max_spread_decades),
         val_metric=None if val_loader is None else _name_of(val_metric),
-        val_every=val_every,
+        val_every=val_every or max(1, num_iter // VALIDATIONS),
         autocast_dtype=None if autocast_dtype is None else str(autocast_dtype),
         device=str(device),
         optimizer=type(optimizer).__name__,
-        group_ratios=tuple(lr / base_lrs[0] for lr in base_lrs),
+        group_ratios=tuple(rate / first_rate for rate in rates),
         cycles_momentum=any(group.get("momentum") or group.get("betas") for group in groups),
         fresh_weights=init_fn is not None,
         clip_norm=None if clip_norm is None else float(clip_norm),
@@ -207,7 +216,7 @@ def range_test(
                     model.train()
                 epoch = (seed + repeat) % 2**31
                 batches = without_end(train_loader, epoch=epoch, epochs_apart=repeats)
-                sweep = _Sweep(training, state, bar)
+                sweep = OneSweep(training, state, bar)
                 sweeps.append(sweep.run(batches, val_subset, seed=seed + repeat))
                 errors += [] if sweep.error is None else [sweep.error]
                 bar.update((repeat + 1) * num_iter - bar.n)
@@ -257,129 +266,11 @@ def overlay(
     return Overlay(parameter, results)
 
 
-class _Sweep:
-    """One pass over the learning rates."""
-
-    def __init__(self, training: Training, state: State, bar: Any) -> None:
-        self.training, self.state, self.bar = training, state, bar
-        self.settings, self.lrs = training.settings, _lrs(training.settings)
-        self.watch = Watch(training.settings)
-        self.read_every = READ_EVERY.get(training.device.type, READ_EVERY_ELSEWHERE)
-        self.losses: list[float] = []
-        self.unread: list[torch.Tensor] = []
-        self.val_step: list[int] = []
-        self.val: list[float] = []
-        self.error: Exception | None = None  # that ended it
-
-    def run(self, batches: Iterator[Any], val_subset: list[Any], *, seed: int) -> Sweep:
-        """Raises the user's exceptions, but those of the explosion, which end the sweep."""
-        reason = None
-        began = time.perf_counter()
-        for step in range(len(self.lrs)):
-            try:
-                reason = self._step(step, batches, val_subset)
-            except Exception as err:
-                reason = self._after(err, step)
-                self.error = err
-            if reason:
-                break
-        seconds = time.perf_counter() - began
-        _check_shapes(self.state)
-        return Sweep(
-            seed=seed,
-            lr=np.array(self.lrs[: len(self.losses)]),
-            loss=np.array(self.losses),
-            val_step=np.array(self.val_step, dtype=np.int64),
-            val=np.array(self.val),
-            val_metric=self.settings.val_metric,
-            stop_reason=reason or f"{REACHED_END} {self.settings.end_lr:.3g}",
-            seconds=seconds,
-        )
-
-    def _step(self, step: int, batches: Iterator[Any], val_subset: list[Any]) -> str | None:
-        """One update, and what is due after it; the reason to stop, if there is one."""
-        self.training.set_lr(self.lrs[step])
-        self.unread.append(self.training.update(batches))
-        self.bar.update()
-        is_last = step + 1 == len(self.lrs)
-        val_due = val_subset and ((step + 1) % self.settings.val_every == 0 or is_last)
-        if len(self.unread) < self.read_every and not is_last and not val_due:
-            return None
-        reason = self._read()
-        if reason is None and val_due:
-            value = self.training.validate(val_subset)
-            self.val_step.append(step)
-            self.val.append(value)
-            if not math.isfinite(value):
-                return f"the validation {self.settings.val_metric} was {value} at lr {self.lrs[step]:.3g}"
-        return reason
-
-    def _read(self) -> str | None:
-        """Read the losses that have not been read; the reason to stop, if one of them gives it."""
-        unread, self.unread = self.unread, []
-        for loss in self.training.ranks.mean(unread) if unread else ():
-            self.losses.append(loss)
-            reason = self.watch.stop_reason(loss, self.lrs[len(self.losses) - 1])
-            if reason:
-                return reason
-        return None
-
-    def _after(self, err: Exception, step: int) -> str:
-        """The reason why an exception ends the sweep. Raises it if it is not the explosion's."""
-        if any(self.state.changed_shapes()):
-            _check_shapes(self.state, cause=err)
-        reason = self._read()  # a loss may have exploded before, and not have been read yet
-        if reason is None:
-            evidence = None if isinstance(err, NEVER_THE_EXPLOSION) or self.training.is_loading else self._evidence()
-            if not self.training.ranks.any(evidence is not None):
-                _explain(err, self.training, step)
-                raise err
-            reason = explosion_reason(err, self.lrs[step], evidence or "another process's loss had exploded")
-            if len(self.losses) == step:
-                self.losses.append(math.nan)
-            else:
-                self.val_step.append(step)
-                self.val.append(math.nan)
-            return reason
-        return f"{reason}, and {type(err).__name__} was raised by then"
-
-    def _evidence(self) -> str | None:
-        """In words, what shows that the model has exploded; None if nothing does."""
-        loss = self.training.loss
-        if loss is not None and not bool(torch.isfinite(loss)):
-            return f"the loss was {float(loss)}"
-        return "the loss had risen" if self.watch.has_risen() else self.state.damage()
-
-
-def _lrs(settings: Settings) -> list[float]:
-    """The rate of every update, a list of num_iter floats."""
-    share = np.arange(settings.num_iter) / (settings.num_iter - 1)
-    if settings.step_mode == "linear":
-        return (settings.start_lr + share * (settings.end_lr - settings.start_lr)).tolist()
-    return (settings.start_lr * (settings.end_lr / settings.start_lr) ** share).tolist()
-
-
 def _name_of(val_metric: Any) -> str:
     if isinstance(val_metric, str):
         return val_metric
     name = getattr(val_metric, "__name__", type(val_metric).__name__)
     return f"function {name}"  # so that a user's function named accuracy is not taken for ours
-
-
-def _explain(err: Exception, training: Training, step: int) -> None:
-    """A note of where, for the user's own exceptions."""
-    shapes = [tuple(tensor.shape) for tensor in tensors_of(training.batch)]
-    err.add_note(
-        f"range_test: at step {step}, on a batch of tensors of shapes {shapes}; everything is as it was before"
-    )
-
-
-def _check_shapes(state: State, cause: Exception | None = None) -> None:
-    for name, before, now in state.changed_shapes():
-        raise ValueError(
-            f"parameters must keep their shape, got {name} of {before} turned into {now} between batches; "
-            "make the model's shape independent of the batch"
-        ) from cause
 
 
 def _hyperparameters(optimizer: Any, name: str) -> list[tuple[dict[str, Any], str, Any]]:

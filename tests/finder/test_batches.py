@@ -1,7 +1,14 @@
+import collections
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from trainings import blobs, build, cross_entropy, fingerprint, sweep
+
+from lrlib.finder.batches import n_samples, on_device
 
 
 def test_step_fn_takes_dict_batches_from_any_iterable():
@@ -48,3 +55,182 @@ def test_batches_go_to_the_models_device_and_the_device_state_comes_back():
     result = sweep(model, optimizer, loader, scaler=scaler, autocast_dtype=torch.float16, repeats=2)
     assert (fingerprint(model, optimizer, loader), torch.cuda.get_rng_state().tolist()) == before
     assert result.settings.device.startswith("cuda")
+
+
+# Counting and moving
+
+
+def images(n):
+    return [torch.zeros(3, 8 + i, 9) for i in range(n)]
+
+
+class Graphs:
+    """As PyTorch Geometric batches graphs: nodes of all in one tensor."""
+
+    def __init__(self, n):
+        self.x, self.num_graphs, self.device = torch.zeros(7 * n, 4), n, "cpu"
+
+    def to(self, device):
+        self.device = device
+        return self
+
+
+class Pair(NamedTuple):
+    features: torch.Tensor
+    label: torch.Tensor
+
+
+def packed(n):
+    return nn.utils.rnn.pack_sequence([torch.zeros(n + 1 - i, 6) for i in range(n)])
+
+
+@dataclass
+class Sample:
+    mask: torch.Tensor
+    x: torch.Tensor
+    y: torch.Tensor
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        (torch.zeros(5, 6), torch.zeros(5)),
+        [torch.zeros(5, 6), torch.zeros(5)],
+        (images(5), [{"boxes": torch.zeros(2, 4)} for _ in range(5)]),
+        (images(5), torch.zeros(5)),
+        [images(5), torch.zeros(5)],
+        images(5),
+        [torch.zeros(3, 8, 8)] * 5,
+        [torch.zeros(5, 2), torch.zeros(5, 3), torch.zeros(5)],
+        (torch.zeros(5, 2), torch.zeros(5, 3), torch.zeros(5)),
+        ([torch.zeros(5, 2), torch.zeros(5, 3)], torch.zeros(5)),
+        ((torch.zeros(5, 2), torch.zeros(5, 3)), torch.zeros(5)),
+        Graphs(5),
+        (Graphs(5), torch.zeros(5)),
+        (Graphs(5), torch.zeros(35)),
+        {"graph": Graphs(5), "y": torch.zeros(5)},
+        {"longest": torch.tensor(9), "input_ids": torch.zeros(5, 9), "labels": torch.zeros(5, 9)},
+        {"edges": torch.zeros(2, 30), "x": torch.zeros(5, 4), "y": torch.zeros(5)},
+        {"images": images(5), "targets": [{"boxes": torch.zeros(1, 4)}] * 5},
+        {"text": ["a"] * 5, "label": torch.zeros(5)},
+        collections.UserDict(input_ids=torch.zeros(5, 9), labels=torch.zeros(5)),
+        (packed(5), torch.zeros(5)),
+        packed(5),
+        Pair(torch.zeros(5, 6), torch.zeros(5)),
+        Sample(torch.zeros(9, 9), torch.zeros(5, 9), torch.zeros(5)),
+        (np.zeros((5, 2)), np.zeros(5)),
+        torch.zeros(5, 6),
+    ],
+)
+def test_samples_are_counted_whatever_the_batch(batch):
+    assert n_samples(batch) == 5
+
+
+def test_what_has_no_samples_counts_as_one():
+    assert n_samples({}) == n_samples(()) == n_samples(torch.tensor(3.0)) == n_samples("text") == 1
+
+
+def test_means_of_validation_weigh_lists_of_images_and_graphs_by_their_samples():
+    model, optimizer, loader = build()
+    for val in ([(images(6), torch.zeros(6)), (images(2), torch.zeros(2))], [Graphs(6), Graphs(2)]):
+        metric = lambda batch: float(n_samples(batch))  # noqa: E731
+        result = sweep(model, optimizer, loader, val_loader=val, val_metric=metric, num_iter=10)
+        assert result.sweeps[0].val[0] == (6 * 6 + 2 * 2) / 8
+
+
+def test_what_moves_by_its_own_to_is_moved_by_it_and_the_rest_keeps_its_kind():
+    class Odd(dict):
+        def __init__(self, items, note):
+            super().__init__(items)
+            self.note = note
+
+    meta = torch.device("meta")
+    assert isinstance(on_device(packed(3), meta), nn.utils.rnn.PackedSequence)
+    assert on_device(packed(3), meta).data.device.type == "meta"
+    moved = on_device(Odd({"a": torch.zeros(2)}, "mine"), meta)
+    assert type(moved) is Odd and moved.note == "mine" and moved["a"].device.type == "meta"
+    pair = on_device(Pair(torch.zeros(2), torch.zeros(2)), meta)
+    assert type(pair) is Pair and pair.label.device.type == "meta"
+    assert on_device((Graphs(2), 1), meta)[0].device == meta
+    same = Odd({"a": torch.zeros(2)}, "mine")
+    assert on_device(same, torch.device("cpu")) is same
+
+
+def test_a_packed_sequence_is_one_input():
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gru, self.out = nn.GRU(6, 8), nn.Linear(8, 3)
+
+        def forward(self, sequences):
+            assert isinstance(sequences, nn.utils.rnn.PackedSequence)
+            return self.out(self.gru(sequences)[1][0])
+
+    model = Recurrent()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    batches = [(packed(4), torch.tensor([0, 1, 2, 0]))]
+    result = sweep(model, optimizer, batches, val_loader=batches, val_metric="accuracy", num_iter=10)
+    assert len(result.sweeps[0].loss) == 10 and result.sweeps[0].val[-1] in (0, 0.25, 0.5, 0.75, 1)
+
+
+# Loaders that begin again
+
+
+class Rewinding:
+    """Begins again in __iter__ and returns itself."""
+
+    def __init__(self, rewinds=True):
+        inputs, targets = blobs(256)
+        self.batches = [(inputs[i : i + 32], targets[i : i + 32]) for i in range(0, 256, 32)]
+        self.i, self.rewinds = 0, rewinds
+
+    def __iter__(self):
+        if self.rewinds:
+            self.i = 0
+        return self
+
+    def __next__(self):
+        if self.i == len(self.batches):
+            raise StopIteration
+        self.i += 1
+        return self.batches[self.i - 1]
+
+
+class WithReset(Rewinding):
+    def __init__(self):
+        super().__init__(rewinds=False)
+
+    def reset(self):
+        self.i = 0
+
+
+@pytest.mark.parametrize("kind", [Rewinding, WithReset])
+def test_a_loader_that_begins_again_and_returns_itself_is_as_good_as_a_list(kind):
+    curves = []
+    for loader in (kind(), kind().batches):
+        model, optimizer, _ = build()
+        if isinstance(loader, kind):
+            loader.i = 0
+        result = sweep(model, optimizer, loader, num_iter=30, repeats=2, end_lr=0.1)
+        curves.append([swept.loss.tolist() for swept in result.sweeps])
+        assert getattr(loader, "i", 0) == 0
+    assert curves[0] == curves[1]
+
+
+def test_a_loader_whose_second_pass_is_empty_is_said_to_be_one_shot():
+    model, optimizer, _ = build()
+    with pytest.raises(
+        TypeError, match="can begin again, got a Rewinding, whose second pass gave no batch; give a list"
+    ):
+        sweep(model, optimizer, Rewinding(rewinds=False), num_iter=30)
+
+
+@pytest.mark.parametrize(
+    "once", [lambda: iter([1]), lambda: (b for b in [1]), lambda: map(int, "1"), lambda: iter(build()[2])]
+)
+def test_an_iterator_is_refused(once):
+    model, optimizer, _ = build()
+    with pytest.raises(
+        TypeError, match="train_loader must be an iterable that can begin again, got a .*; give a DataLoader"
+    ):
+        sweep(model, optimizer, once())

@@ -1,7 +1,8 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
-from trainings import build, cross_entropy, fingerprint, sweep
+from trainings import build, cross_entropy, fingerprint, record_lrs, sweep
 
 
 def grown(model):
@@ -18,10 +19,25 @@ def grown(model):
     return step_fn
 
 
+class NoLr(torch.optim.Optimizer):
+    def step(self, closure=None):
+        raise AssertionError
+
+
+class Output:
+    def __init__(self, out):
+        self.loss, self.logits = out.mean(), out
+
+
 def bad_inputs():
     model, optimizer, loader = build()
     other = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1)
     frozen = torch.optim.SGD(model.parameters(), lr=0.0)
+    without_lr, own_lr = NoLr(model.parameters(), {"momentum": 0.9}), NoLr(model.parameters(), {"lr": None})
+    lists, dicts = (
+        [([torch.zeros(6)] * 4, torch.zeros(4).long())],
+        [({"features": torch.zeros(4, 6)}, torch.zeros(4).long())],
+    )
     lbfgs = torch.optim.LBFGS(model.parameters())
     return {
         "empty loader": (ValueError, "train_loader must give at least one batch, got none", {"loader": []}),
@@ -48,7 +64,20 @@ def bad_inputs():
             {"loss_fn": None, "step_fn": lambda b: b, "val_loader": loader, "val_metric": "accuracy"},
         ),
         "closure": (TypeError, "must step without a closure, got LBFGS", {"optimizer": lbfgs}),
-        "zero lr": (ValueError, "first parameter group's lr must be above 0", {"optimizer": frozen}),
+        "zero lr": (ValueError, "lr must be 0 or more and one above 0, got .0.0.;", {"optimizer": frozen}),
+        "no lr": (TypeError, "must have an lr to test, got NoLr with lr missing beside", {"optimizer": without_lr}),
+        "own lr": (TypeError, "must have an lr to test, got NoLr with lr None", {"optimizer": own_lr}),
+        "dict as loss": (TypeError, r'got a dict; return its "loss" from step_fn', {"loss_fn": lambda *_: {"loss": 1}}),
+        "dict of losses": (TypeError, r"return one of \['a'\] from step_fn", {"loss_fn": lambda *_: {"a": 1}}),
+        "output": (TypeError, "got a Output; return its .loss from step_fn", {"loss_fn": lambda out, _: Output(out)}),
+        "tuple as loss": (TypeError, r"got a tuple; return the one", {"loss_fn": lambda *_: (1, 2)}),
+        "no loss": (TypeError, "got a NoneType; return it from step_fn", {"loss_fn": lambda *_: None}),
+        "list of images": (
+            TypeError,
+            "got a list of 4 that Sequential does not take so .*; give step_fn",
+            {"loader": lists},
+        ),
+        "one dict": (TypeError, "got a dict of 1 that Sequential does not take so .*; give step_fn", {"loader": dicts}),
         "dict batch": (TypeError, "must be a pair .* got a dict; give step_fn", {"loader": [{"a": 1}]}),
         "triple": (TypeError, "must be a pair .* got a list of 3; give step_fn", {"loader": [[1, 2, 3]]}),
         "new shape": (ValueError, r"4\.weight of \(3, 16\) turned into \(5, 16\)", {"step_fn": grown(model)}),
@@ -81,3 +110,53 @@ def test_settings_are_checked_before_the_first_batch():
     model, optimizer, _ = build()
     with pytest.raises(ValueError, match="num_iter"):
         sweep(model, optimizer, Untouchable(), num_iter=1)
+
+
+def test_an_error_inside_a_model_that_inputs_were_spread_over_hints_at_step_fn():
+    class Detector(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(6, 3)
+
+        def forward(self, images, targets=None):
+            return self.layer(images) if targets is None else images[targets.long().tolist()[0], 99]
+
+    model = Detector()
+    batches = [([torch.zeros(6), torch.zeros(6)], torch.zeros(2))]
+    with pytest.raises(Exception) as caught:  # noqa: B017
+        sweep(model, torch.optim.SGD(model.parameters(), lr=0.1), batches)
+    assert "if it is one input, give step_fn, for example" in caught.value.__notes__[0]
+
+
+# Rates of zero
+
+
+def warmed(model, rates, **options):
+    groups = [{"params": model[0].parameters(), "lr": rates[0]}, {"params": model[4].parameters(), "lr": rates[1]}]
+    return torch.optim.AdamW(groups, **options)
+
+
+@pytest.mark.parametrize("start_lr", [1e-6, None])
+@pytest.mark.parametrize("tensors", [False, True])
+def test_a_warm_up_scheduler_that_begins_at_zero_is_swept_from_its_initial_rates(start_lr, tensors):
+    model, _, loader = build()
+    rates = (1e-5, 1e-4)
+    optimizer = warmed(model, [torch.tensor(rate) for rate in rates] if tensors else rates)
+    torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, step / 100))
+    assert [float(group["lr"]) for group in optimizer.param_groups] == [0, 0]
+    before, seen = fingerprint(model, optimizer, loader), record_lrs(optimizer)
+    result = sweep(model, optimizer, loader, num_iter=10, start_lr=start_lr, end_lr=1e-2)
+    assert fingerprint(model, optimizer, loader) == before
+    assert result.settings.group_ratios == pytest.approx((1, 10))
+    assert seen[0] == pytest.approx([start_lr or 1e-5, 10 * (start_lr or 1e-5)])
+
+
+def test_a_frozen_first_group_stays_frozen():
+    model, _, loader = build()
+    optimizer = warmed(model, (0.0, 1e-3))
+    seen, weight = record_lrs(optimizer), model[0].weight.detach().clone()
+    moved = []
+    optimizer.register_step_post_hook(lambda *_: moved.append(not torch.equal(model[0].weight, weight)))
+    result = sweep(model, optimizer, loader, num_iter=10, start_lr=None, end_lr=1e-2)
+    assert result.settings.group_ratios == (0, 1) and not any(moved)
+    assert np.allclose([rates[1] for rates in seen], result.sweeps[0].lr) and seen[0] == [0, pytest.approx(1e-3)]
