@@ -1,9 +1,9 @@
 """Lightning's learning-rate finder (surface of 2.6) with lrlib's sweep behind it; lrlib.peers.lightning has the names.
 
 What differs from Lightning's own: parameter groups keep their ratios, in the sweep and in what is set after it;
-`results` holds raw losses, each the mean over accumulated batches; `suggestion()` is lrlib's, over the rate's logarithm; `result`
-is the RangeTestResult; all is put back to the bit, at the start, at any later epoch and after an exception; a scheduler
-that works from its base rates goes on from the suggestion; a suggestion that is not reliable is warned of.
+`results` holds raw losses, each the mean over accumulated batches; `suggestion()` is lrlib's, over log rates;
+`result` is the RangeTestResult; all is put back to the bit, at the start, at any later epoch and after an exception;
+a scheduler that works from its base rates goes on from the suggestion; one that is not reliable is warned of.
 
 The sweep takes the module's training_step, backward and configure_gradient_clipping, the trainer's precision,
 accumulation and loader. Hooks of the training loop and optimizer_step are not called.
@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader
 
 from lrlib.finder.extras import need
-from lrlib.finder.randomness import GENERATORS, generator_state, set_generator_state
+from lrlib.finder.randomness import set_generator_state
 from lrlib.finder.result import RangeTestResult
 from lrlib.finder.sweeps import range_test
+from lrlib.peers.setting_aside import above_zero, generator_states
 
 # The two names under which Lightning is installed hold two sets of classes: that of the two which is in use is taken.
 if not TYPE_CHECKING and "pytorch_lightning" in sys.modules and "lightning.pytorch" not in sys.modules:
@@ -245,23 +245,17 @@ def _sweep(trainer: Any, module: Any, **settings: Any) -> RangeTestResult:
 
 @contextmanager
 def _set_aside(trainer: Any, module: Any, optimizer: Any) -> Iterator[None]:
-    """Take from the loop, and put back, what training_step writes to it, the data of a loop that has not begun, and a
-    warm-up's rate of zero."""
+    """Take from the loop, and put back, what training_step writes to it, and the data of a loop that has not begun."""
     loop, connector = trainer.fit_loop, trainer._logger_connector
     begun = loop._combined_loader is not None
     if not begun:
         _set_up_data(loop)
     logged, names = loop.epoch_loop._results, (connector._current_fx, module._current_fx_name)
     loop.epoch_loop._results = type(logged)(training=True)
-    lrs = [group["lr"] for group in optimizer.param_groups]
-    if not all(map(float, lrs)):
-        for group in optimizer.param_groups:
-            group["lr"] = group.get("initial_lr", group["lr"])
     try:
-        yield
+        with above_zero(optimizer):
+            yield
     finally:
-        for group, lr in zip(optimizer.param_groups, lrs, strict=True):
-            group["lr"] = lr
         loop.epoch_loop._results = logged
         connector._current_fx, module._current_fx_name = names
         if not begun:
@@ -278,12 +272,7 @@ def _set_up_data(loop: Any) -> None:
 
         def dataloader(self) -> Any:
             loaders = source.dataloader()
-            for loader in tree_leaves(loaders):
-                for owner in (loader, getattr(loader, "sampler", None)):
-                    found = [
-                        value for value in getattr(owner, "__dict__", {}).values() if isinstance(value, GENERATORS)
-                    ]
-                    states.extend((generator, generator_state(generator)) for generator in found)
+            states.extend(generator_states(loaders))
             return loaders
 
     loop._data_source = Watched()
