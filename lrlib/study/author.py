@@ -15,7 +15,7 @@ LOWEST_LR = 1e-1  # section 1
 START_OF_FALL_LR = 1e-3  # section 1
 
 
-def load_curves():
+def load_curves() -> pd.DataFrame:
     """A row per run ("MultiStep", "OneCycle") and epoch (1 .. 30): lr (at its end), train_loss, test_loss."""
     curves = pd.read_csv(Path(__file__).parent / "author_curves.csv")
     names = {"multistep_15_25": "MultiStep", "onecycle": "OneCycle"}

@@ -6,13 +6,15 @@ which is larger, and the verdict is then "inconclusive".
 """
 
 import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from lrlib.runs.results import Results
 from lrlib.study import author
-from lrlib.study.experiments import SGD_SWEEP
+from lrlib.study.experiments import SGD_SWEEP, Design
 from lrlib.study.readings import locate_turning_points, measure_roughness, select_last, select_run
 from lrlib.study.statistics import estimate_mean, judge_all, judge_below, judge_equal
 
@@ -36,55 +38,55 @@ class Verdict:
     evidence: str
 
 
-def check_range_test(results, design):
+def check_range_test(results: Results, design: Design) -> list[Verdict]:
     """Verdicts on C1 to C3. results: of at least design.range_test()."""
     smoothed, points = locate_turning_points(results.steps, SGD_SWEEP)
     return [check_c1(smoothed, points), check_c2(points), check_c3(points)]
 
 
-def check_no_scheduling(results, design):
+def check_no_scheduling(results: Results, design: Design) -> list[Verdict]:
     """Verdicts on C4 to C6. results: of at least design.no_scheduling()."""
     epochs = results.epochs
     return [check_c4(epochs, design), check_c5(epochs, design), check_c6(epochs, design)]
 
 
-def check_multistep(results, design):
+def check_multistep(results: Results, design: Design) -> list[Verdict]:
     """Verdicts on C7 to C9. results: of at least design.one_drop() and design.multistep()."""
     epochs = results.epochs
     return [check_c7(epochs, design), check_c8(epochs, design), check_c9(epochs, design)]
 
 
-def check_onecycle(results, design):
+def check_onecycle(results: Results, design: Design) -> list[Verdict]:
     """Verdicts on C10 and C11. results: of at least design.onecycle() and design.multistep()."""
     return [check_c10(results.steps, design), check_c11(results.epochs, design)]
 
 
-def check_conclusion(results, design):
+def check_conclusion(results: Results, design: Design) -> list[Verdict]:
     """Verdicts on C12 and C13. results: of design.all_runs()."""
     _, points = locate_turning_points(results.steps, SGD_SWEEP)
     return [check_c12(results.epochs, points, design), check_c13(results.epochs, design)]
 
 
-def check_all(results, design):
+def check_all(results: Results, design: Design) -> list[Verdict]:
     """Verdicts on C1 to C13. results: of design.all_runs()."""
     checks = (check_range_test, check_no_scheduling, check_multistep, check_onecycle, check_conclusion)
     return [verdict for check in checks for verdict in check(results, design)]
 
 
-def tabulate_verdicts(verdicts):
+def tabulate_verdicts(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     """A row per verdict: id, section, claim, verdict, evidence."""
     rows = [(v.id, v.section, v.claim, v.verdict, v.evidence) for v in verdicts]
     return pd.DataFrame(rows, columns=["id", "section", "claim", "verdict", "evidence"])
 
 
-def tabulate_side_by_side(verdicts):
+def tabulate_side_by_side(verdicts: Mapping[str, Sequence[Verdict]]) -> pd.DataFrame:
     """A row per claim: id, claim, and a column of verdicts for each name. verdicts: name -> Verdicts on the same claims."""
     first = next(iter(verdicts.values()))
     columns = {name: [v.verdict for v in found] for name, found in verdicts.items()}
     return pd.DataFrame({"id": [v.id for v in first], "claim": [v.claim for v in first]} | columns)
 
 
-def tabulate_rules(verdicts):
+def tabulate_rules(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     """A row per verdict: id and the rule it was judged by."""
     return pd.DataFrame([(v.id, v.rule) for v in verdicts], columns=["id", "rule"])
 

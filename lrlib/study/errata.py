@@ -2,11 +2,13 @@
 
 import pandas as pd
 
+from lrlib.runs.results import Results
 from lrlib.study import author
+from lrlib.study.experiments import Design
 from lrlib.study.readings import select_last, select_run
 
 
-def tabulate_errata(results, design):
+def tabulate_errata(results: Results, design: Design) -> pd.DataFrame:
     """A row per erratum: no, erratum, evidence (Markdown). results: of design.all_runs()."""
     curves = author.load_curves()
     steps = results.steps

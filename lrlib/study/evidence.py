@@ -5,16 +5,19 @@ Range tests and the runs that judge their suggestions have seeds apart: FIRST_SW
 """
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 import numpy as np
+import pandas as pd
 import torch
 
 from lrlib import suggest
 from lrlib.problems.data import VALIDATION, choose_dataset
 from lrlib.runs.plan import Run
-from lrlib.schedules import Constant, Exponential, Inverse, MultiStep, OneCycle
+from lrlib.runs.results import Results
+from lrlib.schedules import Constant, Exponential, Inverse, MultiStep, OneCycle, Schedule
 from lrlib.study.experiments import DATASET_NOTES, MAX_SEEDS, FromParameters
 from lrlib.training.optimizers import OPTIMIZERS
 
@@ -42,7 +45,7 @@ SMITH_TABLE = {
 CYCLED, UNCYCLED = "OneCycle", "OneCycle, momentum 0.9"
 
 
-def suggest_each(steps):
+def suggest_each(steps: pd.DataFrame) -> dict[str, list[suggest.Suggestion]]:
     """rule -> the Suggestion of each seed. steps: a row per step of range tests with one label."""
     histories = [(sweep["lr"].to_numpy(), sweep["loss"].to_numpy()) for _, sweep in steps.groupby("seed")]
     return {name: [rule(*history) for history in histories] for name, rule in RULES.items()}
@@ -83,7 +86,7 @@ class Evidence(FromParameters):
     validation_seeds: int = 2
     final_div_factor: float = 4.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._require_whole("evidence_seeds", "sweep_seeds", "validation_seeds", "grid_per_decade", most=MAX_SEEDS)
         self._require_whole("epochs", "batch_size", "cycle_budget")
         self._fit_default_drops(self.epochs)
@@ -103,26 +106,26 @@ class Evidence(FromParameters):
             raise ValueError(f"budgets must be one or more increasing epochs, got {list(self.budgets)}")
 
     @property
-    def dataset_note(self):
+    def dataset_note(self) -> str:
         """What a report says first of its dataset; nothing of the author's."""
         return DATASET_NOTES.get(self.dataset, "")
 
     @property
-    def grid(self):
+    def grid(self) -> list[float]:
         """The learning rates of the search, to three digits: those at whole decades are also the report's own."""
         n = round(np.log10(self.grid_to / self.grid_from) * self.grid_per_decade) + 1
         return [float(f"{lr:.3g}") for lr in np.geomspace(self.grid_from, self.grid_to, n)]
 
     @property
-    def tuning_free(self):
+    def tuning_free(self) -> dict[str, str]:
         """TUNING_FREE, those whose package is installed."""
-        return {label: name for label, name in TUNING_FREE.items() if find_spec(OPTIMIZERS[name]["package"])}
+        return {label: name for label, name in TUNING_FREE.items() if find_spec(str(OPTIMIZERS[name]["package"]))}
 
-    def usual_sweeps(self):
+    def usual_sweeps(self) -> list[Run]:
         """The range tests whose suggestions are judged: SGD's, of the first length."""
         return self._sweep(self.sweep_label(), epochs=self.sweep_epochs[0])
 
-    def sweeps(self):
+    def sweeps(self) -> dict[str, list[Run]]:
         """Section 3.1: label -> range tests, over their length and over one setting at a time."""
         found = {}
         for epochs in self.sweep_epochs:
@@ -135,12 +138,12 @@ class Evidence(FromParameters):
         found |= {f"SGD, momentum {momentum:g}": usual | {"momentum": momentum} for momentum in self.momenta}
         return {label: self._sweep(label, **settings) for label, settings in found.items()}
 
-    def sweep_label(self, optimizer="SGD", *, epochs=None):
+    def sweep_label(self, optimizer: str = "SGD", *, epochs: int | None = None) -> str:
         """What tables and figures call the range tests of an optimizer."""
         epochs = epochs or self.sweep_epochs[0]
         return f"{optimizer}, {epochs} epoch{'s' * (epochs != 1)}"
 
-    def search(self):
+    def search(self) -> list[Run]:
         """Section 3.2: constant rates and peaks of one cycle over the whole grid, and the optimizers that need no rate."""
         runs = [run for lr in self.grid for run in self.constant(lr) + self.cycle(lr)]
         # Whoever makes no sweep can train for its epochs besides.
@@ -150,7 +153,7 @@ class Evidence(FromParameters):
             runs += self._over_seeds(Constant(1.0), label, epochs=epochs, optimizer=optimizer)
         return runs
 
-    def suggest_rates(self, steps):
+    def suggest_rates(self, steps: pd.DataFrame) -> dict[str, suggest.Suggestion]:
         """rule -> Suggestion: what each rule reads off the usual range tests, the medians over their seeds.
 
         steps: a row per run and step, of at least usual_sweeps().
@@ -160,7 +163,7 @@ class Evidence(FromParameters):
             rule: suggest.combine(of_seeds, max_spread_decades=MAX_SPREAD_DECADES) for rule, of_seeds in found.items()
         }
 
-    def suggested(self, suggestions):
+    def suggested(self, suggestions: Mapping[str, suggest.Suggestion]) -> list[Run]:
         """Section 3.2: runs at what each rule suggests. suggestions: rule -> Suggestion."""
         return [
             run
@@ -168,36 +171,36 @@ class Evidence(FromParameters):
             for run in self.constant(s.lr) + self.cycle(self.suggested_peak(name, s))
         ]
 
-    def follow_suggestions(self, results):
+    def follow_suggestions(self, results: Results) -> list[Run]:
         """Section 3.2: the runs at what each rule suggests. results: of at least usual_sweeps()."""
         return self.suggested(self.suggest_rates(results.steps))
 
     @staticmethod
-    def suggested_peak(rule, suggestion):
+    def suggested_peak(rule: str, suggestion: suggest.Suggestion) -> float:
         """The peak of a cycle that a rule suggests: ours has one of its own, the others' users take their one rate."""
         return suggestion.upper if rule == "suggest_lr" else suggestion.lr
 
-    def constant(self, lr):
+    def constant(self, lr: float) -> list[Run]:
         """Runs at a constant rate, for the longest budget; the shorter ones are their beginning."""
         return self._over_seeds(Constant(lr), self.constant_label(lr), epochs=self.budgets[-1])
 
-    def cycle(self, max_lr):
+    def cycle(self, max_lr: float) -> list[Run]:
         """OneCycle runs with that peak."""
         return self._over_seeds(OneCycle(max_lr), self.cycle_label(max_lr), epochs=self.cycle_budget)
 
     @staticmethod
-    def constant_label(lr):
+    def constant_label(lr: float) -> str:
         """What tables call a run at a constant rate."""
         return f"lr {lr!r}"
 
     @staticmethod
-    def cycle_label(max_lr):
+    def cycle_label(max_lr: float) -> str:
         """What tables call a OneCycle run."""
         return f"peak {max_lr!r}"
 
-    def super_convergence(self):
+    def super_convergence(self) -> dict[tuple[str, int], list[Run]]:
         """Section 3.3: Smith & Topin's rows, (policy, epochs) -> runs."""
-        found = {}
+        found: dict[tuple[str, int], Schedule] = {}
         for epochs in self.cycle_epochs:
             low, high = (0.02, 0.2) if epochs == 85 else (0.01, 0.1)
             found[f"1cycle {low:g}-{high:g}", epochs] = OneCycle(
@@ -212,7 +215,7 @@ class Evidence(FromParameters):
             for (policy, epochs), schedule in found.items()
         }
 
-    def schedules(self):
+    def schedules(self) -> list[Run]:
         """Section 3.4: MultiStep, OneCycle, and OneCycle without cycled momentum, on the whole training split."""
         multistep = MultiStep(self.lr, self.milestones)
         return (
@@ -221,7 +224,7 @@ class Evidence(FromParameters):
             + self._over_seeds(self._one_cycle(cycle_momentum=False), UNCYCLED, epochs=self.epochs)
         )
 
-    def candidates(self):
+    def candidates(self) -> list[Run]:
         """Section 3.4: what the author chose among, trained without the validation split, which stands for the test split."""
         schedules = {
             f"MultiStep {list(m)}": MultiStep(self.lr, m)

@@ -1,6 +1,7 @@
 """The report's experiments: which runs each section asks for.
 
 A Design holds the settings of the whole report, with the author's protocol as defaults. A section's notebook makes one
+from collections.abc import Sequence
 from its parameters (`Design.of(globals())`) and asks it for that section's runs.
 """
 
@@ -43,7 +44,7 @@ class FromParameters:
 
         parameters: name -> value, such as a notebook's globals() after its parameters cell; other names are left alone.
         """
-        names = {field.name for field in fields(cls)}
+        names = {field.name for field in fields(cls)}  # type: ignore[arg-type]
         return cls(**{name: value for name, value in parameters.items() if name in names} | others)
 
     def _require_whole(self, *names: str, most: float = math.inf) -> None:
@@ -96,7 +97,7 @@ class Design(FromParameters):
     pct_start: float = 0.3
     div_factor: float = 25.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._require_whole("seeds", most=MAX_SEEDS)
         self._require_whole("epochs", "range_epochs", "batch_size")
         self._fit_default_drops(self.epochs)
@@ -114,7 +115,7 @@ class Design(FromParameters):
             if (other := labels[self.constant_label(lr)]) != lr:
                 raise ValueError(f"learning_rates must differ in six digits to be told apart, got {other!r} and {lr!r}")
 
-    def range_test(self):
+    def range_test(self) -> list[Run]:
         """Section 1: SGD's range test, and Adam's from the author's notebook."""
         sgd = Exponential(self.start_lr, self.end_lr)
         adam = Exponential(self.adam_start_lr, self.adam_end_lr)
@@ -122,11 +123,11 @@ class Design(FromParameters):
             adam, ADAM_SWEEP, epochs=self.range_epochs, optimizer="adam"
         )
 
-    def no_scheduling(self):
+    def no_scheduling(self) -> list[Run]:
         """Section 2.1: a constant lr for each of learning_rates."""
         return [run for lr in self.learning_rates for run in self._over_seeds(Constant(lr), self.constant_label(lr))]
 
-    def one_drop(self):
+    def one_drop(self) -> list[Run]:
         """Section 2.2: one drop of the lr, at each of turning_points.
 
         Raises ValueError where one lies past the last epoch.
@@ -139,11 +140,11 @@ class Design(FromParameters):
             )
         return [run for m in self.turning_points for run in self._multistep([m])]
 
-    def multistep(self):
+    def multistep(self) -> list[Run]:
         """Sections 2.2 to 2.4: the drops that the author settled on."""
         return self._multistep(self.milestones)
 
-    def onecycle(self):
+    def onecycle(self) -> list[Run]:
         """Sections 2.3 and 2.4: one cycle."""
         schedule = OneCycle(
             self.max_lr,
@@ -153,42 +154,42 @@ class Design(FromParameters):
         )
         return self._over_seeds(schedule, self.onecycle_label)
 
-    def all_runs(self):
+    def all_runs(self) -> list[Run]:
         """Every run of the report."""
         return self.range_test() + self.no_scheduling() + self.one_drop() + self.multistep() + self.onecycle()
 
     @staticmethod
-    def constant_label(lr):
+    def constant_label(lr: float) -> str:
         """What tables and figures call a run with a constant lr."""
         return f"lr {lr:g}"
 
     @staticmethod
-    def drop_label(milestones):
+    def drop_label(milestones: Sequence[int]) -> str:
         """What tables and figures call a MultiStep run."""
         return f"MultiStep {list(milestones)}"
 
     @property
-    def multistep_label(self):
+    def multistep_label(self) -> str:
         """What tables and figures call the MultiStep run that the author settled on."""
         return self.drop_label(self.milestones)
 
     @property
-    def onecycle_label(self):
+    def onecycle_label(self) -> str:
         """What tables and figures call the OneCycle run."""
         return "OneCycle"
 
     @property
-    def is_sample(self):
+    def is_sample(self) -> bool:
         """Whether the embedded sample stands in for MNIST."""
         return self.dataset == SAMPLE
 
     @property
-    def dataset_note(self):
+    def dataset_note(self) -> str:
         """What a report says first of its dataset; nothing of the author's."""
         return DATASET_NOTES.get(self.dataset, "")
 
     @property
-    def figures_note(self):
+    def figures_note(self) -> str:
         """What the first caption says of the lines of all figures."""
         seeds = "of one seed"
         if self.seeds > 1:
@@ -196,7 +197,7 @@ class Design(FromParameters):
         return f"Here as in all figures lines are {seeds}; training losses are averaged over neighbouring steps."
 
     @property
-    def middle_turning_point(self):
+    def middle_turning_point(self) -> int:
         """The turning point that claims C7 and C8 are about: the author's is 15 of 5, 15 and 25."""
         return sorted(self.turning_points)[len(self.turning_points) // 2]
 

@@ -1,20 +1,24 @@
 """What is read off the results: turning points, final accuracies, the shape of curves."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
+from lrlib.runs.results import Results
 from lrlib.runs.trainer import find_results
 from lrlib.study import author
-from lrlib.study.evidence import SMITH_TABLE, suggest_each
-from lrlib.study.experiments import SGD_SWEEP
+from lrlib.study.evidence import SMITH_TABLE, Evidence, suggest_each
+from lrlib.study.experiments import SGD_SWEEP, Design
 from lrlib.study.statistics import estimate_accuracy, estimate_mean
-from lrlib.suggest import smooth, turning_points
+from lrlib.suggest import TurningPoints, smooth, turning_points
 
 
-def select_run(frame, label):
+def select_run(frame: pd.DataFrame, label: str) -> pd.DataFrame:
     """The rows of a results table that belong to the run of that label. Raises ValueError where there are none."""
     selected = frame[frame["run"] == label]
     if selected.empty:
@@ -22,13 +26,13 @@ def select_run(frame, label):
     return selected
 
 
-def select_last(epochs, label, column):
+def select_last(epochs: pd.DataFrame, label: str, column: str) -> npt.NDArray[np.float64]:
     """One value a seed, (n_seeds,): a column of `Results.epochs` at the run's last epoch."""
     run = select_run(epochs, label)
     return run[run["epoch"] == run["epoch"].max()][column].to_numpy()
 
 
-def locate_turning_points(steps, label):
+def locate_turning_points(steps: pd.DataFrame, label: str) -> tuple[list[npt.NDArray[np.float64]], list[TurningPoints]]:
     """Smoothed losses and turning points of a range test, one of each a seed.
 
     Returns smoothed, points: lists of float64 arrays (n_steps,), as `lrlib.suggest.smooth` makes them, and of
@@ -40,13 +44,13 @@ def locate_turning_points(steps, label):
     return [smooth(*sweep) for sweep in sweeps], [turning_points(*sweep) for sweep in sweeps]
 
 
-def tabulate_turning_points(points):
+def tabulate_turning_points(points: Sequence[TurningPoints]) -> pd.DataFrame:
     """A row per seed: seed, start of fall, lowest (learning rates), level before, lowest loss. points: TurningPoints."""
     rows = [(i, p.start_of_fall, p.lowest, p.loss_at_start, p.loss_at_lowest) for i, p in enumerate(points)]
     return pd.DataFrame(rows, columns=["seed", "start of fall", "lowest", "level before", "lowest loss"])
 
 
-def tabulate_ends(epochs):
+def tabulate_ends(epochs: pd.DataFrame) -> pd.DataFrame:
     """How runs end, as means over seeds: a row per run.
 
     Columns: run, train_loss, lowest_test_loss (of any epoch), test_loss, test_accuracy (percent).
@@ -58,7 +62,7 @@ def tabulate_ends(epochs):
     return means.assign(test_accuracy=100 * means["test_accuracy"]).reset_index()
 
 
-def tabulate_accuracies(results, design):
+def tabulate_accuracies(results: Results, design: Design) -> pd.DataFrame:
     """Final test accuracy of the two schedules, in percent.
 
     A row per method: method, accuracy (mean over seeds), low and high (95 % interval, `estimate_accuracy`), sd (NaN for
@@ -74,7 +78,9 @@ def tabulate_accuracies(results, design):
     return pd.DataFrame(rows)
 
 
-def tabulate_backends(design, backends=(("torch", 1), ("colossalai", 1), ("colossalai", 2))):
+def tabulate_backends(
+    design: Design, backends: Sequence[tuple[str, int]] = (("torch", 1), ("colossalai", 1), ("colossalai", 2))
+) -> pd.DataFrame:
     """The two schedules as each backend trained them with the first seed, of those whose runs are stored; nothing is trained.
 
     backends: pairs of a name and a number of processes. A row per backend and method: backend, processes, method,
@@ -95,7 +101,7 @@ def tabulate_backends(design, backends=(("torch", 1), ("colossalai", 1), ("colos
     return pd.DataFrame(rows, columns=columns)
 
 
-def compare_curves(epochs, design):
+def compare_curves(epochs: pd.DataFrame, design: Design) -> pd.DataFrame:
     """Test-loss curves of the two schedules, ours (means over seeds) and the author's.
 
     A row per curve: run, lowest, last, sum of rises (`measure_roughness`).
@@ -113,7 +119,7 @@ def compare_curves(epochs, design):
     return pd.DataFrame(rows)
 
 
-def tabulate_suggestions(steps):
+def tabulate_suggestions(steps: pd.DataFrame) -> pd.DataFrame:
     """What each rule reads off each range test: a row per run (its label), rule and seed.
 
     steps: a row per step of range tests. Columns: run, rule, seed, lr, reliable.
@@ -126,7 +132,7 @@ def tabulate_suggestions(steps):
     return pd.DataFrame(rows, columns=["run", "rule", "seed", "lr", "reliable"])
 
 
-def summarize_suggestions(suggestions):
+def summarize_suggestions(suggestions: pd.DataFrame) -> pd.DataFrame:
     """tabulate_suggestions over the seeds: a row per run and rule.
 
     Columns: run, rule, lr (median), spread_decades (log10 of the largest over the smallest), sd_decades (standard
@@ -144,14 +150,14 @@ def summarize_suggestions(suggestions):
     ).reset_index()
 
 
-def pivot_suggestions(summary):
+def pivot_suggestions(summary: pd.DataFrame) -> pd.DataFrame:
     """summarize_suggestions as a table to print: a row per run, a column per rule, cells such as `0.11 (0.22)`."""
     cells = [f"{lr:.2g} ({spread:.2f})" for lr, spread in zip(summary["lr"], summary["spread_decades"])]
     wide = summary.assign(cell=cells).pivot(index="run", columns="rule", values="cell")
     return wide.loc[summary["run"].unique(), summary["rule"].unique()].reset_index()
 
 
-def compare_all_pairs(epochs, labels):
+def compare_all_pairs(epochs: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
     """compare_pairs of each two of labels, with a first column pair."""
     found = []
     for pair in itertools.combinations(labels, 2):
@@ -161,7 +167,7 @@ def compare_all_pairs(epochs, labels):
     return pd.concat(found, ignore_index=True)
 
 
-def compare_drops(epochs, design):
+def compare_drops(epochs: pd.DataFrame, design: Design) -> pd.DataFrame:
     """Last test loss by turning point: a row each, its mean and sd over seeds, and in how many seeds it is the lowest."""
     losses = pd.DataFrame({m: select_last(epochs, design.drop_label([m]), "test_loss") for m in design.turning_points})
     wins = losses.idxmin(axis=1).value_counts()
@@ -175,7 +181,7 @@ def compare_drops(epochs, design):
     )
 
 
-def compare_pairs(epochs, first, second):
+def compare_pairs(epochs: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
     """Two runs over the same seeds, by their last epoch: a row per quantity.
 
     Columns: quantity (test loss, test accuracy in percent, sum of rises of the test loss), first, second (means over
@@ -199,7 +205,9 @@ def compare_pairs(epochs, first, second):
     return pd.DataFrame(rows, columns=["quantity", "first", "second", "difference", "low", "high"])
 
 
-def read_super_convergence(epochs, evidence):
+def read_super_convergence(
+    epochs: pd.DataFrame, evidence: Evidence
+) -> tuple[dict[tuple[str, int], npt.NDArray[np.float64]], pd.DataFrame]:
     """Final test accuracies of section 3.3, in percent, and a table of them beside those of others.
 
     epochs: of at least the runs of evidence.super_convergence(). Returns accuracies, (policy, epochs) -> (n_seeds,), and
@@ -225,7 +233,7 @@ def read_super_convergence(epochs, evidence):
     return accuracies, pd.DataFrame(rows, columns=columns)
 
 
-def summarize_dataset(results, design):
+def summarize_dataset(results: Results, design: Design) -> dict[str, Any]:
     """What a dataset's runs come to, as a dict: the SGD range test's turning points (medians over seeds), the best of the
     constant learning rates by last test accuracy, its accuracy and the two schedules', in percent.
     """
@@ -233,7 +241,7 @@ def summarize_dataset(results, design):
     epochs, constant = results.epochs, {}
     for lr in design.learning_rates:
         constant[lr] = 100 * select_last(epochs, design.constant_label(lr), "test_accuracy").mean()
-    best = max(constant, key=constant.get)
+    best = max(constant, key=lambda lr: constant[lr])
     return {
         "dataset": design.dataset,
         "start of fall": float(np.median([p.start_of_fall for p in points])),
@@ -244,6 +252,6 @@ def summarize_dataset(results, design):
     }
 
 
-def measure_roughness(losses):
+def measure_roughness(losses: npt.ArrayLike) -> float:
     """Sum of the rises of a curve from one epoch to the next: 0 for one that never rises."""
     return float(np.clip(np.diff(np.asarray(losses, dtype=float)), 0, None).sum())

@@ -6,20 +6,23 @@ the grid. A run that diverged counts with the loss of guessing, log10(ln 10).
 """
 
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from lrlib.study.evidence import DEFAULT_LR, TORCH_DEFAULT
+from lrlib.study.evidence import DEFAULT_LR, TORCH_DEFAULT, Evidence
 from lrlib.study.readings import select_run
 from lrlib.study.statistics import bootstrap_mean
+from lrlib.suggest import Suggestion
 
 GUESSING = math.log10(math.log(10))
 CONSTANT, ONE_CYCLE = "constant", "one cycle"
 DRAWS = (1, 2, 4, 8)
 
 
-def tabulate_grid(epochs, evidence):
+def tabulate_grid(epochs: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
     """Log10 test loss over the grid: a row per training (constant or one cycle), budget, lr and seed.
 
     epochs: `Results.epochs` of at least evidence.search(). Columns: training, budget (epochs), lr, seed, log_loss.
@@ -32,14 +35,14 @@ def tabulate_grid(epochs, evidence):
     return pd.DataFrame(rows, columns=["training", "budget", "lr", "seed", "log_loss"])
 
 
-def find_best(grid, training, budget):
+def find_best(grid: pd.DataFrame, training: str, budget: int) -> tuple[float, npt.NDArray[np.float64]]:
     """The best lr of the grid for a training and budget, and its log10 test losses, one a seed."""
     table = _pivot(grid, training, budget)
     best = table.mean(axis=1).idxmin()
     return best, table.loc[best].to_numpy()
 
 
-def tabulate_regret(epochs, evidence, suggestions):
+def tabulate_regret(epochs: pd.DataFrame, evidence: Evidence, suggestions: Mapping[str, Suggestion]) -> pd.DataFrame:
     """The regret of every choice: a row per choice, training and budget.
 
     epochs: of at least evidence.search() and evidence.suggested(suggestions). suggestions: rule -> Suggestion.
@@ -80,7 +83,7 @@ def tabulate_regret(epochs, evidence, suggestions):
     return pd.DataFrame(rows, columns=columns)
 
 
-def judge_rule(rule, grid, table, rules):
+def judge_rule(rule: str, grid: pd.DataFrame, table: pd.DataFrame, rules: Sequence[str]) -> pd.DataFrame:
     """How a rule's suggestion fares: a row per training and budget.
 
     grid, table: as tabulate_grid and tabulate_regret give them. rules: names of the rules to compare with.
@@ -100,7 +103,7 @@ def judge_rule(rule, grid, table, rules):
     return pd.DataFrame(rows, columns=columns).astype({"draws": object})
 
 
-def pivot_regret(table):
+def pivot_regret(table: pd.DataFrame) -> pd.DataFrame:
     """tabulate_regret as a table to print: a row per choice, its constant lr, and a column per training and budget."""
     columns = [f"{training}, {budget} ep." for training, budget in zip(table["training"], table["budget"])]
     cells = [
@@ -115,7 +118,7 @@ def pivot_regret(table):
     return wide.reset_index()
 
 
-def expect_least(values, draws):
+def expect_least(values: npt.NDArray[np.float64], draws: int) -> float:
     """Expected least of so many draws from values, each as likely as another, with replacement: a float.
 
     The i-th smallest of n is the least with probability ((n - i + 1) / n) ** draws - ((n - i) / n) ** draws.
@@ -126,7 +129,9 @@ def expect_least(values, draws):
     return float((values * (reached[:-1] - reached[1:])).sum())
 
 
-def count_draws_to_match(grid, training, budget, log_losses, *, most=1000):
+def count_draws_to_match(
+    grid: pd.DataFrame, training: str, budget: int, log_losses: npt.NDArray[np.float64], *, most: int = 1000
+) -> int | None:
     """How many random draws from the grid are as good in expectation as a choice; None if more than `most`.
 
     log_losses: of the choice: its mean, or one a seed.

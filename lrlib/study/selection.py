@@ -1,12 +1,16 @@
 """Choices made on a validation split, beside the author's way of choosing on the test split."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from lrlib.problems.data import VALIDATION, load_dataset
+from lrlib.runs.plan import Run
+from lrlib.runs.results import Results
 from lrlib.training.epoch import evaluate
 
 
-def measure_candidates(results, runs):
+def measure_candidates(results: Results, runs: Sequence[Run]) -> pd.DataFrame:
     """Each trained candidate on the validation split it was trained without, and on the test split.
 
     runs: Runs on a dataset with a validation split, all on the same. Returns a row per run: run (its label), seed,
@@ -26,7 +30,7 @@ def measure_candidates(results, runs):
     return pd.DataFrame(rows, columns=columns)
 
 
-def choose(candidates):
+def choose(candidates: pd.DataFrame) -> pd.DataFrame:
     """The candidate of each seed with the lowest validation loss, and the one with the lowest test loss.
 
     candidates: as `measure_candidates` gives them. Returns a row per seed: seed, chosen (by validation), test_loss,

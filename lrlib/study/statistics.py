@@ -1,9 +1,11 @@
 """Intervals and comparisons that the report's words and verdicts rest on."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import special
 
 CONFIDENCE = 0.95
@@ -20,7 +22,7 @@ class Estimate:
     n: int
 
 
-def estimate_mean(values):
+def estimate_mean(values: npt.ArrayLike) -> Estimate:
     """Mean of one value a seed, with Student's t interval; for one seed the interval is all numbers.
 
     values: (n,) numbers, n >= 1; a NaN makes the mean NaN.
@@ -34,7 +36,7 @@ def estimate_mean(values):
     return Estimate(mean, sd, mean - half, mean + half, n)
 
 
-def bootstrap_mean(values):
+def bootstrap_mean(values: npt.ArrayLike) -> Estimate:
     """Mean of one value a seed, with the 95 % percentile interval of 9,999 resamples of the seeds (Efron 1979).
 
     values: (n,) numbers. The resamples are the same each time. For one seed the interval is all numbers. With few
@@ -51,7 +53,7 @@ def bootstrap_mean(values):
     return Estimate(mean, float(values.std(ddof=1)), float(interval.low), float(interval.high), n)
 
 
-def estimate_accuracy(accuracies, n_test):
+def estimate_accuracy(accuracies: npt.ArrayLike, n_test: int) -> Estimate:
     """Accuracy of a method, as fractions, with a 95 % interval.
 
     accuracies: (n,) one a seed, each measured on n_test images; NaN where a run diverged, and then the mean is too. For one seed the interval is Wilson's (1927) for
@@ -67,7 +69,7 @@ def estimate_accuracy(accuracies, n_test):
     return Estimate(accuracy, math.nan, float(interval.low), float(interval.high), 1)
 
 
-def judge_equal(differences, margin):
+def judge_equal(differences: npt.ArrayLike, margin: float) -> bool | None:
     """Are two values equal within a margin? True, False, or None where that cannot be told.
 
     differences: (n,) one a seed. Several seeds: True if the 95 % t interval of the mean lies within
@@ -81,7 +83,7 @@ def judge_equal(differences, margin):
     return False if found.low > margin or found.high < -margin else None
 
 
-def judge_below(differences, limit, *, clear):
+def judge_below(differences: npt.ArrayLike, limit: float, *, clear: float) -> bool | None:
     """Is a value below a limit? True, False, or None where that cannot be told.
 
     differences: (n,) one a seed. Several seeds: by whether the 95 % t interval of the mean lies below or above the
@@ -95,7 +97,7 @@ def judge_below(differences, limit, *, clear):
     return False if found.low > limit else None
 
 
-def judge_all(values):
+def judge_all(values: Iterable[object]) -> bool | None:
     """True if all hold, False if none does, None if they disagree."""
     values = [bool(value) for value in values]
     if all(values):
