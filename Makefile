@@ -1,7 +1,25 @@
 # `make help` lists what there is. An active environment that has the packages is used; otherwise .venv is made.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help report section publish archive test test-faults lab bench environment colossalai peers clean
+.PHONY: help report section publish archive test test-faults lab bench environment environment-made colossalai peers clean
+
+# What counts is what stands in the command: a variable of the environment may be there for other work (WSL sets NAME).
+OPTION_NAMES := SEEDS EPOCHS BATCH_SIZE DATASET BACKEND PROCESSES PARAMS
+SWITCHES := QUICK EXTENDED PUBLISH
+VARIABLES := NAME $(OPTION_NAMES) $(SWITCHES) LAB_OPTIONS PYTHON
+is_given = $(filter command,$(origin $1))
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(call is_given,$(name)),$(name)))
+UNKNOWN := $(filter-out $(VARIABLES) SHELL MAKE% .SHELLFLAGS,$(GIVEN))
+ifneq ($(UNKNOWN),)
+$(error there is no $(UNKNOWN) to give; there are $(VARIABLES))
+endif
+value_of = $(if $(call is_given,$1),$(value $1))
+quote = '$(subst ','\'',$1)'
+OFF := 0 no No NO n N false False FALSE off Off OFF
+ON := 1 yes Yes YES y Y true True TRUE on On ON
+is_on = $(filter-out $(OFF),$(call value_of,$1))
+$(foreach name,$(SWITCHES),$(if $(filter-out $(OFF) $(ON),$(call value_of,$(name))),\
+	$(error $(name) must be 1 or 0, got $(call value_of,$(name)))))
 
 BASE_PYTHON = $(or $(PYTHON),$(shell for python in python3 python python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done))
@@ -15,21 +33,28 @@ RUN := $(BASE_PYTHON)
 ENVIRONMENT :=
 else
 RUN := .venv/bin/python
-ENVIRONMENT := .venv/installed
 EVIDENCE := .venv/evidence
+# By content, since a pull touches files, and clocks differ; a link is somebody's own environment.
+IS_MADE := $(IS_READY) if __import__("os").path.islink(".venv") else None; from pathlib import Path; import hashlib; \
+	stamp, lock = Path(".venv/installed"), Path("requirements.lock"); said = stamp.read_text().strip(); \
+	sys.exit(sys.version_info < (3, 11) or (said != hashlib.sha256(lock.read_bytes()).hexdigest() if said else \
+	lock.stat().st_mtime > stamp.stat().st_mtime))
+ENVIRONMENT := $(if $(shell .venv/bin/python -c '$(IS_MADE)' 2>/dev/null && echo yes),,environment-made)
 endif
 
-OPTIONS = $(if $(SEEDS),--seeds '$(SEEDS)') $(if $(EPOCHS),--epochs '$(EPOCHS)') \
-	$(if $(BATCH_SIZE),--batch-size '$(BATCH_SIZE)') $(if $(DATASET),--dataset '$(DATASET)') \
-	$(if $(BACKEND),--backend '$(BACKEND)') $(if $(PROCESSES),--processes '$(PROCESSES)') \
-	$(if $(PARAMS),--params '$(subst ','\'',$(PARAMS))') $(if $(filter-out 0,$(QUICK)),--quick)
+option = $(if $(call value_of,$1),--$2 $(call quote,$(call value_of,$1)))
+OPTIONS = $(call option,SEEDS,seeds) $(call option,EPOCHS,epochs) $(call option,BATCH_SIZE,batch-size) \
+	$(call option,DATASET,dataset) $(call option,BACKEND,backend) $(call option,PROCESSES,processes) \
+	$(call option,PARAMS,params) $(if $(call is_on,QUICK),--quick)
+UNUSED = $(strip $(foreach name,$(OPTION_NAMES) $(SWITCHES),$(if $(filter environment,$(origin $(name))),$(name))))
+SAY_UNUSED = $(if $(UNUSED),@echo 'not used because of standing in the environment and not after make: $(UNUSED)' >&2)
 
 help:
 	@echo 'make report      train every experiment and make report/build/report.html and report.pdf'
 	@echo '                 SEEDS=5 EPOCHS=30 BATCH_SIZE=128 DATASET=mnist|fashion_mnist|sample PARAMS="name=value ..." QUICK=1'
 	@echo '                 EXTENDED=1 for part 3 too (hours), BACKEND=colossalai|cuda PROCESSES=2'
 	@echo 'make section     run one section anew: NAME=2-2 PARAMS="turning_points=[10,20] epochs=20"'
-	@echo 'make lab         open the notebooks in JupyterLab'
+	@echo 'make lab         open the notebooks in JupyterLab; LAB_OPTIONS="--allow-root --port=9999" are passed on'
 	@echo 'make test        run the tests'
 	@echo 'make test-faults run those that kill processes, fill disks and lose workers, or make the extended report'
 	@echo 'make publish     make the report and copy it to report/, where it is committed'
@@ -40,17 +65,19 @@ help:
 	@echo 'make peers       make .venv-peers with the tools beside which lrlib.peers is tested (0.4 GB)'
 	@echo 'make clean       delete what was made, the trained runs (.lrlib) and the environment (.venv) apart'
 
-report publish: $(ENVIRONMENT) $(if $(filter-out 0,$(EXTENDED)),$(EVIDENCE))
-	@$(RUN) -m lrlib $@ $(OPTIONS) $(if $(filter-out 0,$(EXTENDED)),--extended)
+report publish: $(ENVIRONMENT) $(if $(call is_on,EXTENDED),$(EVIDENCE))
+	$(SAY_UNUSED)
+	@$(RUN) -m lrlib $@ $(OPTIONS) $(if $(call is_on,EXTENDED),--extended)
 
 section: $(ENVIRONMENT)
-	@$(RUN) -m lrlib section '$(or $(NAME),none given; add NAME=2-2)' $(OPTIONS)
+	$(SAY_UNUSED)
+	@$(RUN) -m lrlib section $(call quote,$(or $(call value_of,NAME),none given; add NAME=2-2)) $(OPTIONS)
 
 archive: $(ENVIRONMENT)
 	@$(RUN) -m lrlib archive
 
 lab: $(ENVIRONMENT)
-	PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(RUN) -m jupyterlab --notebook-dir=notebooks
+	@$(RUN) -m lrlib lab $(call value_of,LAB_OPTIONS)
 
 test: $(ENVIRONMENT)
 	$(RUN) -m pytest
@@ -59,22 +86,26 @@ test-faults: $(ENVIRONMENT)
 	$(RUN) -m pytest -m 'faults or extended'
 
 bench: $(ENVIRONMENT)
-	PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(RUN) bench/training.py --report \
-		$(if $(filter-out 0,$(PUBLISH)),--publish)
-	PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(RUN) bench/waiting.py $(if $(filter-out 0,$(PUBLISH)),--publish)
+	PYTHONPATH="$$PWD$${PYTHONPATH:+:$$PYTHONPATH}" $(RUN) bench/training.py --report \
+		$(if $(call is_on,PUBLISH),--publish)
+	PYTHONPATH="$$PWD$${PYTHONPATH:+:$$PYTHONPATH}" $(RUN) bench/waiting.py $(if $(call is_on,PUBLISH),--publish)
 
 environment: $(ENVIRONMENT)
 
-.venv/installed: requirements.lock pyproject.toml
-	@test -n "$(BASE_PYTHON)" || { echo 'lrlib needs Python 3.11 or newer; install it or name it: make PYTHON=/path/to/python' >&2; exit 2; }
+environment-made:
+	@test -n '$(BASE_PYTHON)' || { echo 'lrlib needs Python 3.11 or newer; install it or name it: make PYTHON=/path/to/python' >&2; exit 2; }
+	@$(BASE_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo '$(BASE_PYTHON) is no Python of 3.11 or newer, which lrlib needs; name one: make PYTHON=/path/to/python' >&2; exit 2; }
+	@test ! -L .venv || { echo ".venv is a link to $$(readlink .venv), which lacks packages that lrlib needs; install" \
+		"requirements.lock there, or remove the link" >&2; exit 2; }
 	@echo 'making .venv from requirements.lock; this happens once and downloads some gigabytes' >&2
 	$(BASE_PYTHON) -m venv --clear .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
-	@touch $@
+	@.venv/bin/python -c 'import hashlib; print(hashlib.sha256(open("requirements.lock", "rb").read()).hexdigest())' > .venv/installed
 
 # The optimizers that part 3 has beside the range test; where they are not installed it leaves their rows out.
-.venv/evidence: .venv/installed
+.venv/evidence: $(ENVIRONMENT)
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[evidence]'
 	@touch $@
 

@@ -9,6 +9,10 @@ def main() -> int:
         from lrlib.peers.suggest_command import main as suggest
 
         return suggest(sys.argv[2:])
+    if sys.argv[1:2] == ["lab"]:
+        from lrlib.report.lab import open_lab
+
+        return open_lab(sys.argv[2:])
     try:
         from lrlib.report.surroundings import settle
 

@@ -92,6 +92,7 @@ def _build_parser():
     store.set_defaults(act=_store)
     store.add_argument("what", nargs="?", choices=("list", "prune"), default="list")
     store.add_argument("--dry-run", action="store_true", help="with prune: only say what would go")
+    commands.add_parser("lab", help="JupyterLab on the notebooks, with its own options", add_help=False)
     commands.add_parser("suggest", help="a learning rate from range tests in CSV files, any tool's", add_help=False)
     for command in (report, publish, section):
         command.formatter_class = _Formatter
