@@ -346,7 +346,7 @@ def _check_lr(id, claim, lrs, expected, what):
         "1",
         claim,
         judge_all(np.abs(decades) <= HALF_DECADE),
-        f"{what} at {located} ({_seeds(len(lrs))}); {np.median(decades):+.2f} decades from the author's {expected:g}",
+        f"{what} at {located} ({_seeds(len(lrs))}); {10 ** np.median(decades):.2g} times the author's {expected:g}",
     )
 
 

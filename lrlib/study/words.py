@@ -4,7 +4,7 @@ import math
 import re
 
 _SPELLED = [
-    "no",
+    "none",
     "one",
     "two",
     "three",

@@ -1,0 +1,145 @@
+import math
+
+import pandas as pd
+import pytest
+
+from lrlib.study import abstract, answers, words
+from lrlib.study.claims import Verdict
+from lrlib.study.evidence import Evidence
+from lrlib.study.experiments import Design
+from lrlib.suggest import Suggestion
+
+
+@pytest.mark.parametrize(
+    "said, written",
+    [
+        (words.spell(0), "none"),
+        (words.spell(13, capital=True), "Thirteen"),
+        (words.spell(14), "14"),
+        (words.count(1, "seed"), "one seed"),
+        (words.count(1200, "image"), "1,200 images"),
+        (words.join(["a"]), "a"),
+        (words.join("abc"), "a, b and c"),
+        (words.number(1e-6), "1e-6"),
+        (words.number(1.18), "1.18"),
+        (words.number(2e10), "2e10"),
+        (words.rate(0.1107), "0.11"),
+        (words.rate(3.14e-5), "3.1e-5"),
+        (words.signed(-0.0161, 2), "−0.02"),
+        (words.signed(-0.0001, 2), "0.00"),
+        (words.signed(0.5, 1), "+0.5"),
+        (words.interval(99.05, 99.251, 2), "95 % interval 99.05 to 99.25 %"),
+        (words.interval(-0.08, 0.05, 2, ""), "95 % interval −0.08 to 0.05"),
+        (words.interval(-math.inf, math.inf, 2), "one seed, so no interval"),
+        (words.times(1.66), "1.7"),
+        (words.times(100), "100"),
+    ],
+)
+def test_numbers_are_said_as_in_a_paper(said, written):
+    assert said == written
+
+
+@pytest.mark.parametrize(
+    "log_ratio, said",
+    [
+        (0.055, "14 % above it"),
+        (-0.01, "2 % below it"),
+        (0.001, "level with it"),
+        (0.922, "8.4 times it"),
+        (3.537, "3443 times it"),
+    ],
+)
+def test_a_ratio_is_said_in_percent_or_as_a_factor(log_ratio, said):
+    assert words.compare(log_ratio, "it") == said
+
+
+def test_the_interval_of_a_ratio_is_in_the_same_words():
+    assert words.compare_within(0.028, 0.076) == "95 % interval 7 to 19 %"
+    assert words.compare_within(0.877, 0.962) == "95 % interval 7.5 to 9.2 times"
+    assert words.compare_within(-0.01, 0.02) == "95 % interval −2 to 5 %"
+    assert words.compare_within(-math.inf, math.inf) == "one seed, so no interval"
+
+
+def verdicts(*found):
+    return [Verdict(f"C{i}", "1", "c", "r", word, "e") for i, word in enumerate(found, 1)]
+
+
+@pytest.mark.parametrize(
+    "found, said",
+    [
+        (["reproduced"] * 3, "three of its three claims hold."),
+        (["reproduced", "not reproduced"], "one of its two claims holds and one does not."),
+        (
+            ["reproduced", "not reproduced", "inconclusive"],
+            "one of its three claims holds, one does not and one cannot be settled.",
+        ),
+        (["not reproduced"] * 2, "none of its two claims hold and two do not."),
+    ],
+)
+def test_the_result_is_one_sentence_whatever_came_of_the_claims(found, said):
+    sentence = abstract.say_result(verdicts(*found), Design(seeds=5, dataset="sample"))
+    assert sentence == f"Every experiment of the report was run again, with 5 seeds on a sample of MNIST: {said}"
+
+
+@pytest.mark.parametrize("seeds", [1, 5])
+def test_the_abstract_has_what_was_asked_found_and_how_sure_it_is(seeds):
+    accuracies = pd.DataFrame(
+        {
+            "method": ["MultiStep", "OneCycle"],
+            "accuracy": [99.154, 99.17],
+            "low": [99.05, 99.11],
+            "high": [99.25, 99.23],
+            "author": [99.27, 99.18],
+        }
+    )
+    found = abstract.write_abstract(
+        verdicts("reproduced", "inconclusive"), accuracies, Design(seeds=seeds, dataset="sample")
+    )
+    asked, answer, sure = found.split("\n\n")
+    assert [part.split("**")[1] for part in (asked, answer, sure)] == ["Asked.", "Found.", "How sure."]
+    assert (
+        "MultiStep recognises 99.15 % of the test images (95 % interval 99.05 to 99.25 %; the author’s 99.27 % lies above it)"
+        in answer
+    )
+    assert (
+        "OneCycle recognises 99.17 % of the test images (95 % interval 99.11 to 99.23 %; the author’s 99.18 % lies within)"
+        in answer
+    )
+    assert f"C2 cannot be settled with {'one seed' if seeds == 1 else '5 seeds'}" in answer
+    assert ("what another seed would bring they do not say" in sure) == (seeds == 1)
+
+
+def test_part_3_says_first_what_a_reader_wants_to_know_and_the_interval_after_it():
+    table = pd.DataFrame(
+        [
+            ("suggest_lr", "constant", 3, 0.055, 0.028, 0.076),
+            ("suggest_lr", "one cycle", 3, -0.014, -0.02, 0.004),
+            ("torch's default", "constant", 3, 0.922, 0.877, 0.962),
+        ],
+        columns=["choice", "training", "budget", "regret", "low", "high"],
+    )
+    pairs = pd.DataFrame(
+        {"difference": [0.0007, -0.016], "low": [-0.0004, -0.077], "high": [0.0018, 0.045]},
+        index=["test loss", "test accuracy, %"],
+    )
+    said = abstract.write_beyond(
+        table, Suggestion(0.1, 0.01, 0.3, 0.22, True, "", "suggest_lr"), pairs, Evidence(dataset="sample")
+    )
+    assert "agree to within a factor of 1.7" in said
+    assert (
+        "a test loss 14 % above the best that a search finds (95 % interval 7 to 19 %) after 3 epochs at a constant rate and "
+        "3 % below the best that a search finds (95 % interval −5 to 1 %) after one cycle of 3 epochs" in said
+    )
+    assert "PyTorch's default rate ends with 8.4 times the best of the search" in said
+    assert "cannot be told apart: −0.02 points" in said
+
+
+def test_what_is_not_there_is_not_spoken_of():
+    nothing = pd.DataFrame({"row": ["inv, 85 epochs"], "ours": [math.nan], "theirs": [99.0]})
+    assert answers.compare_with_theirs(nothing, 12) == ""
+    assert answers.compare_cycles({("inv", 12): [97.0]}, 12) == ""
+    same = pd.DataFrame({"id": ["C1"], "one seed": ["reproduced"], "5 seeds": ["reproduced"]})
+    assert (
+        answers.describe_changes(same, "one seed", "5 seeds")
+        == "None of the one verdicts change between one seed and 5 seeds."
+    )
