@@ -22,8 +22,8 @@ from lrlib.finder.extras import need
 from lrlib.finder.randomness import set_generator_state
 from lrlib.finder.restore import kept
 from lrlib.finder.result import RangeTestResult
+from lrlib.peers.loader_generators import generator_states
 from lrlib.peers.reading import read
-from lrlib.peers.setting_aside import generator_states
 
 
 class FastaiLRFinder(TheirFastaiLRFinder):

@@ -28,7 +28,7 @@ from lrlib.finder.extras import need
 from lrlib.finder.randomness import set_generator_state
 from lrlib.finder.result import RangeTestResult
 from lrlib.finder.sweeps import range_test
-from lrlib.peers.setting_aside import above_zero, generator_states
+from lrlib.peers.loader_generators import generator_states
 
 # The two names under which Lightning is installed hold two sets of classes: that of the two which is in use is taken.
 if not TYPE_CHECKING and "pytorch_lightning" in sys.modules and "lightning.pytorch" not in sys.modules:
@@ -223,7 +223,7 @@ def _sweep(trainer: Any, module: Any, **settings: Any) -> RangeTestResult:
         )
 
     bar = trainer.progress_bar_callback
-    with _set_aside(trainer, module, optimizer):
+    with _set_aside(trainer, module):
         clipping = optimizer.register_step_pre_hook(clip)
         try:
             return range_test(
@@ -244,7 +244,7 @@ def _sweep(trainer: Any, module: Any, **settings: Any) -> RangeTestResult:
 
 
 @contextmanager
-def _set_aside(trainer: Any, module: Any, optimizer: Any) -> Iterator[None]:
+def _set_aside(trainer: Any, module: Any) -> Iterator[None]:
     """Take from the loop, and put back, what training_step writes to it, and the data of a loop that has not begun."""
     loop, connector = trainer.fit_loop, trainer._logger_connector
     begun = loop._combined_loader is not None
@@ -253,8 +253,7 @@ def _set_aside(trainer: Any, module: Any, optimizer: Any) -> Iterator[None]:
     logged, names = loop.epoch_loop._results, (connector._current_fx, module._current_fx_name)
     loop.epoch_loop._results = type(logged)(training=True)
     try:
-        with above_zero(optimizer):
-            yield
+        yield
     finally:
         loop.epoch_loop._results = logged
         connector._current_fx, module._current_fx_name = names

@@ -6,7 +6,6 @@ from torch import Tensor
 
 from lrlib.finder.result import RangeTestResult
 from lrlib.finder.sweeps import range_test as sweep
-from lrlib.peers.setting_aside import above_zero
 
 
 def range_test(trainer: Any, *, apply: bool = False, **settings: Any) -> RangeTestResult:
@@ -40,19 +39,18 @@ def range_test(trainer: Any, *, apply: bool = False, **settings: Any) -> RangeTe
     made, n_loaders = trainer.optimizer is None, len(accelerator._dataloaders)
     try:
         optimizer = trainer.create_optimizer() if made else trainer.optimizer
-        with above_zero(optimizer):
-            result = sweep(
-                trainer.model,
-                optimizer,
-                None,
-                trainer.get_train_dataloader(),
-                step_fn=step,
-                scaler=accelerator.scaler,
-                accumulation_steps=args.gradient_accumulation_steps,
-                clip_norm=args.max_grad_norm or None,
-                device=args.device,
-                **settings,
-            )
+        result = sweep(
+            trainer.model,
+            optimizer,
+            None,
+            trainer.get_train_dataloader(),
+            step_fn=step,
+            scaler=accelerator.scaler,
+            accumulation_steps=args.gradient_accumulation_steps,
+            clip_norm=args.max_grad_norm or None,
+            device=args.device,
+            **settings,
+        )
     finally:
         del accelerator._dataloaders[n_loaders:]
         if made:

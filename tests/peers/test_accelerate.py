@@ -1,0 +1,81 @@
+"""What Accelerate has prepared, swept in one process and in two."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from peer_problems import assert_equal, build, weights_of
+from torch import nn
+
+import lrlib
+
+accelerate = pytest.importorskip("accelerate", reason="Accelerate is not installed (make peers)")
+from lrlib.peers.accelerate import range_test  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+SETTINGS = {"start_lr": 1e-4, "num_iter": 40, "repeats": 1, "progress": False}
+
+
+def prepared():
+    accelerator = accelerate.Accelerator(cpu=True)
+    return accelerator, *accelerator.prepare(*build())
+
+
+def test_the_sweep_is_that_of_what_was_prepared_and_all_is_put_back():
+    accelerator, model, optimizer, loader = prepared()
+    before = weights_of(model)
+    result = range_test(accelerator, model, optimizer, nn.functional.cross_entropy, loader, **SETTINGS)
+    plain = lrlib.range_test(*build()[:2], nn.functional.cross_entropy, build()[2], **SETTINGS)
+    assert np.allclose(result.sweeps[0].loss, plain.sweeps[0].loss, rtol=1e-5)
+    assert_equal(weights_of(model), before)
+    assert not optimizer.state and optimizer.param_groups[0]["lr"] == 1e-4
+    state = accelerator.gradient_state
+    assert not state.in_dataloader and state.dataloader_references == [None] and state.sync_gradients
+
+
+def test_lrlibs_own_range_test_takes_what_was_prepared():
+    accelerator, model, optimizer, loader = prepared()
+    result = lrlib.range_test(
+        model, optimizer, nn.functional.cross_entropy, loader, backward_fn=accelerator.backward, **SETTINGS
+    )
+    expected = range_test(accelerator, model, optimizer, nn.functional.cross_entropy, loader, **SETTINGS)
+    assert np.array_equal(result.sweeps[0].loss, expected.sweeps[0].loss)
+
+
+def test_in_the_middle_of_an_accumulation_the_sweep_steps_and_the_middle_is_put_back():
+    accelerator = accelerate.Accelerator(cpu=True, gradient_accumulation_steps=4)
+    model, optimizer, loader = accelerator.prepare(*build())
+    for inputs, targets in loader:
+        with accelerator.accumulate(model):
+            accelerator.backward(nn.functional.cross_entropy(model(inputs), targets))
+            assert not accelerator.sync_gradients
+            result = range_test(accelerator, model, optimizer, nn.functional.cross_entropy, loader, **SETTINGS)
+        assert not accelerator.sync_gradients and accelerator.gradient_state.in_dataloader
+        break
+    assert np.ptp(result.sweeps[0].loss) > 0.1
+
+
+def test_two_processes_agree_and_average_their_losses(tmp_path, root):
+    code = f"""
+import json, sys
+sys.path[:0] = {[str(root), str(root / "tests" / "peers")]!r}
+from accelerate import Accelerator
+from peer_problems import assert_equal, build, nn, weights_of
+from lrlib.peers.accelerate import range_test
+accelerator = Accelerator(cpu=True)
+model, optimizer, loader = accelerator.prepare(*build())
+assert accelerator.num_processes == 2 and type(model).__name__ == "DistributedDataParallel"
+before = weights_of(model)
+result = range_test(accelerator, model, optimizer, nn.functional.cross_entropy, loader, **{SETTINGS!r})
+assert_equal(weights_of(model), before)
+with open(f"{{accelerator.process_index}}.json", "w") as file:
+    json.dump([result.sweeps[0].loss.tolist(), result.suggest().lr], file)
+"""
+    (tmp_path / "sweep.py").write_text(code)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "sweep.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert first == second and len(first[0]) > 20
