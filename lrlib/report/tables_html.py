@@ -18,7 +18,10 @@ def finish_table(html, anchors=()):
     head, body, foot = re.match(r"(.*?<tbody>)(.*)(</tbody>.*)", html, re.S).groups()
     names = [_text(cell[2]) for cell in _CELL.findall(head)]
     rows = [[(cell[1], cell[2]) for cell in _CELL.findall(row[1])] for row in _ROW.findall(body)]
-    cards = len(names) > 2 and _letters([names, *([_text(cell) for _, cell in row] for row in rows)]) > LETTERS
+    wide = _letters([names, *([_text(cell) for _, cell in row] for row in rows)]) > LETTERS
+    cards = len(names) > 2 and (
+        wide or (len(names) > 3 and "<colgroup" in head)
+    )  # prose in so many columns is no pleasure
     written = []
     for i, row in enumerate(rows):
         anchor = f' id="{anchors[i]}"' if anchors else ""

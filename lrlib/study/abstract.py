@@ -21,9 +21,11 @@ def write_abstract(verdicts, accuracies, design):
     accuracies: as `lrlib.study.readings.tabulate_accuracies` gives them.
     """
     held, failed, opened = (_list_ids(verdicts, word) for word in claims.WORDS)
-    found = f"{spell(len(held), capital=True)} of its {spell(len(verdicts))} claims {_hold(held)} (@tbl-claims)"
+    found = (
+        f"{spell(len(held), capital=True)} of the report's {spell(len(verdicts))} claims {_hold(held)} (@tbl-claims)"
+    )
     found += f"; {join(failed)} {'does' if len(failed) == 1 else 'do'} not" if failed else ""
-    found += f"; {join(opened)} cannot be settled with {count(design.seeds, 'seed')}" if opened else ""
+    found += f"; {join(opened)} {'remains' if len(opened) == 1 else 'remain'} open" if opened else ""
     methods = [
         f"{row.method} recognises {percent(row.accuracy)} of the test images ({interval(row.low, row.high, 2)}; "
         f"{among(row.author, row.low, row.high, f'the author’s {percent(row.author)}')})"

@@ -103,22 +103,18 @@ def describe_stability(summary, evidence):
     others = [
         f"{_factor(ratio)} with {label.removeprefix('SGD, ')}" for label, ratio in moved.items() if "epoch" not in label
     ]
-    return " ".join(
-        [
-            f"Over {count(evidence.sweep_seeds, 'seed')} {spell(stable)} of the {spell(len(spread))} rules "
-            f"{'is' if stable == 1 else 'are'} stable with SGD. The steadiest is `{steadiest}`, whose suggestions lie "
-            f"within a factor of {times(10 ** spread[steadiest])}; those of the package's own `suggest_lr` lie within "
-            f"{times(10 ** spread['suggest_lr'])}. Between the medians of the lowest and the highest rule lies a "
-            f"factor of {times(10**between)}: which rule is used matters "
-            f"{'more' if between > spread.max() else 'less'} than which seed.",
-            *(
-                [f"A longer sweep suggests less or more by `suggest_lr`: {join(lengths)} of the usual rate."]
-                if lengths
-                else []
-            ),
-            *([f"So do other settings: {join(others)}."] if others else []),
-        ]
-    )
+    sentences = [
+        f"Over {count(evidence.sweep_seeds, 'seed')} {spell(stable)} of the {spell(len(spread))} rules "
+        f"{'is' if stable == 1 else 'are'} stable with SGD. The steadiest is `{steadiest}`, whose suggestions lie within a "
+        f"factor of {times(10 ** spread[steadiest])}; those of the package's own `suggest_lr` lie within a factor of "
+        f"{times(10 ** spread['suggest_lr'])}. Between the medians of the lowest and the highest rule lies a factor of "
+        f"{times(10**between)}: which rule is used matters {'more' if between > spread.max() else 'less'} than which seed."
+    ]
+    if lengths:
+        sentences.append(f"Of the rate that it usually suggests, `suggest_lr` gives {join(lengths)}.")
+    if others:
+        sentences.append(f"Other settings move it too: it gives {join(others)}.")
+    return " ".join(sentences)
 
 
 def place_readings(summary, evidence):
@@ -146,14 +142,14 @@ def describe_judgement(rule, judged):
     """What `lrlib.study.regret.judge_rule` found, in words."""
     sentences = []
     for row in judged.itertuples():
-        other = "no other rule is better"
+        other = "no other rule does better"
         if row.least != rule:
-            other = f"`{row.least}` is better, {compare(row.least_regret, 'the best')}"
+            other = f"`{row.least}` does better, {compare(row.least_regret, 'the best')}"
         search = "no random search is as good"
         if row.draws:
             search = f"a random search needs {count(row.draws, 'training')} to be as good"
         sentences.append(
-            f"- {_say_training(row.training, row.budget).capitalize()}, `{rule}` ends {say_regret(row)}; {other}; "
+            f"- {_say_training(row.training, row.budget).capitalize()}, `{rule}` ends with a test loss {say_regret(row)}; {other}; "
             f"{search}."
         )
     return "\n".join(sentences)
@@ -165,11 +161,11 @@ def describe_without_sweep(table, trained):
     free = table[(table["training"] == CONSTANT) & table["choice"].isin([TORCH_DEFAULT, *TUNING_FREE])]
     sentences = []
     for spent, rows in free.groupby("spent", sort=False):
-        found = [f"{row.choice} ends {compare(row.regret, 'the best')}" for row in rows.itertuples()]
-        sentences.append(f"after {count(spent, 'epoch')}, {join(found)}")
+        found = [f"{compare(row.regret, 'the best')} with {row.choice}" for row in rows.itertuples()]
+        sentences.append(f"after {count(spent, 'epoch')} it is {join(found)}")
     missing = [name for name in TUNING_FREE if name not in trained]
     note = f" Left out, since their packages are not installed: {join(missing)}." if missing else ""
-    return f"Without a range test, at equal compute: {'; '.join(sentences)}.{note}"
+    return f"Without a range test the test loss comes, at equal compute, to this: {'; '.join(sentences)}.{note}"
 
 
 def compare_cycles(ours, inv_epochs):
@@ -202,7 +198,7 @@ def describe_pairs(pairs):
     clear = [f"{p.quantity} of {p.pair}" for p in pairs.itertuples() if p.low > 0 or p.high < 0]
     if not clear:
         return f"None of the {spell(len(pairs))} differences can be told from chance with so many seeds."
-    return f"Of the {spell(len(pairs))} differences {spell(len(clear))} cannot be chance alone: {'; '.join(clear)}. The others can."
+    return f"Of the {spell(len(pairs))} differences {spell(len(clear))} can hardly be chance alone: {'; '.join(clear)}. The others can."
 
 
 def describe_choices(choices):
@@ -211,7 +207,7 @@ def describe_choices(choices):
     gain = (choices["test_loss"] - choices["by_test_loss"]).mean()
     points = 100 * (choices["by_test_accuracy"] - choices["test_accuracy"]).mean()
     return (
-        f"In {spell(same)} of {count(len(choices), 'seed')} both ways choose the same. Choosing on the test set makes "
+        f"In {spell(same)} of {spell(len(choices))} seeds both ways choose the same. Choosing on the test set makes "
         f"the reported loss look {100 * gain / choices['test_loss'].mean():.1f} % lower on average ({gain:.4f}), and "
         f"moves the reported accuracy by {signed(points, 2)} points."
     )

@@ -286,6 +286,12 @@ def test_on_a_narrow_screen_panels_are_stacked_and_tables_are_cards(open_page, w
     assert caption["y"] >= boxes[1]["y"] + boxes[1]["height"] - 1
     assert tab.evaluate("document.documentElement.scrollWidth") == width
     assert tab.evaluate("[...document.querySelectorAll('.scroll')].every(box => box.scrollWidth <= box.clientWidth)")
+    cells = [cell.bounding_box() for cell in tab.locator("#tbl-evidence td").all()]
+    assert all(below["y"] >= above["y"] + above["height"] - 1 for above, below in zip(cells, cells[1:], strict=False))
+    labels = tab.evaluate(
+        "[...document.querySelectorAll('#tbl-evidence td')].map(cell => getComputedStyle(cell, '::before').content)"
+    )
+    assert labels[:4] == ['"id"', '"claim"', '"verdict"', '"evidence"']
     tab.locator("#fig-curves figcaption").scroll_into_view_if_needed()
     point_at(tab, 1, 95, 2)
     assert readout(tab) == ["accuracy, %", "theirs: 95"]

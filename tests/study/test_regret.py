@@ -86,6 +86,6 @@ def test_where_another_rule_is_better_it_is_named(epochs, evidence, suggestions)
     assert judged["least_regret"].to_numpy() == pytest.approx(0)
     words = answers.describe_judgement("suggest_lr", judged)
     assert words.startswith(
-        "- After one epoch at a constant rate, `suggest_lr` ends 2.0 times the best that a search finds"
+        "- After one epoch at a constant rate, `suggest_lr` ends with a test loss 2.0 times the best that a search finds"
     )
-    assert "`lucky` is better, level with the best" in words
+    assert "`lucky` does better, level with the best" in words
