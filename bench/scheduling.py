@@ -10,6 +10,7 @@ Memory is the caller's resident set, which holds Dask's scheduler too, after the
 import argparse
 import tempfile
 import time
+from dataclasses import replace
 from unittest import mock
 
 import numpy as np
@@ -17,7 +18,9 @@ import psutil
 import torch
 
 from lrlib import Run
-from lrlib.problems.data import Dataset, DatasetInfo
+from lrlib.problems.data import DatasetInfo
+from lrlib.problems.problem import Data
+from lrlib.problems.registry import load_problem
 from lrlib.runs import cluster, engine, plan, trainer
 from lrlib.runs.store import Store
 from lrlib.schedules import Constant
@@ -25,16 +28,18 @@ from lrlib.schedules import Constant
 N_IMAGES = 8
 
 
-def make_dataset():
-    """A made-up dataset of N_IMAGES images in each split."""
+def make_problem():
+    """LeNet-5 on N_IMAGES made-up images in each split."""
     images = torch.arange(N_IMAGES * 32 * 32).reshape(N_IMAGES, 1, 32, 32).to(torch.uint8)
     labels = torch.arange(N_IMAGES) % 10
-    return Dataset(DatasetInfo("sample", "made up", N_IMAGES, N_IMAGES, "bench"), images, labels, images, labels)
+    info = DatasetInfo("sample", "made up", N_IMAGES, N_IMAGES, "bench")
+    data = Data((images, labels), (images, labels))
+    return replace(load_problem("lenet5_sample"), find_data=lambda: info, load_data=lambda: data)
 
 
 def measure(n_runs, n_epochs, client):
     """A row: train n_runs of n_epochs each into an empty store, and take them from it again."""
-    settings = {"epochs": n_epochs, "batch_size": N_IMAGES, "dataset": "sample"}
+    settings = {"epochs": n_epochs, "batch_size": N_IMAGES, "problem": "lenet5_sample"}
     sweep = [Run(Constant(lr), **settings) for lr in np.linspace(1e-3, 1e-2, n_runs).tolist()]
     memory, process = [], psutil.Process()
     original = trainer.record_of
@@ -69,10 +74,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scale", type=float, default=1.0, help="1 for a thousand runs of one epoch, less for a look")
     scale = parser.parse_args().scale
-    dataset = make_dataset()
+    problem = make_problem()
     with (
-        mock.patch.object(plan, "find_dataset", lambda name: dataset.info),
-        mock.patch.object(engine, "load_dataset", lambda name: dataset),
+        mock.patch.object(plan, "load_problem", lambda name: problem),
+        mock.patch.object(engine, "load_problem", lambda name: problem),
         cluster.open_client(1) as client,
     ):
         measure(2, 2, client)  # what is done once

@@ -21,7 +21,8 @@ All processes allocate as lrlib's workers do (cluster.WORKER_ENVIRONMENT); for t
 Then: epochs a second of `lrlib.train` over 1, 2, 4 ... workers, scheduling and storing included, the cluster's start
 not; with --report, the whole of `python -m lrlib report` for one seed from an empty store (it replaces what is in
 report/build) over the bare training of its epochs. Writes bench/build/training.json and training.md, prints the latter,
-and with --publish puts it between the lines <!-- bench --> and <!-- /bench --> of bench/README.md. Half an hour on two cores.
+and with --publish puts it between the lines <!-- bench --> and <!-- /bench --> of bench/README.md. Half an hour on
+two cores.
 
 What was tried for speed on a CPU, in ms a training step of 128 images (quiet core of a Xeon with AVX-512, torch 2.15):
 
@@ -106,7 +107,7 @@ from lrlib.training.epoch import epoch_order
 from lrlib.training.registry import load_backend
 
 BUILD = Path(__file__).parent / "build"
-DATASET, BATCH_SIZE, LR, MOMENTUM, WEIGHT_DECAY = "mnist", 128, 0.05, 0.9, 5e-4
+DATASET, PROBLEM, BATCH_SIZE, LR, MOMENTUM, WEIGHT_DECAY = "mnist", "lenet5_mnist", 128, 0.05, 0.9, 5e-4
 EPOCHS_OF_THE_AUTHOR, EPOCHS_HERE = 250, 180
 EPOCHS_A_WORKER = 3
 GEMM_SIZE, N_PRODUCTS = 1024, 20
@@ -171,7 +172,7 @@ def time_in_memory(model, data, repeat):
 
 def time_worker(client, store, backend, repeat):
     """Seconds of an epoch as its worker times it, with a seed of its own so that it is in no store."""
-    run = lrlib.Run(Constant(LR), epochs=1, seed=repeat, dataset=DATASET, backend=backend)
+    run = lrlib.Run(Constant(LR), epochs=1, seed=repeat, problem=PROBLEM, backend=backend)
     return lrlib.train([run], store=store, client=client, progress=False).seconds
 
 
@@ -418,9 +419,9 @@ def measure_scaling(repeats):
             with tempfile.TemporaryDirectory() as folder, open_client(n_workers) as client:
                 train = partial(lrlib.train, store=Store(folder), client=client, progress=False)
                 # One epoch each, so that every worker is up and has the dataset.
-                train([lrlib.Run(Constant(LR), epochs=1, seed=n, dataset=DATASET) for n in range(n_workers)])
+                train([lrlib.Run(Constant(LR), epochs=1, seed=n, problem=PROBLEM) for n in range(n_workers)])
                 runs = [
-                    lrlib.Run(Constant(LR), epochs=EPOCHS_A_WORKER, seed=n_workers + n, dataset=DATASET)
+                    lrlib.Run(Constant(LR), epochs=EPOCHS_A_WORKER, seed=n_workers + n, problem=PROBLEM)
                     for n in range(n_workers)
                 ]
                 start = time.perf_counter()

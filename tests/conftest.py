@@ -22,7 +22,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 ROOT = Path(__file__).resolve().parent.parent
 DONE_WITHIN = 300  # seconds; far more than a quick report takes, so that a hanging command fails
 # Of two seeds, so that they share no epoch: one run keeps one worker busy, both keep two.
-RUNS = tuple(Run(OneCycle(0.1, final_div_factor=4), dataset="sample", epochs=6, seed=seed) for seed in (0, 1))
+RUNS = tuple(Run(OneCycle(0.1, final_div_factor=4), problem="lenet5_sample", epochs=6, seed=seed) for seed in (0, 1))
 
 
 @pytest.fixture

@@ -23,7 +23,8 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class DatasetFiles:
-    """A dataset of four raw idx files: the name of torchvision's class for it, its folder, MD5 of each file, sizes of its splits.
+    """A dataset of four raw idx files: the name of torchvision's class for it, its folder, MD5 of each file, sizes of
+    its splits.
 
     installed: where Debian's package puts the files, compressed; None where there is no package.
     """
@@ -122,7 +123,8 @@ def choose_dataset(name):
 def find_dataset(name):
     """Find a dataset, downloading it if need be, and check it.
 
-    name: one of NAMES; one that ends in "_validation" has every twelfth training image as its test split. Files are looked for in `data_folders()`, each checked by MD5, else downloaded by torchvision.
+    name: one of NAMES; one that ends in "_validation" has every twelfth training image as its test split. Files are
+    looked for in `data_folders()`, each checked by MD5, else downloaded by torchvision.
     Returns DatasetInfo. Raises ValueError for an unknown name, DatasetMissing, DatasetError (a damaged file).
     """
     _require_known(name)
@@ -162,6 +164,22 @@ def load_dataset(name):
     Resizing is torchvision's default for a PIL image: bilinear with antialiasing, on the 8-bit image.
     """
     info = find_dataset(name)
+    (train_images, train_labels), (test_images, test_labels) = read_images(name)
+    return Dataset(
+        info=info,
+        train_images=resize_images(train_images),
+        train_labels=torch.from_numpy(train_labels),
+        test_images=resize_images(test_images),
+        test_labels=torch.from_numpy(test_labels),
+    )
+
+
+def read_images(name):
+    """The splits of a dataset as it comes, [train, test]: images uint8 (N, 28, 28), labels int64 (N,), numpy arrays.
+
+    Errors as `find_dataset`.
+    """
+    info = find_dataset(name)
     if name.removesuffix(VALIDATION) == SAMPLE:
         splits = _sample_splits()
     else:
@@ -177,14 +195,7 @@ def load_dataset(name):
     if name.endswith(VALIDATION):
         held_out = np.arange(len(splits[0][1])) % VALIDATION_EVERY == VALIDATION_EVERY - 1
         splits = [[part[~held_out] for part in splits[0]], [part[held_out] for part in splits[0]]]
-    (train_images, train_labels), (test_images, test_labels) = splits
-    return Dataset(
-        info=info,
-        train_images=resize_images(train_images),
-        train_labels=torch.from_numpy(train_labels.astype(np.int64)),
-        test_images=resize_images(test_images),
-        test_labels=torch.from_numpy(test_labels.astype(np.int64)),
-    )
+    return [(images, labels.astype(np.int64)) for images, labels in splits]
 
 
 def check_files(folder, md5):

@@ -1,10 +1,18 @@
-"""LeNet-5 as the reproduced report trains it."""
+"""LeNet-5 as the reproduced report trains it, on MNIST, Fashion-MNIST and the embedded sample."""
+
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from lrlib.problems.banded import conv_tanh_pool
+from lrlib.problems.data import VALIDATION, find_dataset, load_dataset
+from lrlib.problems.losses import are_right, cross_entropies
+from lrlib.problems.problem import Data, Problem
+
+_DATASETS = {"lenet5_mnist": "mnist", "lenet5_fashion": "fashion_mnist", "lenet5_sample": "sample"}
+FILES = ("problems/lenet.py", "problems/banded.py", "problems/preprocessing.py", "problems/losses.py")
 
 
 class LeNet5(nn.Module):
@@ -45,3 +53,29 @@ class LeNet5(nn.Module):
         # conv3's window covers its whole input, so it is a linear layer.
         x = x.transpose(0, 1).flatten(0, 2)  # -> (400, N)
         return F.linear(x.t(), self.conv3.weight.flatten(1), self.conv3.bias)  # -> (N, 120)
+
+
+def make_problem(name: str) -> Problem:
+    """LeNet-5 on one of the datasets; with "_validation" at its end, tested on a part of the training images."""
+    whole = name.removesuffix(VALIDATION)
+    dataset = _DATASETS[whole] + name.removeprefix(whole)
+    return Problem(
+        name=name,
+        build_model=LeNet5,
+        find_data=partial(find_dataset, dataset),
+        load_data=partial(_load_data, dataset),
+        losses=cross_entropies,
+        hits=are_right,
+        files=FILES,
+    )
+
+
+def name_problem(dataset: str) -> str:
+    """The problem that is LeNet-5 on a dataset: "mnist_validation" -> "lenet5_mnist_validation"."""
+    whole = dataset.removesuffix(VALIDATION)
+    return next(name for name, value in _DATASETS.items() if value == whole) + dataset.removeprefix(whole)
+
+
+def _load_data(dataset: str) -> Data:
+    images = load_dataset(dataset)
+    return Data((images.train_images, images.train_labels), (images.test_images, images.test_labels))

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lrlib.problems.data import DatasetError, find_dataset
+from lrlib.problems.data import DatasetError
+from lrlib.problems.registry import load_problem
 from lrlib.report.parameters import ParameterError
 from lrlib.report.sections import find_tagged, first_line
 from lrlib.runs.plan import Run
@@ -72,13 +73,13 @@ def _check_runs(runs, where, given, trial):
             f"give fewer epochs, seeds or values{given}"
         )
     for run in dict.fromkeys([] if trial else runs):
-        n_train = find_dataset(run.dataset).n_train
+        n_train = load_problem(run.problem).find_data().n_train
         if run.batch_size > n_train:
             raise ParameterError(
-                f"{where}batch_size must be at most the {n_train:,} training images of {run.dataset}, got "
+                f"{where}batch_size must be at most the {n_train:,} training samples of {run.problem}, got "
                 f"{run.batch_size}{given}"
             )
-    shown = [(r.label, r.seed, r.dataset, r.backend, r.epochs, r.batch_size, r.optimizer) for r in dict.fromkeys(runs)]
+    shown = [(r.label, r.seed, r.problem, r.backend, r.epochs, r.batch_size, r.optimizer) for r in dict.fromkeys(runs)]
     alike = Counter(shown)
     label = next((label for (label, *_), n in alike.items() if n > 1), None)
     if label is not None:

@@ -121,10 +121,12 @@ def prune_store(store, runs, *, dry_run=False):
 
 def _list_others(store, files):
     """(label, epochs, bytes) of each run that stored epochs belong to, by what they say of themselves."""
-    said = {name: values["epoch"] for name in files if "epoch" in (values := store.read_values(name))}
+    said = {
+        name: values["epoch"] for name in files if "problem" in (values := store.read_values(name)).get("epoch", ())
+    }
     parents = {epoch["parent"] for epoch in said.values()}
     counted, rows = set(), []
-    for last in sorted(said.keys() - parents, key=lambda name: (said[name]["dataset"], said[name]["seed"], name)):
+    for last in sorted(said.keys() - parents, key=lambda name: (said[name]["problem"], said[name]["seed"], name)):
         own, name = [], last
         while name in said and name not in counted:
             own.append(name)
@@ -132,7 +134,7 @@ def _list_others(store, files):
             name = said[name]["parent"]
         end, start = said[last], said[own[-1]]
         label = (
-            f"{end['dataset']}, {end['optimizer']}, batch {end['batch_size']}, seed {end['seed']}, "
+            f"{end['problem']}, {end['optimizer']}, batch {end['batch_size']}, seed {end['seed']}, "
             f"lr {start['lr'][0]:.3g} to {end['lr'][1]:.3g}"
         )
         rows.append((label, len(own), sum(files[name][0] for name in own)))

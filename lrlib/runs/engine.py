@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from distributed import WorkerPlugin, get_worker
 
-from lrlib.problems.data import Dataset, load_dataset
+from lrlib.problems.problem import Data
+from lrlib.problems.registry import load_problem
 from lrlib.runs.cluster import NO_WORKER_SECONDS, EngineError, Workers, describe_loss, interrupts_put_into
 from lrlib.runs.epochs import load_epoch, state_of
 from lrlib.runs.store import Artefact, StoreError
-from lrlib.training.epoch import epoch_order, initial_state
+from lrlib.training.epoch import epoch_noise, epoch_order, initial_state
 from lrlib.training.numerics import fix_numerics
 from lrlib.training.registry import BACKENDS, describe_numerics, load_backend
 
@@ -32,11 +33,11 @@ CHECK_SECONDS = 1
 CLAIM_SECONDS = 600
 # One task computes while the next lies ready; more would only fill the scheduler's memory with states.
 TASKS_PER_THREAD = 2
-# How long a task waits for the dataset that another caller is just sending to its worker.
-DATASET_SECONDS = 60
+# How long a task waits for the data that another caller is just sending to its worker.
+DATA_SECONDS = 60
 
 
-# LeNet5() draws from torch's one random generator, so in a worker with several threads one at a time does.
+# Building a model draws from torch's one random generator, so in a worker with several threads one at a time does.
 _drawing = threading.RLock()
 
 
@@ -55,8 +56,8 @@ def compute_epochs(epochs, *, store, client):
         children[epoch.parent].append(epoch)
     n_below = _count_longest_below(epochs, children)
     rank = {epoch.name: (-n_below[epoch.name], place, epoch.name) for place, epoch in enumerate(epochs)}
-    for name, checksum in {(epoch.dataset, epoch.dataset_checksum) for epoch in epochs}:
-        _place_dataset(client, name, checksum)
+    for problem, checksum in {(epoch.problem, epoch.data_checksum) for epoch in epochs}:
+        _place_data(client, problem, checksum)
 
     ready = sorted(rank[epoch.name] for epoch in epochs if epoch.parent not in by_name)  # sorted is a heap too
     running, done = {}, queue.SimpleQueue()
@@ -119,17 +120,18 @@ def compute_epoch(epoch, state, numerics):
     what the epoch is ("epoch": what `python -m lrlib store` lists it by).
     Raises RuntimeError where this worker's numerics differ from the caller's: the name would be wrong.
     """
-    here = describe_numerics(epoch.backend, epoch.processes)
+    here = describe_numerics(epoch.backend, epoch.processes, epoch.problem)
     if here != numerics:
         differ = ", ".join(f"{k} {here.get(k)!r} instead of {v!r}" for k, v in numerics.items() if here.get(k) != v)
         raise RuntimeError(
             f"worker {get_worker().address} computes otherwise than the caller: {differ}; "
             "install the same versions there and start it again"
         )
-    dataset = _await_dataset(get_worker(), epoch.dataset_checksum)
+    data = _await_data(get_worker(), epoch.problem, epoch.data_checksum)
     if state is None:
         with _drawing:
-            state = initial_state(epoch.seed)
+            fix_numerics()
+            state = initial_state(epoch.seed, epoch.problem, data)
     backend = load_backend(epoch.backend)
     with _drawing if BACKENDS[epoch.backend].epochs_at_once == 1 else contextlib.nullcontext():
         fix_numerics()
@@ -139,9 +141,11 @@ def compute_epoch(epoch, state, numerics):
             processes=epoch.processes,
             lr=epoch.lr,
             momentum=epoch.momentum,
-            images=dataset.train_images,
-            labels=dataset.train_labels,
-            order=epoch_order(epoch.seed, epoch.number, len(dataset.train_labels)),
+            problem=epoch.problem,
+            inputs=data.train[0],
+            targets=data.train[1],
+            order=_order_samples(epoch, len(data.train[0])),
+            noise=epoch_noise(epoch.seed, epoch.number),
             batch_size=epoch.batch_size,
             optimizer=epoch.optimizer,
             weight_decay=epoch.weight_decay,
@@ -152,7 +156,7 @@ def compute_epoch(epoch, state, numerics):
             (np.nan, None)
             if diverged
             else backend.evaluate(
-                state, images=dataset.test_images, labels=dataset.test_labels, batch_size=epoch.batch_size
+                state, problem=epoch.problem, inputs=data.test[0], targets=data.test[1], batch_size=epoch.batch_size
             )
         )
     return Artefact(
@@ -161,7 +165,7 @@ def compute_epoch(epoch, state, numerics):
             "diverged": diverged,
             "test_loss": test_loss if np.isfinite(test_loss) else None,
             "n_correct": n_correct,
-            "n_test": len(dataset.test_labels),
+            "n_test": len(data.test[0]),
             "train_seconds": trained - start,
             "test_seconds": time.perf_counter() - trained,
             "epoch": {
@@ -172,7 +176,7 @@ def compute_epoch(epoch, state, numerics):
                 "optimizer": epoch.optimizer,
                 "weight_decay": epoch.weight_decay,
                 "batch_size": epoch.batch_size,
-                "dataset": epoch.dataset,
+                "problem": epoch.problem,
                 "backend": epoch.backend,
                 "processes": epoch.processes,
             },
@@ -180,38 +184,44 @@ def compute_epoch(epoch, state, numerics):
     )
 
 
-class DatasetPlugin(WorkerPlugin):
-    """Puts a dataset on every worker, once, also on those that join or are replaced later."""
+def _order_samples(epoch, n_train):
+    """The order of an epoch's samples, as many as its steps take; the last batch of one pass may be short."""
+    length = load_problem(epoch.problem).steps_per_epoch and len(epoch.lr) * epoch.batch_size
+    return epoch_order(epoch.seed, epoch.number, n_train, length)
+
+
+class DataPlugin(WorkerPlugin):
+    """Puts a problem's data on every worker, once, also on those that join or are replaced later."""
 
     idempotent = True
 
-    def __init__(self, dataset: Dataset):
-        self.dataset = dataset
-        self.name = _plugin_name(dataset.info.checksum)
+    def __init__(self, problem: str, checksum: str, data: Data):
+        self.key, self.data = (problem, checksum), data
+        self.name = _plugin_name(problem, checksum)
 
     def setup(self, worker):
-        if not hasattr(worker, "lrlib_datasets"):
-            worker.lrlib_datasets = {}
-        worker.lrlib_datasets[self.dataset.info.checksum] = self.dataset
+        if not hasattr(worker, "lrlib_data"):
+            worker.lrlib_data = {}
+        worker.lrlib_data[self.key] = self.data
 
 
-def _plugin_name(checksum):
-    return f"lrlib-dataset-{checksum}"
+def _plugin_name(problem, checksum):
+    return f"lrlib-data-{problem}-{checksum}"
 
 
-def _place_dataset(client, name, checksum):
-    plugin_name = _plugin_name(checksum)
+def _place_data(client, problem, checksum):
+    plugin_name = _plugin_name(problem, checksum)
     if not client.run_on_scheduler(lambda dask_scheduler: plugin_name in dask_scheduler.worker_plugins):
-        client.register_plugin(DatasetPlugin(load_dataset(name)))
+        client.register_plugin(DataPlugin(problem, checksum, load_problem(problem).load_data()))
 
 
-def _await_dataset(worker, checksum):
-    deadline = time.monotonic() + DATASET_SECONDS
-    while checksum not in getattr(worker, "lrlib_datasets", {}):
+def _await_data(worker, problem, checksum):
+    deadline = time.monotonic() + DATA_SECONDS
+    while (problem, checksum) not in getattr(worker, "lrlib_data", {}):
         if time.monotonic() > deadline:
-            raise RuntimeError(f"worker {worker.address} got no dataset in {DATASET_SECONDS} s; start it again")
+            raise RuntimeError(f"worker {worker.address} got no dataset in {DATA_SECONDS} s; start it again")
         time.sleep(0.05)
-    return worker.lrlib_datasets[checksum]
+    return worker.lrlib_data[problem, checksum]
 
 
 def _submit(client, epoch, store, *, priority):
@@ -224,7 +234,7 @@ def _submit(client, epoch, store, *, priority):
         state = {name: tensor.numpy() for name, tensor in state_of(parent).items()}
     # Bytes, so that the scheduler, which unpickles tasks, has nothing to import; arrays pickle in a tenth of
     # the time that tensors take.
-    numerics = describe_numerics(epoch.backend, epoch.processes)
+    numerics = describe_numerics(epoch.backend, epoch.processes, epoch.problem)
     payload = pickle.dumps((epoch, state, numerics), protocol=5)
     return client.submit(_make_task(), payload, key=epoch.name, priority=priority)
 

@@ -26,8 +26,8 @@ class Epoch:
     optimizer: str
     weight_decay: float
     batch_size: int
-    dataset: str
-    dataset_checksum: str
+    problem: str
+    data_checksum: str
     backend: str
     processes: int
 

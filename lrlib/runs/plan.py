@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from lrlib.problems.data import NAMES, find_dataset
+from lrlib.problems.registry import DEFAULT, load_problem
 from lrlib.runs.epochs import Epoch
 from lrlib.schedules import Schedule, lr_per_step
 from lrlib.training.optimizers import OPTIMIZERS
@@ -20,21 +20,24 @@ from lrlib.training.registry import describe_numerics, load_backend
 
 @dataclass(frozen=True)
 class Run:
-    """One training of LeNet-5: a schedule and the settings around it.
+    """One training of a problem: a schedule and the settings around it.
 
-    schedule: one of lrlib.schedules. epochs: passes over the training split.
-    optimizer: "sgd", "adam", or one that finds its own learning rate ("prodigy", "dadapt_adam", "dadapt_sgd").
-    momentum, weight_decay: None for the protocol's (sgd: 0.9 and 5e-4; adam: first beta 0.9 and no decay). backend: a name of lrlib.training.backends, by default plain PyTorch; processes: how many share each batch,
-    where the backend can. label: how tables and figures call the run; by default its schedule.
+    schedule: one of lrlib.schedules. problem: what is trained, a name of lrlib.problems.registry. epochs: passes over
+    the training split, or as many steps as the problem calls an epoch.
+    optimizer: a name of lrlib.training.optimizers: "sgd", "momentum", "adam", "adamw", "muon", or one that finds its
+    own learning rate ("prodigy", "dadapt_adam", "dadapt_sgd"). optimizer, batch_size, momentum, weight_decay: None
+    for what is usual for the problem, else for the optimizer (LeNet-5 with sgd: 128, 0.9 and 5e-4). backend: a name of
+    lrlib.training.registry, by default plain PyTorch; processes: how many share each batch, where the backend can.
+    label: how tables and figures call the run; by default its schedule.
     Raises ValueError for a value outside its range.
     """
 
     schedule: Schedule
     epochs: int = 30
     seed: int = 0
-    optimizer: str = "sgd"
-    batch_size: int = 128
-    dataset: str = "mnist"
+    optimizer: str | None = None
+    batch_size: int | None = None
+    problem: str = DEFAULT
     momentum: float | None = None
     weight_decay: float | None = None
     backend: str = "torch"
@@ -44,19 +47,22 @@ class Run:
     def __post_init__(self):
         _require_whole("epochs", self.epochs, 1)
         _require_whole("seed", self.seed, 0)
+        problem = load_problem(self.problem)
+        for name in ("optimizer", "batch_size"):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, getattr(problem, name))
         _require_whole("batch_size", self.batch_size, 1)
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}")
-        if self.dataset not in NAMES:
-            raise ValueError(f"dataset must be one of {', '.join(NAMES)}, got {self.dataset!r}")
+        usual = OPTIMIZERS[self.optimizer] | problem.settings.get(self.optimizer, {})
         for name in ("momentum", "weight_decay"):
             value = getattr(self, name)
             if value is None:
-                object.__setattr__(self, name, OPTIMIZERS[self.optimizer][name])
+                object.__setattr__(self, name, usual[name])
             elif not 0 <= value < (1 if name == "momentum" else math.inf):
                 raise ValueError(f"{name} must be at least 0{' and below 1' * (name == 'momentum')}, got {value!r}")
         _require_whole("processes", self.processes, 1)
-        load_backend(self.backend).check(self.processes)
+        load_backend(self.backend).check(self.processes, problem)
         self.schedule.check_epochs(self.epochs)
         if not self.label:
             object.__setattr__(self, "label", str(self.schedule))
@@ -65,20 +71,21 @@ class Run:
 def plan_epochs(run):
     """The epochs of a run, first to last, each with its name.
 
-    Raises DatasetError where the dataset cannot be had, ValueError where the optimizer's package cannot.
+    Raises DatasetError where the data cannot be had, ValueError where the optimizer's package cannot.
     """
-    info = find_dataset(run.dataset)
-    steps_per_epoch = math.ceil(info.n_train / run.batch_size)  # 469 = ceil(60000 / 128)
+    problem = load_problem(run.problem)
+    info = problem.find_data()
+    steps_per_epoch = problem.count_steps(info.n_train, run.batch_size)
     lr, momentum = _plan_steps(run.schedule, run.epochs, steps_per_epoch, run.momentum)
     name = _digest(
         {
-            "model": "LeNet5",
+            "problem": run.problem,
             "optimizer": run.optimizer,
             "optimizer_settings": _settle_optimizer(run),
             "batch_size": run.batch_size,
             "seed": run.seed,
-            "dataset": info.checksum,
-            "numerics": describe_numerics(run.backend, run.processes),
+            "data": info.checksum,
+            "numerics": describe_numerics(run.backend, run.processes, run.problem),
         }
     )
     chain = []
@@ -97,8 +104,8 @@ def plan_epochs(run):
                 optimizer=run.optimizer,
                 weight_decay=run.weight_decay,
                 batch_size=run.batch_size,
-                dataset=run.dataset,
-                dataset_checksum=info.checksum,
+                problem=run.problem,
+                data_checksum=info.checksum,
                 backend=run.backend,
                 processes=run.processes,
             )

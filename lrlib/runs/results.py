@@ -11,7 +11,8 @@ from lrlib.training.epoch import load_model
 class Results:
     """What `train` returns: the runs' figures as tidy tables, and their models.
 
-    n_computed: epochs trained by this call. n_epochs: distinct epochs of all runs, of which n_known are trained: all but
+    n_computed: epochs trained by this call. n_epochs: distinct epochs of all runs, of which n_known are trained: all
+    but
     those after a run diverged. n_epochs_apart: epochs if each run were trained by itself.
     computed_seconds, seconds: time on one core of the first two.
     """
@@ -30,14 +31,16 @@ class Results:
     def epochs(self):
         """A row per run and epoch.
 
-        Columns: run (its label), seed, epoch (from 1), lr and momentum (of the epoch's last step), train_loss (mean
-        of the step losses), test_loss (mean of the test batches' losses), test_accuracy (fraction in [0, 1]), n_test,
-        seconds (on one core), diverged. After a run diverged its figures are NaN.
+        Columns: run (its label), problem, seed, epoch (from 1), lr and momentum (of the epoch's last step),
+        train_loss (mean of the step losses), test_loss (mean of the test batches' losses), test_accuracy (fraction in
+        [0, 1], NaN where the problem has none), n_test, seconds (on one core), diverged. After a run diverged its figures
+        are NaN.
         """
         return pd.DataFrame(
             [
                 {
                     "run": run.label,
+                    "problem": run.problem,
                     "seed": run.seed,
                     "epoch": epoch.number,
                     "lr": epoch.lr[-1],
@@ -51,7 +54,7 @@ class Results:
 
     @property
     def steps(self):
-        """A row per run and step: run, seed, step (from 0), lr, momentum, loss (before the update)."""
+        """A row per run and step: run, problem, seed, step (from 0), lr, momentum, loss (before the update)."""
         frames = []
         for run, chain in self._chains.items():
             lr, momentum = (np.concatenate([getattr(epoch, name) for epoch in chain]) for name in ("lr", "momentum"))
@@ -63,6 +66,7 @@ class Results:
                 pd.DataFrame(
                     {
                         "run": run.label,
+                        "problem": run.problem,
                         "seed": run.seed,
                         "step": np.arange(len(lr)),
                         "lr": lr,
@@ -75,13 +79,15 @@ class Results:
 
     @property
     def diverged(self):
-        """A row per run that diverged: run, seed, step (from 0) and lr of its first loss that is not finite."""
+        """A row per run that diverged: run, problem, seed, step (from 0) and lr of its first loss not finite."""
         steps = self.steps
         bad = steps[~np.isfinite(steps["loss"])]
-        return bad.groupby(["run", "seed"], sort=False, as_index=False).first()[["run", "seed", "step", "lr"]]
+        return bad.groupby(["run", "problem", "seed"], sort=False, as_index=False).first()[
+            ["run", "problem", "seed", "step", "lr"]
+        ]
 
     def model(self, run):
-        """The trained LeNet5 of a run, in evaluation mode.
+        """The trained model of a run, in evaluation mode.
 
         Raises KeyError for a run that is not among these, ValueError for one that diverged, StoreError where what was
         stored of it has since been removed or damaged.
@@ -94,7 +100,7 @@ class Results:
         artefact = load_epoch(self._store, last.name)
         if artefact is None:
             raise StoreError(f"{self._store.path(last.name)} is needed and no longer there; train the run again")
-        return load_model(state_of(artefact))
+        return load_model(state_of(artefact), run.problem)
 
     def _record(self, epoch):
         return self._records.get(epoch.name, _AFTER_DIVERGENCE)

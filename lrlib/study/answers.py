@@ -6,13 +6,14 @@ from lrlib.study import author
 from lrlib.study.abstract import say_regret
 from lrlib.study.evidence import TORCH_DEFAULT, TUNING_FREE
 from lrlib.study.regret import CONSTANT
+from lrlib.study.rows import select_run
 from lrlib.study.statistics import estimate_mean
 from lrlib.study.words import compare, count, interval, join, percent, rate, signed, spell, times
 
 
 def describe_turning_points(turning, results, label):
     """Where the SGD range test turns. turning: a row per seed with "start of fall" and "lowest"."""
-    last = results.steps.query("run == @label").groupby("seed").tail(10)["loss"].mean()
+    last = select_run(results.steps, label).groupby("seed").tail(10)["loss"].mean()
     end = (
         f"have a training loss of {last:.2f}"
         if np.isfinite(last) and not len(results.diverged)

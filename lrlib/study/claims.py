@@ -15,7 +15,8 @@ import pandas as pd
 from lrlib.runs.results import Results
 from lrlib.study import author
 from lrlib.study.experiments import SGD_SWEEP, Design
-from lrlib.study.readings import locate_turning_points, measure_roughness, select_last, select_run
+from lrlib.study.readings import locate_turning_points, measure_roughness, select_last
+from lrlib.study.rows import select_run
 from lrlib.study.statistics import estimate_mean, judge_all, judge_below, judge_equal
 
 REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE = "reproduced", "not reproduced", "inconclusive"

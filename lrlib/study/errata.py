@@ -5,7 +5,8 @@ import pandas as pd
 from lrlib.runs.results import Results
 from lrlib.study import author
 from lrlib.study.experiments import Design
-from lrlib.study.readings import select_last, select_run
+from lrlib.study.readings import select_last
+from lrlib.study.rows import select_run
 
 
 def tabulate_errata(results: Results, design: Design) -> pd.DataFrame:

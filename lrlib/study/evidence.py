@@ -15,10 +15,12 @@ import torch
 
 from lrlib import suggest
 from lrlib.problems.data import VALIDATION, choose_dataset
+from lrlib.problems.lenet import name_problem
 from lrlib.runs.plan import Run
 from lrlib.runs.results import Results
 from lrlib.schedules import Constant, Exponential, Inverse, MultiStep, OneCycle, Schedule
 from lrlib.study.experiments import DATASET_NOTES, MAX_SEEDS, FromParameters
+from lrlib.study.rows import select_run
 from lrlib.training.optimizers import OPTIMIZERS
 
 FIRST_SWEEP_SEED = 100
@@ -158,7 +160,7 @@ class Evidence(FromParameters):
 
         steps: a row per run and step, of at least usual_sweeps().
         """
-        found = suggest_each(steps[steps["run"] == self.sweep_label()])
+        found = suggest_each(select_run(steps, self.sweep_label()))
         return {
             rule: suggest.combine(of_seeds, max_spread_decades=MAX_SPREAD_DECADES) for rule, of_seeds in found.items()
         }
@@ -236,7 +238,7 @@ class Evidence(FromParameters):
                 schedule,
                 epochs=self.epochs,
                 seed=seed,
-                dataset=f"{self.dataset}{VALIDATION}",
+                problem=name_problem(f"{self.dataset}{VALIDATION}"),
                 batch_size=self.batch_size,
                 label=label,
             )
@@ -253,7 +255,7 @@ class Evidence(FromParameters):
             Run(
                 Exponential(self.sweep_start_lr, self.sweep_end_lr),
                 seed=FIRST_SWEEP_SEED + i,
-                dataset=self.dataset,
+                problem=name_problem(self.dataset),
                 label=label,
                 **settings,
             )
@@ -263,6 +265,6 @@ class Evidence(FromParameters):
     def _over_seeds(self, schedule, label, **settings):
         settings = {"batch_size": self.batch_size, **settings}
         return [
-            Run(schedule, seed=seed, dataset=self.dataset, label=label, **settings)
+            Run(schedule, seed=seed, problem=name_problem(self.dataset), label=label, **settings)
             for seed in range(self.evidence_seeds)
         ]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Self
 
 from lrlib.problems.data import SAMPLE, choose_dataset
+from lrlib.problems.lenet import name_problem
 from lrlib.runs.plan import Run
 from lrlib.schedules import Constant, Exponential, MultiStep, OneCycle
 
@@ -212,7 +213,7 @@ class Design(FromParameters):
                 seed=seed,
                 optimizer=optimizer,
                 batch_size=self.batch_size,
-                dataset=self.dataset,
+                problem=name_problem(self.dataset),
                 backend=self.backend,
                 processes=self.processes,
                 label=label,

@@ -16,6 +16,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from lrlib.study.rows import require_one_problem
 from lrlib.study.statistics import estimate_accuracy
 from lrlib.study.words import number
 
@@ -307,7 +308,7 @@ def bin_steps(steps, columns=("loss",)):
 
     Where a run diverged the rows after it are left out.
     """
-    width = max(1, -(-steps.groupby(["run", "seed"], sort=False).size().max() // N_BINS))
+    width = max(1, -(-require_one_problem(steps).groupby(["run", "seed"], sort=False).size().max() // N_BINS))
     finite = steps[np.isfinite(steps["loss"])]
     grouped = finite.groupby(["run", "seed", finite["step"] // width], sort=False)
     return grouped[["step", *columns]].mean().reset_index(["run", "seed"]).reset_index(drop=True)
@@ -321,7 +322,7 @@ def _panels(n, height=2.7, width=6.2):
 
 
 def _pick(frame, labels):
-    picked = frame[frame["run"].isin(labels)]
+    picked = require_one_problem(frame[frame["run"].isin(labels)])
     missing = [label for label in labels if label not in set(picked["run"])]
     if missing:
         raise ValueError(f"the results hold no run {missing[0]!r}; train it with them")

@@ -14,16 +14,9 @@ from lrlib.runs.trainer import find_results
 from lrlib.study import author
 from lrlib.study.evidence import SMITH_TABLE, Evidence, suggest_each
 from lrlib.study.experiments import SGD_SWEEP, Design
+from lrlib.study.rows import require_one_problem, select_run
 from lrlib.study.statistics import estimate_accuracy, estimate_mean
 from lrlib.suggest import TurningPoints, smooth, turning_points
-
-
-def select_run(frame: pd.DataFrame, label: str) -> pd.DataFrame:
-    """The rows of a results table that belong to the run of that label. Raises ValueError where there are none."""
-    selected = frame[frame["run"] == label]
-    if selected.empty:
-        raise ValueError(f"the results hold no run {label!r}; train it with them")
-    return selected
 
 
 def select_last(epochs: pd.DataFrame, label: str, column: str) -> npt.NDArray[np.float64]:
@@ -55,7 +48,7 @@ def tabulate_ends(epochs: pd.DataFrame) -> pd.DataFrame:
 
     Columns: run, train_loss, lowest_test_loss (of any epoch), test_loss, test_accuracy (percent).
     """
-    by_seed = epochs.groupby(["run", "seed"], sort=False)
+    by_seed = require_one_problem(epochs).groupby(["run", "seed"], sort=False)
     ends = by_seed[["train_loss", "test_loss", "test_accuracy"]].last()
     ends.insert(1, "lowest_test_loss", by_seed["test_loss"].min())
     means = ends.groupby("run", sort=False).mean()
@@ -125,7 +118,7 @@ def tabulate_suggestions(steps: pd.DataFrame) -> pd.DataFrame:
     steps: a row per step of range tests. Columns: run, rule, seed, lr, reliable.
     """
     rows = []
-    for label, sweeps in steps.groupby("run", sort=False):
+    for label, sweeps in require_one_problem(steps).groupby("run", sort=False):
         seeds = list(sweeps.groupby("seed").groups)
         for rule, suggestions in suggest_each(sweeps).items():
             rows += [(label, rule, seed, s.lr, s.reliable) for seed, s in zip(seeds, suggestions)]

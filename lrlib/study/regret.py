@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from lrlib.study.evidence import DEFAULT_LR, TORCH_DEFAULT, Evidence
-from lrlib.study.readings import select_run
+from lrlib.study.rows import select_run
 from lrlib.study.statistics import bootstrap_mean
 from lrlib.suggest import Suggestion
 

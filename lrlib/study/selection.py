@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from lrlib.problems.data import VALIDATION, load_dataset
+from lrlib.problems.data import VALIDATION
+from lrlib.problems.registry import load_problem
 from lrlib.runs.plan import Run
 from lrlib.runs.results import Results
 from lrlib.training.epoch import evaluate
@@ -13,18 +14,21 @@ from lrlib.training.epoch import evaluate
 def measure_candidates(results: Results, runs: Sequence[Run]) -> pd.DataFrame:
     """Each trained candidate on the validation split it was trained without, and on the test split.
 
-    runs: Runs on a dataset with a validation split, all on the same. Returns a row per run: run (its label), seed,
+    runs: Runs of a problem with a validation split, all on the same. Returns a row per run: run (its label), seed,
     validation_loss, validation_accuracy, test_loss, test_accuracy (fractions).
     """
-    epochs = results.epochs
+    epochs = results.epochs[results.epochs["problem"] == runs[0].problem]
     last = epochs[epochs["epoch"] == epochs["epoch"].max()].set_index(["run", "seed"])
-    test = load_dataset(runs[0].dataset.removesuffix(VALIDATION))
+    problem = load_problem(runs[0].problem.removesuffix(VALIDATION))
+    inputs, targets = problem.load_data().test
     rows = []
     for run in runs:
         state = {f"model.{name}": value for name, value in results.model(run).state_dict().items()}
-        loss, n_correct = evaluate(state, images=test.test_images, labels=test.test_labels, batch_size=run.batch_size)
+        loss, n_correct = evaluate(
+            state, problem=problem.name, inputs=inputs, targets=targets, batch_size=run.batch_size
+        )
         held_out = last.loc[(run.label, run.seed)]
-        accuracy = n_correct / len(test.test_labels)
+        accuracy = n_correct / len(inputs)
         rows.append((run.label, run.seed, held_out["test_loss"], held_out["test_accuracy"], loss, accuracy))
     columns = ["run", "seed", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy"]
     return pd.DataFrame(rows, columns=columns)

@@ -1,7 +1,7 @@
 """One epoch of training, and evaluation: pure functions of a state.
 
-This file, with optimizers.py and lrlib/problems, decides the bits of every result: its code (not its comments or docstrings)
-is part of every epoch's name, so a change here makes stored results be computed anew.
+This file, with optimizers.py and the files of the problem that is trained, decides the bits of every result: its code
+(not its comments or docstrings) is part of every epoch's name, so a change here makes stored results be computed anew.
 Nothing here knows of stores, clusters or notebooks.
 """
 
@@ -10,29 +10,45 @@ import math
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
-from lrlib.problems.lenet import LeNet5
+from lrlib.problems.registry import DEFAULT, load_problem
 from lrlib.training.optimizers import OPTIMIZERS, build_optimizer
 
 
-def initial_state(seed):
-    """The state before the first epoch: LeNet-5 with torch's default initialisation drawn from the seed.
+def initial_state(seed, problem=DEFAULT, data=None):
+    """The state before the first epoch: the problem's model, its initialisation drawn from the seed.
 
-    Returns a flat dict of tensors: `model.<parameter>`; an optimizer has no buffers before its first step.
+    data: the problem's Data, which one needs that starts from weights that were trained before.
+    Returns a flat dict of tensors: `model.<parameter or buffer>`; an optimizer has no buffers before its first step.
     The caller's random state is left as it was.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = LeNet5()
+        found = load_problem(problem)
+        model = found.initialize(data) if found.initialize else found.build_model()
     return {f"model.{name}": value.detach() for name, value in model.state_dict().items()}
 
 
-def epoch_order(seed, epoch, n_images):
-    """The order in which an epoch sees its images: int64 (n_images,), decided by (seed, epoch) alone; epoch >= 1."""
-    digest = hashlib.sha256(f"order of seed {seed} epoch {epoch}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
-    return torch.randperm(n_images, generator=generator)
+def epoch_order(seed, epoch, n_samples, length=None):
+    """The order in which an epoch sees its samples: int64, decided by (seed, epoch) alone; epoch >= 1.
+
+    length: how many it sees, by default each one once; beyond that each a second time, in an order of its own.
+    """
+    generator = torch.Generator().manual_seed(_draw_seed("order", seed, epoch))
+    order = torch.randperm(n_samples, generator=generator)
+    while length is not None and len(order) < length:
+        order = torch.cat([order, torch.randperm(n_samples, generator=generator)])
+    return order[:length]
+
+
+def epoch_noise(seed, epoch):
+    """The seed of the random numbers that an epoch's steps draw."""
+    return _draw_seed("noise", seed, epoch)
+
+
+def _draw_seed(what, seed, epoch):
+    digest = hashlib.sha256(f"{what} of seed {seed} epoch {epoch}".encode()).digest()
+    return int.from_bytes(digest[:8], "little", signed=True)
 
 
 class PlainTorch:
@@ -61,16 +77,29 @@ class PlainTorch:
 
 
 def train_epoch(
-    state, *, lr, momentum, images, labels, order, batch_size, optimizer, weight_decay, backend=PlainTorch()
+    state,
+    *,
+    lr,
+    momentum,
+    inputs,
+    targets,
+    order,
+    batch_size,
+    optimizer,
+    weight_decay,
+    problem=DEFAULT,
+    noise=0,
+    backend=PlainTorch(),
 ):
     """One epoch from a state to the next.
 
     state: flat dict of tensors as `initial_state` or this function returns it; it is not changed.
     lr, momentum: float64 (n_steps,), one value an update; n_steps = ceil(len(order) / batch_size).
-    images: uint8 (N, 1, 32, 32); labels: int64 (N,); order: int64 (M,), indices into both.
-    optimizer: a name of OPTIMIZERS. The loss is cross-entropy, the mean over the batch; the last batch may be short.
-    backend: a PlainTorch or what stands in for it. Where a batch is shared between processes, each one's loss is weighted
-    by its part, so that the average over them is the mean over the batch.
+    inputs, targets: (N, ...), the problem's training split; order: int64 (M,), indices into both.
+    optimizer: a name of OPTIMIZERS. The loss is the mean of the problem's losses over the batch; the last may be short.
+    noise: the seed of what the steps of a problem that is random draw; the caller's random state is left as it was.
+    backend: a PlainTorch or what stands in for it. Where a batch is shared between processes, each one's loss is
+    weighted by its part, so that the average over them is the mean over the batch.
 
     Returns state, losses: the new state and the step losses before each update, float64 (n_steps,).
     Where a loss is not finite the epoch ends: that loss is kept, the losses after it are NaN, and the state is the
@@ -82,57 +111,67 @@ def train_epoch(
         raise ValueError(
             f"lr and momentum must have one value for each of {n_steps} steps, got {len(lr)} and {len(momentum)}"
         )
-    model, torch_optimizer = _restore(state, optimizer=optimizer, weight_decay=weight_decay, device=images.device)
+    problem = load_problem(problem)
+    model, torch_optimizer = _restore(state, problem, optimizer, weight_decay=weight_decay, device=inputs.device)
     boosted_model, boosted_optimizer = backend.boost(model, torch_optimizer)
-    group = torch_optimizer.param_groups[0]
     losses = np.full(n_steps, np.nan)
-    for step, batch in enumerate(order.split(batch_size)):
-        group["lr"] = float(lr[step])
-        if "betas" in group:
-            group["betas"] = (float(momentum[step]), group["betas"][1])
-        else:
-            group["momentum"] = float(momentum[step])
-        part = backend.share(batch)
-        logits = boosted_model(images.index_select(0, part))
-        loss = F.cross_entropy(logits, labels[part], reduction="sum") / (len(batch) / backend.world_size)
-        losses[step] = backend.average(loss)
-        if not math.isfinite(losses[step]):
-            break
-        boosted_optimizer.zero_grad()
-        backend.backward(loss, boosted_optimizer)
-        boosted_optimizer.step()
-    return _capture(model, torch_optimizer), losses
+    with torch.random.fork_rng(devices=[inputs.device] if inputs.is_cuda else [], enabled=problem.is_random):
+        if problem.is_random:
+            torch.manual_seed(noise)
+        for step, batch in enumerate(order.split(batch_size)):
+            for group in torch_optimizer.param_groups:
+                _set_rates(group, float(lr[step]), float(momentum[step]))
+            part = backend.share(batch)
+            outputs = boosted_model(inputs.index_select(0, part))
+            loss = problem.losses(outputs, targets[part]).sum() / (len(batch) / backend.world_size)
+            losses[step] = backend.average(loss)
+            if not math.isfinite(losses[step]):
+                break
+            boosted_optimizer.zero_grad()
+            backend.backward(loss, boosted_optimizer)
+            if problem.clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), problem.clip_norm)
+            boosted_optimizer.step()
+    return _capture(model, torch_optimizer, optimizer), losses
 
 
-def evaluate(state, *, images, labels, batch_size):
+def evaluate(state, *, inputs, targets, batch_size, problem=DEFAULT):
     """Loss and number of right answers of a state on a split.
 
-    images: uint8 (N, 1, 32, 32); labels: int64 (N,).
-    Returns loss, n_correct. The loss is the mean of the batch means, as the reproduced report has it: with a short
-    last batch that is not quite the mean over images (10,000 images in batches of 128: 79 batches, the last of 16).
+    inputs, targets: (N, ...). Returns loss, n_correct. The loss is the mean of the batch means, as the reproduced
+    report
+    has it: with a short last batch that is not quite the mean over samples (10,000 images in batches of 128: 79
+    batches, the last of 16). n_correct is the sum of the problem's hits, None where it has none.
+    What a model draws at random is the same at every call.
     """
-    model, _ = _restore(state, optimizer="sgd", weight_decay=0.0, device=images.device)
+    problem = load_problem(problem)
+    model = load_model(state, problem.name).to(inputs.device)
     losses, n_correct = [], 0
-    with torch.inference_mode():
-        for batch_images, batch_labels in zip(images.split(batch_size), labels.split(batch_size)):
-            logits = model(batch_images)
-            losses.append(F.cross_entropy(logits, batch_labels).item())
-            n_correct += int((logits.argmax(1) == batch_labels).sum())
-    return float(np.mean(losses)), n_correct
+    with torch.inference_mode(), torch.random.fork_rng(devices=[], enabled=problem.is_random):
+        if problem.is_random:
+            torch.manual_seed(0)
+        for part, right in zip(inputs.split(batch_size), targets.split(batch_size)):
+            outputs = model(part)
+            losses.append(problem.losses(outputs, right).mean().item())
+            if problem.hits is not None:
+                n_correct += problem.hits(outputs, right).sum().item()
+    return float(np.mean(losses)), None if problem.hits is None else n_correct
 
 
-def load_model(state):
-    """The LeNet5 of a state, in evaluation mode, with its own copy of the parameters."""
-    model = LeNet5()
+def load_model(state, problem=DEFAULT):
+    """The model of a state, in evaluation mode, with its own copy of the parameters and buffers."""
+    with torch.device("meta"):
+        model = load_problem(problem).build_model()
+    model.to_empty(device="cpu")
     model.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})
     return model.eval()
 
 
-def _restore(state, *, optimizer, weight_decay, device):
-    model = load_model(state).train().to(device)
+def _restore(state, problem, optimizer, *, weight_decay, device):
+    model = load_model(state, problem.name).train().to(device)
     torch_optimizer = build_optimizer(
         optimizer,
-        model.parameters(),
+        _group_parameters(model, problem.bias_lr_factor),
         lr=1.0,
         momentum=OPTIMIZERS[optimizer]["momentum"],
         weight_decay=weight_decay,
@@ -150,20 +189,38 @@ def _restore(state, *, optimizer, weight_decay, device):
     return model, torch_optimizer
 
 
-def _capture(model, torch_optimizer):
+def _group_parameters(model, bias_lr_factor):
+    """The parameters for an optimizer: in one group, or in two where biases have a learning rate of their own."""
+    if bias_lr_factor == 1:
+        return list(model.parameters())
+    biases = [parameter for name, parameter in model.named_parameters() if name.endswith("bias")]
+    others = [parameter for name, parameter in model.named_parameters() if not name.endswith("bias")]
+    return [{"params": others, "lr_factor": 1.0}, {"params": biases, "lr_factor": bias_lr_factor}]
+
+
+def _set_rates(group, lr, momentum):
+    group["lr"] = lr * group.get("lr_factor", 1.0)
+    if "betas" in group:
+        group["betas"] = (momentum, group["betas"][1])
+    else:
+        group["momentum"] = momentum
+
+
+def _capture(model, torch_optimizer, optimizer):
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
     for name, parameter in model.named_parameters():
         for key, value in torch_optimizer.state[parameter].items():
             if value is not None:
                 state[f"optimizer.{name}.{key}"] = torch.as_tensor(value)
-    # What an optimizer that finds its own learning rate has found; lr and momentum are given anew at every step.
-    for key, value in torch_optimizer.param_groups[0].items():
-        is_given = key in ("params", "lr", "momentum", "betas")
-        if (
-            not is_given
-            and isinstance(value, (int, float, torch.Tensor))
-            and value != torch_optimizer.defaults.get(key)
-        ):
-            kind = {float: torch.float64, int: torch.int64}.get(type(value))
-            state[f"group.{key}"] = torch.as_tensor(value, dtype=kind)
+    if "package" in OPTIMIZERS[optimizer]:
+        # What an optimizer that finds its own learning rate has found; lr and momentum are given anew at every step.
+        for key, value in torch_optimizer.param_groups[0].items():
+            is_given = key in ("params", "lr", "momentum", "betas", "lr_factor")
+            if (
+                not is_given
+                and isinstance(value, (int, float, torch.Tensor))
+                and value != torch_optimizer.defaults.get(key)
+            ):
+                kind = {float: torch.float64, int: torch.int64}.get(type(value))
+                state[f"group.{key}"] = torch.as_tensor(value, dtype=kind)
     return {name: value.detach().cpu().contiguous() for name, value in state.items()}

@@ -1,8 +1,9 @@
 """The ways in which an epoch can be trained, by name, and what each puts into an epoch's name.
 
-A backend is a module, or an object in one, with `check(processes)`, `describe(processes)`,
+A backend is a module, or an object in one, with `check(processes, problem)`, `describe(processes)`,
 `train_epoch(state, *, processes, **settings)` and `evaluate(state, **settings)`; the settings are those of
-lrlib.training.epoch. What `describe` returns, and the code of the backend's files, stand in the name of every epoch that it
+lrlib.training.epoch. What `describe` returns, and the code of the backend's files, stand in the name of every epoch
+that it
 trains: results of two backends never mix.
 """
 
@@ -13,6 +14,7 @@ from functools import lru_cache
 
 import torch
 
+from lrlib.problems.registry import DEFAULT, load_problem
 from lrlib.training.numerics import THREADS, TRAINING_FILES, code_digest
 
 
@@ -20,7 +22,7 @@ from lrlib.training.numerics import THREADS, TRAINING_FILES, code_digest
 class Backend:
     """place: what carries it out, as module or module:object.
 
-    files: those of its code, besides the model's and the loop's, that decide bits.
+    files: those of its code, besides the problem's and the loop's, that decide bits.
     epochs_at_once: how many epochs one worker process trains at once, each in a thread of its own.
     """
 
@@ -49,7 +51,7 @@ def load_backend(name):
 
 
 @lru_cache
-def describe_numerics(backend="torch", processes=1):
+def describe_numerics(backend="torch", processes=1, problem=DEFAULT):
     """The numerics of this process, as plain values that stand in every epoch's name and in the provenance.
 
     Raises BackendError where the backend is not installed.
@@ -63,5 +65,5 @@ def describe_numerics(backend="torch", processes=1):
         "backend": backend,
         "world_size": processes,
         **load_backend(backend).describe(processes),
-        "code": code_digest((*TRAINING_FILES, *BACKENDS[backend].files)),
+        "code": code_digest((*TRAINING_FILES, *load_problem(problem).files, *BACKENDS[backend].files)),
     }

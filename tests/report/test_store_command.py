@@ -27,19 +27,19 @@ def store(tmp_path, uninterrupted):
 
 def test_a_store_is_listed_by_run_and_size(store):
     size = store.path(names_of(RUNS)[0]).stat().st_size
-    lines = list_store(store, [*RUNS[:1], Run(Constant(0.5), dataset="sample", epochs=2)], title="the report")
+    lines = list_store(store, [*RUNS[:1], Run(Constant(0.5), problem="lenet5_sample", epochs=2)], title="the report")
     text = "\n".join(lines)
     assert lines[0].startswith(f"{store.folder}: 13 epochs, ")
     assert [line for line in lines if line and not line.startswith(" ")][1:] == ["the report", "other runs"]
     assert any("OneCycle" in line and "6 of 6" in line for line in lines)
     assert any("constant lr 0.5" in line and "0 of 2" in line and "0.0 MB" in line for line in lines)
-    assert any(line.split()[:7] == ["sample,", "sgd,", "batch", "128,", "seed", "1,", "lr"] for line in lines)
+    assert any(line.split()[:7] == ["lenet5_sample,", "sgd,", "batch", "128,", "seed", "1,", "lr"] for line in lines)
     assert any("did not write down" in line and f"{size / 1e6:,.1f} MB" in line for line in lines)
     assert "left by writers that were broken off" in text
 
 
 def test_epochs_that_runs_share_are_counted_once(store):
-    longer, shorter = RUNS[0], Run(Constant(0.1), dataset="sample", epochs=1)
+    longer, shorter = RUNS[0], Run(Constant(0.1), problem="lenet5_sample", epochs=1)
     total = sum(size for size, _ in store.list_files().values())
     lines = list_store(store, [longer, longer, shorter, *RUNS], title="t")
     rows = [line for line in lines if line.startswith("  ") and "broken off" not in line]
@@ -66,7 +66,7 @@ def test_prune_spares_what_a_training_may_write_just_now(store):
 
 def test_prune_refuses_where_all_would_go(store):
     with pytest.raises(StoreError, match="has nothing of the published report .* delete the folder if that is meant"):
-        prune_store(store, [Run(Constant(0.3), dataset="sample", epochs=1)])
+        prune_store(store, [Run(Constant(0.3), problem="lenet5_sample", epochs=1)])
     assert len(store.list_files()) == 13
 
 
@@ -74,7 +74,7 @@ def test_the_published_report_s_runs_are_those_of_its_command():
     command = "make publish SEEDS=2 EPOCHS=3 DATASET=sample PARAMS='turning_points=[1, 2] milestones=[1, 2]'"
     runs = plan_published_runs(command)
     assert {run.seed for run in runs} == {0, 1}
-    assert {run.dataset for run in runs} == {"sample"}
+    assert {run.problem for run in runs} == {"lenet5_sample"}
     assert "MultiStep lr 0.1, milestones [1, 2], gamma 0.1" in {str(run.schedule) for run in runs}
 
 

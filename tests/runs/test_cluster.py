@@ -107,9 +107,9 @@ def remote(cluster, monkeypatch):
 def test_a_cluster_computes_the_bits_of_this_machine_and_gets_the_dataset_once(remote, tmp_path, uninterrupted):
     store = Store(tmp_path)
     assert train(RUNS, store=store, progress=False).n_computed == 12
-    assert train([Run(Constant(0.01), dataset="sample", epochs=1)], store=store, progress=False).n_computed == 1
+    assert train([Run(Constant(0.01), problem="lenet5_sample", epochs=1)], store=store, progress=False).n_computed == 1
     assert_same_epochs(store, uninterrupted, RUNS)
-    assert [remote.log(name).count("Starting Worker plugin lrlib-dataset-") for name in ("a", "b")] == [1, 1]
+    assert [remote.log(name).count("Starting Worker plugin lrlib-data-") for name in ("a", "b")] == [1, 1]
 
 
 def count_executed(client):
@@ -126,7 +126,9 @@ def test_a_quick_report_made_on_a_cluster_has_the_bits_of_this_machine_s_workers
     assert status == 0, err
     found, expected = Store(project / ".lrlib" / "store"), Store(tmp_path / "expected")
     sections = find_sections()
-    runs = [run for section in give_values(sections, {}, defaults=quicken(sections)) for run in plan_section(section).runs]
+    runs = [
+        run for section in give_values(sections, {}, defaults=quicken(sections)) for run in plan_section(section).runs
+    ]
     assert train(runs, store=expected, client=client, progress=False).n_computed == n_executed
     assert_same_epochs(found, expected, runs)
 

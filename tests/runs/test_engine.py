@@ -13,6 +13,7 @@ import pytest
 import torch
 from distributed import Client, LocalCluster
 
+from lrlib.problems.problem import Data
 from lrlib.runs import engine
 from lrlib.runs.cluster import EngineError, find_dashboard, open_client
 from lrlib.runs.engine import compute_epochs
@@ -39,12 +40,10 @@ def near():
 
 @pytest.fixture(autouse=True)
 def quick_epochs(monkeypatch):
-    """Epochs that only build the model, on a dataset of no images."""
-    info = SimpleNamespace(checksum="no images")
-    labels = torch.zeros(0, dtype=torch.int64)
-    splits = {f"{split}_{what}": labels for split in ("train", "test") for what in ("images", "labels")}
-    dataset = SimpleNamespace(info=info, **splits)
-    monkeypatch.setattr(engine, "load_dataset", lambda name: dataset)
+    """Epochs that only build the model, on no data."""
+    nothing = torch.zeros(0, dtype=torch.int64)
+    problem = SimpleNamespace(load_data=lambda: Data((nothing, nothing), (nothing, nothing)), steps_per_epoch=None)
+    monkeypatch.setattr(engine, "load_problem", lambda name: problem)
     monkeypatch.setattr(engine, "fix_numerics", lambda: None)
     monkeypatch.setattr(plain, "evaluate", lambda state, **_: (0.0, 0))
 
@@ -63,7 +62,7 @@ def chain(length, *, seed=0, parent=None, label="", lr=0.1):
         number = before.number + 1 if before else 1
         name = hashlib.sha256(f"{label} {seed} {number} {before and before.name}".encode()).hexdigest()
         history = (name, before and before.name, seed, number, np.full(2, lr), np.full(2, 0.9))
-        epochs.append(Epoch(*history, "sgd", 0.0, 1, "sample", "no images", "torch", 1))
+        epochs.append(Epoch(*history, "sgd", 0.0, 1, "lenet5_sample", "no images", "torch", 1))
     return epochs
 
 
@@ -184,9 +183,9 @@ def test_an_epoch_that_fails_is_said_and_those_before_it_are_stored(store, near,
 
 
 def test_a_dataset_that_never_arrives_is_said(store, near, monkeypatch):
-    monkeypatch.setattr(engine, "DATASET_SECONDS", 0.1)
-    monkeypatch.setattr(engine, "_place_dataset", lambda *_: None)
-    elsewhere = [Epoch(**vars(chain(1)[0]) | {"dataset_checksum": "lost"})]
+    monkeypatch.setattr(engine, "DATA_SECONDS", 0.1)
+    monkeypatch.setattr(engine, "_place_data", lambda *_: None)
+    elsewhere = [Epoch(**vars(chain(1)[0]) | {"data_checksum": "lost"})]
     with pytest.raises(EngineError, match="got no dataset in 0.1 s; start it again"):
         list(compute_epochs(elsewhere, store=store, client=near))
 

@@ -1,15 +1,21 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
 from lrlib import Run, train
+from lrlib.problems.registry import load_problem
 from lrlib.runs import cluster, engine
 from lrlib.runs.plan import plan_epochs
 from lrlib.runs.store import Store
 from lrlib.runs.trainer import find_results
 from lrlib.schedules import Constant, MultiStep, OneCycle
+from lrlib.study.rows import select_run
+from lrlib.training import numerics
+from lrlib.training.registry import describe_numerics
 
-SAMPLE = {"dataset": "sample", "epochs": 3}
+SAMPLE = {"problem": "lenet5_sample", "epochs": 3}
 
 
 def names(run):
@@ -34,7 +40,7 @@ def test_runs_share_the_epochs_before_they_part():
 
 
 def test_the_report_s_250_epochs_become_180():
-    runs = [Run(s, dataset="sample") for s in (
+    runs = [Run(s, problem="lenet5_sample") for s in (
         *map(Constant, (0.1, 0.01, 0.001)), *(MultiStep(0.1, [m]) for m in (5, 15, 25)), MultiStep(0.1, [15, 25]),
         OneCycle(0.1, final_div_factor=4),
     )]  # fmt: skip
@@ -52,7 +58,7 @@ def test_whatever_changes_the_result_changes_the_name(change):
 
 def test_a_longer_run_and_a_label_change_no_name():
     short = names(Run(Constant(0.1), **SAMPLE))
-    assert names(Run(Constant(0.1), dataset="sample", epochs=5, label="x"))[:3] == short
+    assert names(Run(Constant(0.1), problem="lenet5_sample", epochs=5, label="x"))[:3] == short
 
 
 def test_a_second_training_computes_nothing_and_gives_the_same(store, client):
@@ -65,12 +71,13 @@ def test_a_second_training_computes_nothing_and_gives_the_same(store, client):
 
 
 def test_tables_are_tidy_and_agree(store, client):
-    run = Run(OneCycle(0.1), dataset="sample", epochs=2)
+    run = Run(OneCycle(0.1), problem="lenet5_sample", epochs=2)
     results = train([run], store=store, client=client, progress=False)
     assert list(results.epochs.columns) == [
-        "run", "seed", "epoch", "lr", "momentum", "train_loss", "test_loss", "test_accuracy", "n_test", "seconds", "diverged",
+        "run", "problem", "seed", "epoch", "lr", "momentum", "train_loss", "test_loss", "test_accuracy", "n_test", "seconds",
+        "diverged",
     ]  # fmt: skip
-    assert list(results.steps.columns) == ["run", "seed", "step", "lr", "momentum", "loss"]
+    assert list(results.steps.columns) == ["run", "problem", "seed", "step", "lr", "momentum", "loss"]
     assert len(results.steps) == 2 * 32  # 32 = ceil(4000 / 128)
     assert results.epochs["train_loss"][1] == pytest.approx(results.steps["loss"][32:].mean())
     assert results.epochs["lr"][1] == results.steps["lr"].iloc[-1]
@@ -143,8 +150,11 @@ def test_a_worker_that_computes_otherwise_is_refused(store, client, monkeypatch)
         ({"epochs": 2.5}, "epochs must be a whole number"),
         ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
-        ({"optimizer": "sdg"}, "optimizer must be one of sgd, adam, prodigy, dadapt_adam, dadapt_sgd, got 'sdg'"),
-        ({"dataset": "cifar"}, "dataset must be one of mnist, fashion_mnist, sample, .*, got 'cifar'"),
+        (
+            {"optimizer": "sdg"},
+            "optimizer must be one of sgd, momentum, adam, adamw, muon, prodigy, dadapt_adam, dadapt_sgd, got 'sdg'",
+        ),
+        ({"problem": "char_gtp"}, "problem must be one of lenet5_mnist, .*, got 'char_gtp'; the nearest is 'char_gpt'"),
         ({"momentum": 1.0}, "momentum must be at least 0 and below 1, got 1.0"),
         ({"weight_decay": -0.1}, "weight_decay must be at least 0, got -0.1"),
     ],
@@ -155,7 +165,7 @@ def test_settings_outside_their_range_are_refused_by_name(settings, message):
 
 
 def test_results_are_found_only_where_every_epoch_is_stored(store):
-    short, long = (Run(Constant(0.1), dataset="sample", epochs=epochs) for epochs in (1, 2))
+    short, long = (Run(Constant(0.1), problem="lenet5_sample", epochs=epochs) for epochs in (1, 2))
     trained = train([short], store=store, progress=False)
     assert find_results([long], store=store) is None
     found = find_results([short], store=store)
@@ -164,6 +174,60 @@ def test_results_are_found_only_where_every_epoch_is_stored(store):
 
 
 def test_results_of_a_run_that_diverged_are_found(store):
-    run = Run(Constant(1e30), dataset="sample", epochs=2)
+    run = Run(Constant(1e30), problem="lenet5_sample", epochs=2)
     train([run], store=store, progress=False)
     assert find_results([run], store=store).diverged["step"].notna().all()
+
+
+@pytest.mark.parametrize("problem", ["tabular", "quadratic_deep", "char_rnn"])
+def test_every_problem_trains_on_workers_and_goes_on_from_the_store_to_the_same_bits(tmp_path, client, problem):
+    run = Run(OneCycle(0.01), problem=problem, epochs=2)
+    whole, broken = Store(tmp_path / "whole"), Store(tmp_path / "broken")
+    expected = train([run], store=whole, client=client, progress=False)
+    first = plan_epochs(run)[0]
+    broken.save(first.name, whole.load(first.name))
+    resumed = train([run], store=broken, client=client, progress=False)
+    assert resumed.n_computed == 1
+    last = plan_epochs(run)[-1].name
+    assert all(torch.equal(broken.load(last).tensors[key], value) for key, value in whole.load(last).tensors.items())
+    epochs = expected.epochs
+    assert set(epochs["problem"]) == {problem}
+    assert epochs["test_loss"].iloc[-1] < np.inf
+    assert epochs["test_accuracy"].isna().all() == (problem == "quadratic_deep")
+    assert type(expected.model(run)) is type(load_problem(problem).build_model())
+
+
+def test_equal_labels_on_two_problems_stay_apart_in_the_tables(store, client):
+    runs = [Run(Constant(1e-3), problem=problem, epochs=1, label="same") for problem in ("tabular", "quadratic_deep")]
+    runs.append(Run(Constant(1e30), problem="tabular", epochs=1, label="wild"))
+    results = train(runs, store=store, client=client, progress=False)
+    assert results.epochs[["run", "problem"]].values.tolist() == [
+        ["same", "tabular"], ["same", "quadratic_deep"], ["wild", "tabular"],
+    ]  # fmt: skip
+    assert results.steps.groupby(["run", "problem"]).size().to_dict() == {
+        ("same", "quadratic_deep"): 7, ("same", "tabular"): 14, ("wild", "tabular"): 14,
+    }  # fmt: skip
+    assert results.diverged[["run", "problem"]].values.tolist() == [["wild", "tabular"]]
+    with pytest.raises(
+        ValueError, match="run 'same' is of 2 problems in these results, tabular and quadratic_deep; take"
+    ):
+        select_run(results.epochs, "same")
+    one = results.epochs[results.epochs["problem"] == "tabular"]
+    assert len(select_run(one, "same")) == 1
+
+
+def test_a_change_in_one_problem_s_code_renames_its_epochs_alone(tmp_path, monkeypatch):
+    runs = {name: Run(Constant(0.1), problem=name, epochs=1) for name in ("tabular", "quadratic_deep")}
+    before = {name: plan_epochs(run)[0].name for name, run in runs.items()}
+    shutil.copytree(numerics.PACKAGE, tmp_path / "lrlib", ignore=shutil.ignore_patterns("__pycache__"))
+    file = tmp_path / "lrlib" / "problems" / "tabular.py"
+    monkeypatch.setattr(numerics, "PACKAGE", tmp_path / "lrlib")
+    describe_numerics.cache_clear()
+    assert {name: plan_epochs(run)[0].name for name, run in runs.items()} == before
+    file.write_text(file.read_text().replace("WIDTH = 64", "WIDTH = 65"))
+    describe_numerics.cache_clear()
+    after = {name: plan_epochs(run)[0].name for name, run in runs.items()}
+    monkeypatch.undo()
+    describe_numerics.cache_clear()
+    assert after["quadratic_deep"] == before["quadratic_deep"]
+    assert after["tabular"] != before["tabular"]

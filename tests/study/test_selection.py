@@ -10,12 +10,12 @@ from lrlib.training.epoch import evaluate
 
 
 def test_candidates_are_measured_on_the_test_split_that_they_were_not_chosen_by(tmp_path):
-    runs = [lrlib.Run(Constant(lr), epochs=1, dataset="sample_validation", label=f"{lr}") for lr in (0.1, 0.01)]
+    runs = [lrlib.Run(Constant(lr), epochs=1, problem="lenet5_sample_validation", label=f"{lr}") for lr in (0.1, 0.01)]
     results = lrlib.train(runs, store=Store(tmp_path), progress=False)
     found = measure_candidates(results, runs).set_index("run")
     data = load_dataset("sample")
     state = {f"model.{name}": value for name, value in results.model(runs[0]).state_dict().items()}
-    loss, n_correct = evaluate(state, images=data.test_images, labels=data.test_labels, batch_size=128)
+    loss, n_correct = evaluate(state, inputs=data.test_images, targets=data.test_labels, batch_size=128)
     assert found.loc["0.1", "test_loss"] == loss
     assert found.loc["0.1", "test_accuracy"] == n_correct / 1000
     epochs = results.epochs.set_index("run")

@@ -66,7 +66,7 @@ from lrlib.schedules import Constant
 from lrlib.runs.store import Store
 
 print("ready", flush=True)
-run = Run(Constant(0.01), dataset="sample", epochs=1000, backend="colossalai", processes=2)
+run = Run(Constant(0.01), problem="lenet5_sample", epochs=1000, backend="colossalai", processes=2)
 try:
     train([run], store=Store(sys.argv[1]), progress=False)
 except KeyboardInterrupt:
@@ -105,7 +105,7 @@ def train_by(backend, *, processes=1, n=69, optimizer="sgd", make_order=epoch_or
     for epoch in range(1, EPOCHS + 1):
         steps = slice((epoch - 1) * STEPS, epoch * STEPS)
         state, part = load_backend(backend).train_epoch(
-            state, processes=processes, lr=lr[steps], momentum=momentum[steps], images=DATA[n][0], labels=DATA[n][1],
+            state, processes=processes, lr=lr[steps], momentum=momentum[steps], inputs=DATA[n][0], targets=DATA[n][1],
             order=make_order(3, epoch, n), batch_size=BATCH, optimizer=optimizer, weight_decay=5e-4,
         )  # fmt: skip
         losses.append(part)
@@ -147,7 +147,7 @@ def not_installed(monkeypatch):
 def test_what_is_not_installed_is_said_with_what_to_type(not_installed, capsys):
     needed = "backend colossalai needs no_such_package, which is not installed here; type `make colossalai`"
     with pytest.raises(BackendError, match=needed):
-        plan_epochs(Run(OneCycle(0.1), dataset="sample", backend="colossalai"))
+        plan_epochs(Run(OneCycle(0.1), problem="lenet5_sample", backend="colossalai"))
     assert main(["section", "2-3", "--quick", "--backend", "colossalai"]) == 1
     assert capsys.readouterr().err.splitlines()[-1] == f"lrlib: {needed}"
 
@@ -226,7 +226,7 @@ def test_one_image_in_another_s_place_shows_in_the_losses_of_two_processes():
 
 @needs_colossalai
 def test_a_loss_that_is_not_finite_ends_the_epoch_of_all_processes_at_the_same_step():
-    settings = {"images": DATA[69][0], "labels": DATA[69][1], "order": epoch_order(3, 1, 69), "batch_size": 4}
+    settings = {"inputs": DATA[69][0], "targets": DATA[69][1], "order": epoch_order(3, 1, 69), "batch_size": 4}
     settings |= {"lr": np.full(18, 1e30), "momentum": np.full(18, 0.9), "optimizer": "sgd", "weight_decay": 5e-4}
     found = load_backend("colossalai").train_epoch(initial_state(3), processes=2, **settings)
     expected = load_backend("torch").train_epoch(initial_state(3), processes=1, **settings)

@@ -7,6 +7,7 @@ from conftest import assert_same_epochs
 from distributed import Client, LocalCluster
 
 from lrlib import Run
+from lrlib.problems.registry import load_problem
 from lrlib.runs.store import Store
 from lrlib.runs.trainer import train as train_runs
 from lrlib.schedules import Constant, OneCycle, lr_per_step
@@ -46,7 +47,7 @@ def exact():
 
 def make_step(data, *, optimizer="sgd", weight_decay=5e-4, batch_size=BATCH, device="cpu"):
     return cuda.TrainingStep(
-        data[0].to(device), data[1].to(device), n_images=N, batch_size=batch_size, optimizer=optimizer,
+        data[0].to(device), data[1].to(device), n_samples=N, batch_size=batch_size, optimizer=optimizer,
         weight_decay=weight_decay,
     )  # fmt: skip
 
@@ -72,7 +73,7 @@ def train_by_steps(step, **settings):
 def train_by_torch(data, *, optimizer="sgd", weight_decay=5e-4, batch_size=BATCH, **settings):
     def epoch(state, **given):
         return train_on_cpu(
-            state, images=data[0], labels=data[1], batch_size=batch_size, optimizer=optimizer,
+            state, inputs=data[0], targets=data[1], batch_size=batch_size, optimizer=optimizer,
             weight_decay=weight_decay, **given,
         )  # fmt: skip
 
@@ -148,7 +149,7 @@ def test_a_loss_that_is_not_finite_ends_the_epoch_at_its_step(data, bad):
     order, given = epoch_order(0, 1, N), {"lr": lr, "momentum": [0.9] * 35}
     found, losses = cuda.run_epoch(make_step(data, batch_size=2), state, order=order, **given)
     expected, expected_losses = train_on_cpu(
-        state, images=data[0], labels=data[1], order=order, batch_size=2, optimizer="sgd", weight_decay=5e-4, **given
+        state, inputs=data[0], targets=data[1], order=order, batch_size=2, optimizer="sgd", weight_decay=5e-4, **given
     )
     assert np.flatnonzero(~np.isfinite(losses)).tolist() == list(range(bad, 35))
     np.testing.assert_allclose(losses, expected_losses, rtol=1e-4)
@@ -172,7 +173,7 @@ def test_an_epoch_does_not_depend_on_what_the_step_did_before(data):
 def test_what_it_cannot_do_is_said(data):
     with pytest.raises(ValueError, match="processes must be 1 for backend cuda, got 2"):
         Run(Constant(0.1), backend="cuda", processes=2)
-    given = {"processes": 1, "images": data[0], "labels": data[1], "order": epoch_order(0, 1, N), "batch_size": BATCH}
+    given = {"processes": 1, "inputs": data[0], "targets": data[1], "order": epoch_order(0, 1, N), "batch_size": BATCH}
     with pytest.raises(ValueError, match="optimizer must be one of sgd, adam for backend cuda, got 'prodigy'"):
         cuda.train_epoch({}, lr=[1.0] * 3, momentum=[0.9] * 3, optimizer="prodigy", weight_decay=0.0, **given)
     with pytest.raises(ValueError, match="one value for each of 3 steps, got 2 and 3"):
@@ -192,7 +193,7 @@ def test_a_tensor_is_copied_to_the_device_once_for_as_long_as_it_lives(data, mon
 
 def test_each_thread_has_a_step_of_its_own_and_keeps_it(data, monkeypatch):
     monkeypatch.setattr(cuda.TrainingStep, "capture", lambda step: None)
-    given = (*data, N, BATCH, "sgd", 5e-4)
+    given = (*data, N, BATCH, "sgd", 5e-4, "lenet5_sample")
     step = cuda._capture_step(*given, 1)
     assert cuda._capture_step(*given, 1) is step
     assert cuda._capture_step(*given, 2) is not step
@@ -211,7 +212,7 @@ def test_the_backend_trains_and_evaluates_as_the_training_loop_does(data, monkey
     expected, expected_losses = train_by_torch(data, **settings)
     np.testing.assert_allclose(losses, expected_losses, rtol=1e-4)
     assert_close(found[-1], expected[-1])
-    given = {"images": data[0], "labels": data[1], "batch_size": BATCH}
+    given = {"inputs": data[0], "targets": data[1], "batch_size": BATCH}
     loss, n_correct = cuda.evaluate(found[-1], **given)
     assert (pytest.approx(loss, rel=1e-5), n_correct) == evaluate_on_cpu(found[-1], **given)
 
@@ -225,7 +226,7 @@ def test_without_a_device_its_epochs_have_no_name():
 def train_by_graphs(data, *, optimizer="sgd", **settings):
     def epoch(state, **given):
         return cuda.train_epoch(
-            state, processes=1, images=data[0], labels=data[1], batch_size=BATCH, optimizer=optimizer,
+            state, processes=1, inputs=data[0], targets=data[1], batch_size=BATCH, optimizer=optimizer,
             weight_decay=OPTIMIZERS[optimizer]["weight_decay"], **given,
         )  # fmt: skip
 
@@ -247,7 +248,7 @@ def on_any_device(monkeypatch):
 
 
 def test_runs_at_once_are_threads_of_one_process_with_the_bits_of_each_alone(on_any_device, tmp_path, monkeypatch):
-    runs = [Run(Constant(0.1), epochs=2, seed=seed, dataset="sample", backend="cuda") for seed in range(2)]
+    runs = [Run(Constant(0.1), epochs=2, seed=seed, problem="lenet5_sample", backend="cuda") for seed in range(2)]
     settings = {"processes": False, "n_workers": 1, "dashboard_address": "127.0.0.1:0", "silence_logs": "CRITICAL"}
     stores = {n: Store(tmp_path / str(n)) for n in (1, 2)}
     run_epoch, met = cuda.run_epoch, threading.Barrier(2)
@@ -268,7 +269,7 @@ def test_runs_at_once_are_threads_of_one_process_with_the_bits_of_each_alone(on_
 
 def test_building_a_model_leaves_the_random_generator_alone():
     before = torch.get_rng_state()
-    cuda._build_model(torch.device("cpu"))
+    cuda._build_model(load_problem("lenet5_mnist"), torch.device("cpu"))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -291,7 +292,7 @@ def test_a_graph_is_its_step_and_two_runs_are_one_to_the_bit(data, optimizer, ma
 
 @on_a_gpu
 def test_a_device_evaluates_as_the_cpu_does(data):
-    given = {"images": data[0], "labels": data[1], "batch_size": BATCH}
+    given = {"inputs": data[0], "targets": data[1], "batch_size": BATCH}
     loss, n_correct = cuda.evaluate(initial_state(5), **given)
     expected, n_expected = evaluate_on_cpu(initial_state(5), **given)
     assert loss == pytest.approx(expected, rel=1e-4)
@@ -302,3 +303,35 @@ def test_a_device_evaluates_as_the_cpu_does(data):
 def test_an_epoch_s_name_says_on_which_device_it_was_trained():
     assert describe_numerics("cuda")["device"] == torch.cuda.get_device_name()
     assert describe_numerics()["device"] == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("mnist_vae", "draws random numbers in its steps"),
+        ("char_rnn", "clips its gradients"),
+        ("caffe_lenet_mnist", "has a learning rate of its own for biases"),
+        ("fmnist_resnet", "has a model with buffers"),
+    ],
+)
+def test_a_problem_that_a_graph_cannot_hold_is_refused_by_name(name, what):
+    with pytest.raises(ValueError, match=f"problem '{name}' {what}, which backend cuda cannot; take the backend torch"):
+        cuda.check(1, load_problem(name))
+    cuda.check(1, load_problem("fmnist_2c2d"))
+
+
+def test_a_step_of_another_problem_is_that_of_the_plain_loop():
+    data = load_problem("tabular").load_data()
+    order = epoch_order(0, 1, len(data.train[0]), 60)
+    given = {"lr": [0.01] * 3, "momentum": [0.9] * 3, "order": order}
+    step = cuda.TrainingStep(
+        *data.train, n_samples=60, batch_size=20, optimizer="sgd", weight_decay=5e-4, problem="tabular"
+    )
+    found, losses = step.repeat(initial_state(3, "tabular"), **given)
+    expected, expected_losses = train_on_cpu(
+        initial_state(3, "tabular"), inputs=data.train[0], targets=data.train[1], batch_size=20, optimizer="sgd",
+        weight_decay=5e-4, problem="tabular", **given,
+    )  # fmt: skip
+    assert losses == pytest.approx(expected_losses, rel=1e-5)
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-7)

@@ -1,8 +1,8 @@
 """Colossal-AI's Booster, in one process or in several that share each batch.
 
 Importing Colossal-AI and joining torch.distributed change a whole process, so an epoch is trained in processes of its
-own, the ranks (lrlib.training.backends.colossal_rank), also where there is only one. Since they take seconds to start, they stay
-from one epoch to the next, and they end with the process that started them, in whatever way that ends.
+own, the ranks (lrlib.training.backends.colossal_rank), also where there is only one. Since they take seconds to
+start, they stay from one epoch to the next, and they end with the process that started them, in whatever way that ends.
 `python -m lrlib.training.backends.colossal` starts one to see that all is installed.
 """
 
@@ -52,8 +52,13 @@ class ColossalAI:
     plugin: str
     device: str
 
-    def check(self, processes):
-        """Any number of processes can share a batch."""
+    def check(self, processes, problem):
+        """Raise ValueError where it cannot train that Problem; any number of processes can share a batch."""
+        if self.plugin == "LowLevelZeroPlugin" and problem.clip_norm is not None:
+            raise ValueError(
+                f"problem {problem.name!r} clips its gradients, which {self.plugin} keeps elsewhere; "
+                "take the backend colossalai or torch"
+            )
 
     def describe(self, processes):
         """What stands in an epoch's name besides what is so for every backend.
@@ -77,13 +82,13 @@ class ColossalAI:
             )
         return about | {"colossalai": importlib.metadata.version("colossalai")}
 
-    def train_epoch(self, state, *, processes, images, labels, order, **settings):
+    def train_epoch(self, state, *, processes, inputs, targets, order, **settings):
         """lrlib.training.epoch.train_epoch, each batch shared by so many processes.
 
         Raises BackendError with the first error of a process, or the signal that ended it; none is left then.
         """
         ranks = _start_ranks(self, processes)
-        ranks.send_data(images, labels)
+        ranks.send_data(inputs, targets)
         arrays = {name: tensor.numpy() for name, tensor in state.items()}
         arrays, losses = ranks.ask("train_epoch", state=arrays, order=order.numpy(), **settings)
         return {name: torch.from_numpy(array) for name, array in arrays.items()}, losses
@@ -104,7 +109,7 @@ class Ranks:
     """
 
     def __init__(self, backend, processes):
-        self.backend, self.images, self.labels = backend, None, None
+        self.backend, self.inputs, self.targets = backend, None, None
         # What they print; without a name, so that nothing of it can be left behind.
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 (close does that)
         self.processes, self.connections = [], []
@@ -139,11 +144,11 @@ class Ranks:
                 )
             )
 
-    def send_data(self, images, labels):
+    def send_data(self, inputs, targets):
         """Give every rank the training split, unless it has these same tensors; they must not change afterwards."""
-        if self.images is not images or self.labels is not labels:
-            self.ask("take_data", images=images.numpy(), labels=labels.numpy())
-            self.images, self.labels = images, labels
+        if self.inputs is not inputs or self.targets is not targets:
+            self.ask("take_data", inputs=inputs.numpy(), targets=targets.numpy())
+            self.inputs, self.targets = inputs, targets
 
     def ask(self, method, **arguments):
         """Have every rank call a method of its Rank with these arguments, which travel without torch's tensors.

@@ -1,4 +1,5 @@
-"""One of the processes that train through Colossal-AI's Booster, which lrlib.training.backends.colossal starts and asks.
+"""One of the processes that train through Colossal-AI's Booster, which lrlib.training.backends.colossal starts and
+asks.
 
 It answers over the connection whose file descriptor is its argument, and ends when that does, in the middle of an epoch
 too. What Colossal-AI prints goes where stdout and stderr go.
@@ -83,16 +84,16 @@ class Rank:
             device=colossalai.accelerator.get_accelerator().get_current_device(),
         )
 
-    def take_data(self, *, images, labels):
-        """Keep the training split: images uint8 (N, 1, 32, 32), labels int64 (N,)."""
-        self.images, self.labels = (torch.from_numpy(array).to(self.backend.device) for array in (images, labels))
+    def take_data(self, *, inputs, targets):
+        """Keep the training split: arrays (N, ...)."""
+        self.inputs, self.targets = (torch.from_numpy(array).to(self.backend.device) for array in (inputs, targets))
 
     def train_epoch(self, *, state, order, **settings):
         """lrlib.training.epoch.train_epoch on this rank's part of every batch; all ranks return the same."""
         after, losses = train_epoch(
             {name: torch.from_numpy(array) for name, array in state.items()},
-            images=self.images,
-            labels=self.labels,
+            inputs=self.inputs,
+            targets=self.targets,
             order=torch.from_numpy(order),
             backend=self.backend,
             **settings,

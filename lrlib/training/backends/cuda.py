@@ -18,10 +18,9 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from lrlib.problems.lenet import LeNet5
+from lrlib.problems.registry import DEFAULT, load_problem
 from lrlib.training.backends import BackendError
 from lrlib.training.optimizers import OPTIMIZERS
 
@@ -35,10 +34,21 @@ _preparing = threading.Lock()  # torch allows a process one capture at a time, a
 _on_device = WeakTensorKeyDictionary()  # a tensor of the host -> its copy on the device
 
 
-def check(processes):
-    """Raise ValueError unless it can train in so many processes."""
+def check(processes, problem):
+    """Raise ValueError unless it can train that Problem in so many processes."""
     if processes != 1:
         raise ValueError(f"processes must be 1 for backend cuda, got {processes}; one epoch is trained on one device")
+    with torch.device("meta"):
+        has_buffers = bool(list(problem.build_model().buffers()))
+    cannot = {
+        "draws random numbers in its steps": problem.is_random,
+        "clips its gradients": problem.clip_norm is not None,
+        "has a learning rate of its own for biases": problem.bias_lr_factor != 1,
+        "has a model with buffers": has_buffers,
+    }
+    for what, is_so in cannot.items():
+        if is_so:
+            raise ValueError(f"problem {problem.name!r} {what}, which backend cuda cannot; take the backend torch")
 
 
 def describe(processes):
@@ -59,8 +69,23 @@ def describe(processes):
     }
 
 
-def train_epoch(state, *, processes, lr, momentum, images, labels, order, batch_size, optimizer, weight_decay):
-    """lrlib.training.epoch.train_epoch on the device; state, images, labels and order are tensors of the host, as there.
+def train_epoch(
+    state,
+    *,
+    processes,
+    lr,
+    momentum,
+    inputs,
+    targets,
+    order,
+    batch_size,
+    optimizer,
+    weight_decay,
+    problem=DEFAULT,
+    noise=0,
+):
+    """lrlib.training.epoch.train_epoch on the device; state, inputs, targets and order are tensors of the host, as
+    there.
 
     Raises ValueError for an optimizer that has no update here, or if lr or momentum is not one value a step.
     """
@@ -74,24 +99,26 @@ def train_epoch(state, *, processes, lr, momentum, images, labels, order, batch_
             f"optimizer must be one of {', '.join(UPDATES)} for backend cuda, got {optimizer!r}; take the backend torch"
         )
     _fix_numerics()
-    data = _copy_to_device(images), _copy_to_device(labels)
-    step = _capture_step(*data, len(order), batch_size, optimizer, weight_decay, threading.get_ident())
+    data = _copy_to_device(inputs), _copy_to_device(targets)
+    step = _capture_step(*data, len(order), batch_size, optimizer, weight_decay, problem, threading.get_ident())
     return run_epoch(step, state, lr=lr, momentum=momentum, order=order)
 
 
-def evaluate(state, *, images, labels, batch_size):
+def evaluate(state, *, inputs, targets, batch_size, problem=DEFAULT):
     """lrlib.training.epoch.evaluate on the device: the mean of the batch means, and the number of right answers."""
     _fix_numerics()
-    images, labels = _copy_to_device(images), _copy_to_device(labels)
-    model, losses, n_correct = _build_model(images.device).eval(), [], 0
+    inputs, targets, problem = _copy_to_device(inputs), _copy_to_device(targets), load_problem(problem)
+    model, losses, n_correct = _build_model(problem, inputs.device).eval(), [], 0
     model.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})
     with torch.inference_mode():
-        for part, right in zip(images.split(EVALUATED_AT_ONCE), labels.split(EVALUATED_AT_ONCE)):
-            logits = model(part)
-            losses.append(F.cross_entropy(logits, right, reduction="none"))
-            n_correct = n_correct + (logits.argmax(1) == right).sum()
+        for part, right in zip(inputs.split(EVALUATED_AT_ONCE), targets.split(EVALUATED_AT_ONCE)):
+            outputs = model(part)
+            losses.append(problem.losses(outputs, right))
+            if problem.hits is not None:
+                n_correct = n_correct + problem.hits(outputs, right).sum()
         losses = torch.cat(losses).double().cpu()
-    return float(torch.stack([batch.mean() for batch in losses.split(batch_size)]).mean()), int(n_correct)
+    loss = float(torch.stack([batch.mean() for batch in losses.split(batch_size)]).mean())
+    return loss, None if problem.hits is None else n_correct.item()
 
 
 def run_epoch(step, state, *, lr, momentum, order):
@@ -114,20 +141,20 @@ def run_epoch(step, state, *, lr, momentum, order):
 class TrainingStep:
     """One training step in tensors that stay where they are, so that a CUDA graph can hold it.
 
-    images: uint8 (N, 1, 32, 32); labels: int64 (N,), both on the device that is to train.
-    n_images: how many of them an epoch sees. optimizer: a name of UPDATES.
+    inputs, targets: (N, ...), both on the device that is to train.
+    n_samples: how many of them an epoch sees. optimizer: a name of UPDATES.
     Until `capture` is called, and on a CPU, the same step runs by itself, uncaptured.
     """
 
-    def __init__(self, images, labels, *, n_images, batch_size, optimizer, weight_decay):
-        device = images.device
-        self.images, self.labels = images, labels
-        self.n_images, self.batch_size = n_images, batch_size
+    def __init__(self, inputs, targets, *, n_samples, batch_size, optimizer, weight_decay, problem=DEFAULT):
+        device = inputs.device
+        self.inputs, self.targets, self.problem = inputs, targets, load_problem(problem)
+        self.n_samples, self.batch_size = n_samples, batch_size
         self.update, self.weight_decay = UPDATES[optimizer], weight_decay
-        n_steps = math.ceil(n_images / batch_size)
+        n_steps = math.ceil(n_samples / batch_size)
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.graphs = {}
-        self.model = _build_model(device)
+        self.model = _build_model(self.problem, device)
         self.names, self.weights = zip(*self.model.named_parameters())
         # All parameters in one tensor, of which the model's are views: an update is then a few kernels for all of them.
         self.parameters = torch.zeros(sum(weight.numel() for weight in self.weights), device=device)
@@ -143,10 +170,10 @@ class TrainingStep:
             self.stream.wait_stream(torch.cuda.current_stream(device))  # on which all of this was made
 
     def take(self, size):
-        """Take the step that `self.step` says, on the first `size` images of its batch; then the next one is due."""
+        """Take the step that `self.step` says, on the first `size` samples of its batch; then the next one is due."""
         batch = self.batches.index_select(0, self.step)[0, :size]
-        logits = self.model(self.images.index_select(0, batch))
-        loss = F.cross_entropy(logits, self.labels.index_select(0, batch))
+        outputs = self.model(self.inputs.index_select(0, batch))
+        loss = self.problem.losses(outputs, self.targets.index_select(0, batch)).mean()
         gradient = torch.cat([part.flatten() for part in torch.autograd.grad(loss, self.weights)])
         with torch.no_grad():
             if self.weight_decay:
@@ -158,9 +185,9 @@ class TrainingStep:
 
     def capture(self):
         """Capture the step in CUDA graphs, one for full batches and one for a short last batch."""
-        last = self.n_images - (len(self.steps) - 1) * self.batch_size
+        last = self.n_samples - (len(self.steps) - 1) * self.batch_size
         with torch.cuda.stream(self.stream):
-            for size in {min(self.batch_size, self.n_images), last}:
+            for size in {min(self.batch_size, self.n_samples), last}:
                 for _ in range(WARM_UP_STEPS):
                     self.step.zero_()
                     self.take(size)
@@ -171,7 +198,7 @@ class TrainingStep:
                 self.graphs[size] = graph
 
     def repeat(self, state, *, lr, momentum, order):
-        """Take len(lr) steps from a state; order may be shorter than n_images.
+        """Take len(lr) steps from a state; order may be shorter than n_samples.
 
         Returns state, losses as lrlib.training.epoch.train_epoch does, whatever the losses are.
         """
@@ -214,7 +241,7 @@ class TrainingStep:
         return f"optimizer.{self.names[0]}.{self.update.buffers[0]}" in state
 
     def _split(self, flat):
-        """A tensor (61,706,) as views in the parameters' shapes."""
+        """A tensor (number of parameters,) as views in the parameters' shapes."""
         parts = flat.split([weight.numel() for weight in self.weights])
         return [part.view(weight.shape) for part, weight in zip(parts, self.weights)]
 
@@ -283,20 +310,26 @@ UPDATES = {
 
 
 @lru_cache(maxsize=64)
-def _capture_step(images, labels, n_images, batch_size, optimizer, weight_decay, thread):
+def _capture_step(inputs, targets, n_samples, batch_size, optimizer, weight_decay, problem, thread):
     """The captured TrainingStep of these settings; one for each thread, since a step's tensors are its state."""
     with _preparing:
         step = TrainingStep(
-            images, labels, n_images=n_images, batch_size=batch_size, optimizer=optimizer, weight_decay=weight_decay
+            inputs,
+            targets,
+            n_samples=n_samples,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            weight_decay=weight_decay,
+            problem=problem,
         )
         step.capture()
     return step
 
 
-def _build_model(device):
-    """A LeNet5 with parameters yet to be filled, so that threads need not take turns at torch's random generator."""
+def _build_model(problem, device):
+    """A problem's model with parameters yet to be filled, so that threads need not take turns at drawing them."""
     with torch.device("meta"):
-        model = LeNet5()
+        model = problem.build_model()
     return model.to_empty(device=device)
 
 

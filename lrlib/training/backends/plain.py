@@ -6,8 +6,8 @@ from lrlib.training.epoch import evaluate
 __all__ = ["check", "describe", "evaluate", "train_epoch"]
 
 
-def check(processes):
-    """Raise ValueError unless it can train in so many processes."""
+def check(processes, problem):
+    """Raise ValueError unless it can train that Problem in so many processes."""
     if processes != 1:
         raise ValueError(f"processes must be 1 for backend torch, got {processes}; one epoch is trained on one core")
 
