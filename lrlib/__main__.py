@@ -14,9 +14,13 @@ def main() -> int:
 
         return open_lab(sys.argv[2:])
     try:
-        from lrlib.report.surroundings import settle
+        from lrlib.report.surroundings import SurroundingsError, settle
 
-        settle()  # before anything else is imported
+        try:
+            settle()  # before anything else is imported
+        except SurroundingsError as err:
+            print(f"lrlib: {err}", file=sys.stderr)
+            return err.status
         from lrlib.report.command_line import main as make
 
         return make()

@@ -127,6 +127,7 @@ def _list_parameters():
         for section in find_sections(extended=True):
             lines.append(f"  {section.name}  ({section.path.name})")
             lines += [f"      {p.name}: {p.type} = {p.default}  {p.help}" for p in section.declared.values()]
+            lines += [f"      {section.fault}"] if section.fault else []
     except ParameterError as err:
         lines.append(f"  {err}")
     return "\n".join(lines).replace("%", "%%")

@@ -106,10 +106,13 @@ def is_joined() -> bool:
 def import_dask() -> None:
     """Import Dask; where no cluster is joined, without the configuration in a user's home and in /etc.
 
-    A file of it that cannot be read would end the import.
+    A file of it that cannot be read would end the import. Raises SurroundingsError for one that is to be read.
     """
     with contextlib.nullcontext() if is_joined() else _elsewhere():
-        import dask  # noqa: F401 (reads it; distributed only adds its defaults)
+        try:
+            import dask  # noqa: F401 (reads it; distributed only adds its defaults)
+        except ValueError as err:
+            raise SurroundingsError(f"{' '.join(str(err).split())}; mend that file or move it away") from err
 
 
 @contextlib.contextmanager

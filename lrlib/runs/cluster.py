@@ -17,7 +17,7 @@ from multiprocessing import resource_tracker
 import dask
 import numpy as np
 from dask.system import CPU_COUNT
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Security
 
 from lrlib.errors import LrlibError
 
@@ -72,10 +72,16 @@ def open_client(n_tasks, *, cores_per_task=1, tasks_per_process=1):
 @contextlib.contextmanager
 def _join_cluster(address):
     try:
+        if address.startswith("tls://") and not Security().get_connection_args("client")["ssl_context"]:
+            raise EngineError(
+                f"DASK_SCHEDULER_ADDRESS {address} is encrypted, and Dask's configuration must name the key "
+                "(distributed.comm.tls, in lrlib/runs/README.md)"
+            )
         client = Client(address, timeout="10s", set_as_default=False)
     except (OSError, ValueError) as err:
         raise EngineError(
-            f"DASK_SCHEDULER_ADDRESS {address} does not answer; start `dask scheduler` there or unset it"
+            f"DASK_SCHEDULER_ADDRESS {address} does not answer; start `dask scheduler` there or unset it "
+            f"({_find_cause(err)})"
         ) from err
     with _quiet_log(), dask.config.set(QUIET_DASK), client:
         yield client

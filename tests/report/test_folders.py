@@ -128,3 +128,17 @@ def test_a_section_is_made_with_nobody_to_print_to(tmp_path, closed):
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr and "Error" not in done.stderr
     assert (project / "report" / "build" / "sections" / "1-small.html").is_file()
+
+
+def test_a_kernel_that_ends_is_said_with_its_cell(tmp_path):
+    project = make_project(tmp_path / "project")
+    cells = ["1", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"]
+    write_section(project / "notebooks" / "1-small.ipynb", cells=cells, runs="runs = []")
+    done = run(project, "section", "1", home=tmp_path)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    kept = project / "report" / "build" / "sections" / "1-small.ipynb"
+    assert done.stderr.splitlines()[-1] == (
+        "lrlib: section 1: cell 5 of 1-small.ipynb lost its kernel, perhaps for want of memory; "
+        f"what it did before is in {kept}"
+    )
+    assert kept.is_file()

@@ -2,12 +2,16 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+import time
 
 import nbformat
 import pytest
 from conftest import DONE_WITHIN, copy_project
+from pypdf import PdfReader
 
 PARAMETERS = 'dataset: str = "sample"  # the data\nepochs: int = 1  # of the run\n'
 RUNS = """
@@ -35,7 +39,15 @@ show_text(f"{' '.join(check_c4.__doc__.split())} {results.n_computed} computed h
 """
 
 
-def write_section(path, *, number="1", anchor="small", cells=(SHOWN,), runs=RUNS):
+# A figure that is shown plainly.
+PLAIN = "plt.plot([1, 2]);"
+PLAINLY = (
+    "warning: 1-small.ipynb: a figure has no alternative text, number or caption; "
+    "lrlib.report.display.show_figure gives it those"
+)
+
+
+def write_section(path, *, number="1", anchor="small", cells=(SHOWN, PLAIN), runs=RUNS):
     """Write a section's notebook: a heading, parameters, runs, and other cells."""
     new = nbformat.v4
     code = [new.new_code_cell(source.strip()) for source in (PARAMETERS, runs, *cells)]
@@ -78,7 +90,7 @@ def bare(tmp_path_factory):
     done = run(project, "section", "1", home=folder / "home")
     assert done.returncode == 0, done.stderr
     page = read_page(project)
-    assert "0 computed here" in page and 'id="fig-line"' in page
+    assert "0 computed here" in page and 'id="fig-line"' in page and 'id="plain-small-1"' in page
     return page
 
 
@@ -164,6 +176,7 @@ def test_what_a_user_has_set_does_not_touch_the_page(bare, tmp_path, settings):
     assert done.returncode == 0, done.stderr
     assert read_page(project) == bare
     assert "Traceback" not in done.stderr and "Warning" not in done.stderr
+    assert [line for line in done.stderr.splitlines() if "warning" in line] == [PLAINLY]
     if set_folders in settings:
         assert (project / "a-store").is_dir() and not (project / "notebooks" / "a-store").exists()
 
@@ -188,3 +201,80 @@ def test_a_project_in_a_folder_of_any_name_is_made(bare, tmp_path, name):
     done = run(project, "section", "1", home=tmp_path)
     assert done.returncode == 0, done.stderr
     assert read_page(project) == bare
+
+
+def leave_out_times(text):
+    """A report's text without what tells of the time that it took, and when it was."""
+    text = re.sub(r"(<td[^>]*>(?:made|time)</td>).*?</tr>", r"\1</tr>", text, flags=re.S)
+    return re.sub(r"[\d,]+(\u00a0| )s on one core", "s on one core", text)
+
+
+@pytest.mark.faults
+def test_a_whole_report_made_under_all_settings_at_once_is_that_of_a_bare_machine(tmp_path):
+    pages, papers = [], []
+    for name in ("bare", "theirs"):
+        (tmp_path / name / "project").mkdir(parents=True)
+        copy_project(tmp_path / name / "project")
+    for name, settings in (("bare", []), ("theirs", SETTINGS)):
+        project, home, variables = tmp_path / name / "project", tmp_path / name / "home", {}
+        home.mkdir()
+        for set_up in settings:
+            variables |= set_up(home, project)
+        done = run(project, "report", "--quick", home=home, variables=variables)
+        assert done.returncode == 0, done.stderr
+        assert "36 epochs trained" in done.stderr  # by workers of its own, not from the other's store
+        build = project / "report" / "build"
+        pages.append(leave_out_times((build / "report.html").read_text(encoding="utf-8")))
+        paper = PdfReader(build / "report.pdf")
+        words = "\n".join(page.extract_text() for page in paper.pages)
+        papers.append(re.sub(r"\d[\d:,.-]* ?(s\b|%|UTC)|\d{4}-\d\d-\d\d|\d+ % of it", "", words.replace("\n", " ")))
+    assert pages[0].count("<svg") >= 7 and re.search(r"sha256 [0-9a-f]{16}… over package", pages[0])
+    assert pages[0] == pages[1]
+    assert papers[0] == papers[1]
+
+
+TLS = """
+distributed:
+  comm:
+    require-encryption: true
+    tls:
+      ca-file: {folder}/cert.pem
+      scheduler: {{cert: {folder}/cert.pem, key: {folder}/key.pem}}
+      worker: {{cert: {folder}/cert.pem, key: {folder}/key.pem}}
+      client: {{cert: {folder}/cert.pem, key: {folder}/key.pem}}
+"""
+
+
+@pytest.mark.faults
+@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl makes the key")
+def test_an_encrypted_cluster_is_joined_by_who_has_the_key_and_by_nobody_else(tmp_path, bare):
+    make_key = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=lrlib -keyout key.pem -out cert.pem"
+    subprocess.run(make_key.split(), cwd=tmp_path, check=True, capture_output=True)
+    write(tmp_path / ".config" / "dask" / "tls.yaml", TLS.format(folder=tmp_path))
+    project, processes = make_project(tmp_path / "project"), []
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(project)}
+
+    def start(*words):
+        log = open(tmp_path / words[0], "w")
+        command = [sys.executable, "-m", "dask", *words]
+        processes.append(subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log))
+
+    try:
+        start("scheduler", "--protocol", "tls", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+        deadline = time.monotonic() + 120
+        while not (found := re.search(r"Scheduler at: +(tls://\S+)", (tmp_path / "scheduler").read_text())):
+            assert time.monotonic() < deadline, (tmp_path / "scheduler").read_text()
+            time.sleep(0.1)
+        start("worker", found[1], "--nthreads", "1", "--no-dashboard", "--no-nanny")
+        variables = {"DASK_SCHEDULER_ADDRESS": found[1]}
+        (tmp_path / "stranger").mkdir()
+        refused = run(project, "section", "1", home=tmp_path / "stranger", variables=variables)
+        assert refused.returncode == 1 and "Traceback" not in refused.stderr
+        assert "is encrypted, and Dask's configuration must name the key" in refused.stderr
+        done = run(project, "section", "1", home=tmp_path, variables=variables)
+        assert done.returncode == 0 and "1 epochs trained" in done.stderr, done.stderr
+        assert read_page(project) == bare
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
