@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 MIN_POINTS = 10
+FALL_FRACTION = 0.05  # the share of the fall that counts as its start
 MAX_POINTS = 600  # above, neighbours are averaged first: 100 points a decade over six decades
 HUGE = 1e100  # losses beyond count as this, so that their squares are finite
 
@@ -29,7 +30,15 @@ class Curve:
     start_error: float
     low: int  # index of the least level
     n_finite: int
-    exploded: bool  # the history ends in NaN, infinity or a loss far above the start
+    fell: float  # how far the level came down to its least from its greatest before
+    at_once: bool  # it falls from its first point on: within a tenth of the range more than the start of a fall
+    later: float  # how far above the start the loss is after the bottom, where most of the curve comes after it
+    ends_high: bool  # the history ends in a loss far above the start
+    ends_not_finite: bool  # it ends in NaN or infinity
+
+    @property
+    def exploded(self) -> bool:
+        return self.ends_high or self.ends_not_finite
 
 
 def read_curve(lr: Floats, loss: Floats) -> Curve:
@@ -45,9 +54,9 @@ def read_curve(lr: Floats, loss: Floats) -> Curve:
     start = np.median(y[:n_start])
     drop = max(start - y.min(), 0.0)
     ceiling = start + max(0.25 * drop, 0.05 * abs(start))
-    y = np.minimum(y, ceiling)
+    raw, y = y, np.minimum(y, ceiling)
 
-    scatter = _scatter(y, bottom=int(np.argmin(y)))
+    scatter = _scatter(raw, bottom=int(np.argmin(y)))
     if len(y) < 5 or np.median(scatter) <= 1e-3 * drop:
         level, error = y, np.zeros_like(y)
         slopes = np.gradient(y, x) if len(y) > 1 else np.zeros_like(y)
@@ -57,16 +66,25 @@ def read_curve(lr: Floats, loss: Floats) -> Curve:
     low = int(np.argmin(level))
     above = np.flatnonzero(level[: low + 1] >= start - 0.1 * (start - level[low]))
     n_start = max(n_start, int(0.8 * above[-1]) if len(above) else 0)
+    tenth = int(np.searchsorted(x, x[0] + 0.1 * (x[-1] - x[0]), side="right")) - 1
+    moved, doubt = level[0] - level[tenth], 6 * float(np.hypot(error[0], error[tenth]))
+    at_once = tenth <= low and moved > max(FALL_FRACTION * (level[0] - level[low]), doubt)
+    plateau = level[0] if at_once else np.median(y[:n_start])
+    start_error = error[0] if at_once else 1.25 * np.median(scatter[:n_start]) / np.sqrt(n_start)
     return Curve(
         x=x,
         level=level,
         slope=slopes,
         error=error,
-        start=float(np.median(y[:n_start])),
-        start_error=float(1.25 * np.median(scatter[:n_start]) / np.sqrt(n_start)),
+        start=float(plateau),
+        start_error=float(start_error),
         low=low,
         n_finite=n_finite,
-        exploded=bool(not finite[-1] or last > start + max(0.05 * abs(start), 4 * np.median(scatter))),
+        fell=float(level[: low + 1].max() - level[low]),
+        at_once=bool(at_once),
+        later=float(np.quantile(raw[low:], 0.75) - plateau) if len(y) > 2 * low else 0.0,
+        ends_high=bool(last > start + max(0.05 * abs(start), 4 * np.median(scatter))),
+        ends_not_finite=bool(not finite[-1]),
     )
 
 
@@ -100,7 +118,7 @@ def _scatter(y: Floats, *, bottom: int) -> Floats:
 
     From the bottom on it is the scatter before the bottom: differences across the explosion's wall measure the wall.
     """
-    calm = y[: bottom + 1] if bottom >= 10 else y
+    calm = y[: bottom + 1] if bottom >= 10 else y[:20]
     if len(calm) < 5:
         return np.zeros_like(y)
     # Third differences of white noise have variance 1 + 9 + 9 + 1 = 20.

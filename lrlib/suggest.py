@@ -24,9 +24,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lrlib.smoothing import MIN_POINTS, Curve, Floats, read_curve
+from lrlib.smoothing import FALL_FRACTION, MIN_POINTS, Curve, Floats, read_curve
 
-FALL_FRACTION = 0.05
+SMALL = 0.2  # of the rise that most of the curve is: a fall before it is the noise of a loss that only rises
+# Where a loss falls more than so many-fold, most of that can lie behind where 95 % of it is made on a linear scale:
+MANYFOLD = 20
+# Decades from there to where the loss is within 2 %, or its noise, of the least; and, where noise is slight, to the least.
+STILL_FALLING, FAR = 1.4, 1.9
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ class Suggestion:
     """A learning rate, the range around it, and whether the curve supports it.
 
     lr: the learning rate to use.
-    lower, upper: learning rates, the range in which training works; which rule, each heuristic says.
+    lower, upper: learning rates, the range in which training works, lower <= lr <= upper; which rule, each heuristic
+        says. All three lie within what was swept.
     spread_decades: log10 of the largest over the smallest lr that several sweeps suggest; None for one.
     reliable: False where the curve does not show what the heuristic looks for.
     reason: in words, why it is reliable or not.
@@ -100,8 +105,9 @@ def turning_points(lr: ArrayLike, loss: ArrayLike, *, fraction: float = FALL_FRA
     The plateau is the median of the losses before the curve moves. `lowest` is the bottom of the smoothed
     loss. The fall is the drop from the one to the other, and `start_of_fall` is the learning rate at which the
     smoothed loss goes below plateau - fraction * drop for the last time before the bottom: it has
-    lost that share of the fall and does not come back. A curve that falls from its first step on has its
-    start of fall at its first learning rate, and the reason says so.
+    lost that share of the fall and does not come back. A curve that loses 5 % of the fall within a tenth of the
+    range falls from its first step on: its plateau is its first level, its start of fall its first learning rate (for
+    fractions up to 5 %), and the reason says so.
 
     fraction in (0, 1): the share of the drop that counts as a start, 0.05 unless told.
     Raises ValueError if fraction is outside, lr is not positive and increasing, or the shapes differ.
@@ -232,9 +238,11 @@ def _suggest(
         reason = "no loss is finite: start at a smaller learning rate"
         return Suggestion(first, first, first, None, False, reason, heuristic)
     curve = read_curve(lr, loss)
-    suggested, lower, upper = (_lr(x) for x in locate(curve))
+    # Where a rule leads out of what was swept, its end is all that the curve can say.
+    suggested, lower, upper = np.clip(locate(curve), *np.log10(lr[[0, -1]]))
+    lower, upper = min(lower, suggested), max(upper, suggested)
     reliable, reason = _judge(curve)
-    return Suggestion(suggested, lower, upper, None, reliable, reason, heuristic)
+    return Suggestion(_lr(suggested), _lr(lower), _lr(upper), None, reliable, reason, heuristic)
 
 
 def _check(lr: ArrayLike, loss: ArrayLike) -> tuple[Floats, Floats]:
@@ -277,6 +285,8 @@ def _lowest(curve: Curve) -> float:
 
 
 def _start_of_fall(curve: Curve, fraction: float = FALL_FRACTION) -> float:
+    if curve.at_once and fraction <= FALL_FRACTION:
+        return float(curve.x[0])
     return min(_crossing(curve, fraction), _lowest(curve))
 
 
@@ -312,18 +322,46 @@ def _judge(curve: Curve) -> tuple[bool, str]:
     drop = curve.start - curve.level[curve.low]
     noise = float(np.hypot(curve.error[curve.low], curve.start_error))
     # Six, not two: the bottom is the least of many points, and pure noise must not pass for a fall.
-    falls = drop > 6 * noise and drop > 1e-6 * abs(curve.start)
-    rise_at_end = curve.level[-1] - curve.start
-    if not falls:
-        if curve.exploded or rise_at_end > 5 * np.hypot(curve.error[-1], curve.start_error):
-            return False, "the loss only rises: start at a smaller learning rate"
-        return False, "the loss is flat: nothing above the noise falls or rises; widen the range of learning rates"
+    fall = min(drop, curve.fell)
+    if not (fall > 6 * noise and fall > 1e-6 * abs(curve.start) and fall > SMALL * curve.later):
+        return False, _why_no_fall(curve, fall, noise)
     back = curve.level[-1] - curve.level[curve.low]
     if not curve.exploded and back < max(0.05 * drop, 3 * curve.error[-1]):
         return (
             False,
             "the loss has not turned up: the sweep ended before its largest useful learning rate; raise end_lr",
         )
-    if curve.level[0] < curve.start - 0.25 * drop or curve.low == 0:
+    least, slows = curve.level[curve.low], _crossing(curve, 1 - FALL_FRACTION)
+    far = _near_least(curve) - slows > STILL_FALLING or (noise < 5e-4 * drop and _lowest(curve) - slows > FAR)
+    if curve.start > MANYFOLD * least > 0 and far:
+        return (
+            False,
+            f"the loss falls {curve.start / least:.0f}-fold, and its least is {_lowest(curve) - slows:.1f} decades "
+            "beyond 95 % of that: training went on meanwhile (one loss an epoch?); use one loss a step",
+        )
+    if curve.at_once:
         return True, "the loss falls and turns up; it falls from the first learning rate on, so lower is only a bound"
     return True, "the loss is level, falls, and turns up again"
+
+
+def _near_least(curve: Curve) -> float:
+    """log10 lr where the loss is within 2 %, or its noise, of its least for the first time."""
+    near = 1.02 * curve.level[curve.low] + 4 * curve.error[curve.low]
+    return float(curve.x[np.argmax(curve.level[: curve.low + 1] <= near)])
+
+
+def _why_no_fall(curve: Curve, fall: float, noise: float) -> str:
+    """What is to be said of a curve that does not fall by more than its noise."""
+    if fall < SMALL * curve.later:
+        return "the loss only rises: start at a smaller learning rate"
+    if (noise > 0 and fall > max(3.5 * noise, 1e-6 * abs(curve.start))) or fall > 0.25 * abs(curve.start):
+        return "the loss falls, but not by enough for its noise; use more steps or larger batches"
+    risen = curve.level[-1] - curve.start > 5 * np.hypot(curve.error[-1], curve.start_error)
+    if curve.ends_high or (risen and curve.level[-1] > curve.level[curve.low]):
+        return "the loss only rises: start at a smaller learning rate"
+    if curve.ends_not_finite:
+        return (
+            f"the loss is flat up to lr {_lr(curve.x[-1]):.3g} and not finite after: look for a broken sample or a "
+            "division by zero there"
+        )
+    return "the loss is flat: nothing above the noise falls or rises; widen the range of learning rates"

@@ -212,6 +212,139 @@ def test_the_recommended_lr_lies_between_its_bounds_and_below_the_bottom():
         assert found.lr <= lowest / 2.999 and found.upper <= lowest / 1.999
 
 
+# What is said of a curve
+
+
+def running_mean(loss, weight=0.05):
+    """Bias-corrected, as other tools keep it."""
+    mean, means = 0.0, []
+    for k, value in enumerate(loss):
+        mean += weight * (value - mean)
+        means.append(mean / (1 - (1 - weight) ** (k + 1)))
+    return np.array(means)
+
+
+RISES = {
+    "straight": lambda u: u,
+    "root": lambda u: 10 ** (3 * u - 3),
+    "late": lambda u: np.maximum(0, u - 0.7) / 0.3,
+    "square": np.square,
+}
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    shape=st.sampled_from(sorted(RISES)), height=st.floats(0.05, 100), start=st.floats(-3, 3), n=st.integers(10, 700)
+)
+def test_a_loss_that_only_rises_is_not_reliable_also_without_noise(shape, height, start, n):
+    lr, loss = np.logspace(-6, 0, n), start + height * RISES[shape](np.linspace(0, 1, n))
+    for heuristic in HEURISTICS:
+        found = heuristic(lr, loss)
+        assert not found.reliable, found.reason
+    assert "only rises" in turning_points(lr, loss).reason
+
+
+@pytest.mark.parametrize(
+    "shape, smoothed", [(shape, False) for shape in RISES] + [(shape, True) for shape in ("straight", "square")]
+)
+def test_a_noisy_rise_is_hardly_ever_taken_for_a_fall(shape, smoothed):
+    wrong = 0
+    for seed in range(60):
+        loss = 1 + 4 * RISES[shape](np.linspace(0, 1, 100)) + 0.3 * np.random.default_rng(seed).standard_normal(100)
+        wrong += suggest_lr(RANGE, running_mean(loss) if smoothed else loss).reliable
+    assert wrong <= 3
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    noise=st.floats(0.05, 0.6),
+    end=st.sampled_from([np.nan, 50.0, None]),
+    n=st.integers(60, 200),
+    seed=st.integers(0, 999),
+)
+def test_only_rises_is_never_said_of_a_loss_that_fell_far(noise, end, n, seed):
+    x = np.linspace(-6, 1, n)
+    rng = np.random.default_rng(seed)
+    clean = 0.2 + 0.5 / (1 + 10 ** (2 * (x + 2)))
+    loss = clean * np.exp(noise * rng.standard_normal(n)) + (
+        0 if end is None else np.where(np.arange(n) > n - 4, end, 0)
+    )
+    found = suggest_lr(10**x, loss)
+    assert "only rises" not in found.reason
+
+
+@pytest.mark.parametrize("n_before", [12, 30, 60])
+def test_a_lone_nan_on_the_plateau_is_said_to_be_that(n_before):
+    rng = np.random.default_rng(0)
+    loss = 2.3 + 0.05 * rng.standard_normal(n_before)
+    found = suggest_lr(RANGE[: n_before + 1], np.append(loss, np.nan))
+    assert not found.reliable
+    assert f"flat up to lr {RANGE[n_before - 1]:.3g} and not finite after: look for a broken sample" in found.reason
+
+
+@settings(max_examples=150, deadline=None)
+@given(loss=losses, decades_swept=st.floats(0.1, 12))
+@pytest.mark.filterwarnings("error")
+def test_every_suggestion_lies_in_the_swept_range_and_between_its_bounds(loss, decades_swept):
+    lr = np.logspace(-6, -6 + decades_swept, len(loss))
+    for heuristic in HEURISTICS if len(loss) else []:
+        found = heuristic(lr, loss)
+        ends = lr[0] * (1 - 1e-9), lr[-1] * (1 + 1e-9)
+        assert ends[0] <= found.lower <= found.lr <= found.upper <= ends[1], heuristic.__name__
+
+
+@pytest.mark.parametrize("noise", [0, 0.02])
+@pytest.mark.parametrize("low", [-3.0, -2.5, -2.0])
+def test_a_curve_that_falls_from_its_first_step_on_starts_to_fall_there_and_the_reason_says_so(low, noise):
+    x = np.linspace(low, 0.8, 200)
+    loss = (
+        0.1 + 2.2 / (1 + 10 ** (1.5 * (x + 2))) + 10 ** (4 * x) + noise * np.random.default_rng(0).standard_normal(200)
+    )
+    turning = turning_points(10**x, loss)
+    assert turning.reliable and "falls from the first learning rate on" in turning.reason
+    assert turning.start_of_fall == pytest.approx(10**low)
+    assert turning.loss_at_start == pytest.approx(loss[0], abs=0.1)
+    for heuristic in HEURISTICS:
+        found = heuristic(10**x, loss)
+        assert found.lower == pytest.approx(10**low) and found.lr >= found.lower
+        assert found.reason == turning.reason
+    level = turning_points(*sample("plain"))
+    assert "is level, falls" in level.reason and level.start_of_fall > 1e-5
+
+
+def epochs(fold, *, n=100, decades=8, per_epoch=200, seed=0):
+    """A history of one loss an epoch: gradient descent on a quadratic goes on all the while, as the rate rises."""
+    rng = np.random.default_rng(seed)
+    curvature, weights = np.logspace(-1, 2, 30), 3 * rng.standard_normal(30)
+    lr, means = np.logspace(-decades, 0, n), []
+    for rate in lr:
+        with np.errstate(over="ignore", invalid="ignore"):
+            shrink = np.abs(1 - rate * curvature) ** (2 * np.arange(per_epoch)[:, None])
+            means.append(0.5 * (curvature * weights**2 * shrink).sum(1).mean())
+        weights = weights * (1 - rate * curvature) ** per_epoch
+        if not means[-1] < 1e6:
+            means[-1] = 1e6
+            break
+    means = np.array(means)
+    return lr[: len(means)], means + (means[0] - fold * means.min()) / (fold - 1)
+
+
+@pytest.mark.parametrize("fold", [30, 100, 1000])
+@pytest.mark.parametrize("per_epoch", [20, 200, 1000])
+def test_a_history_of_one_loss_an_epoch_is_not_called_reliable_two_decades_off(fold, per_epoch):
+    for seed in range(3):
+        lr, loss = epochs(fold, per_epoch=per_epoch, seed=seed)
+        found = suggest_lr(lr, loss)
+        off = np.log10(lr[np.argmin(loss)] / found.lr)
+        assert off < 2 or not found.reliable, (off, found.reason)
+
+
+def test_a_many_fold_fall_of_one_loss_an_epoch_is_named():
+    lr, loss = epochs(1000, per_epoch=1000)
+    found = suggest_lr(lr, loss)
+    assert not found.reliable and "-fold, and its least is" in found.reason and "one loss an epoch" in found.reason
+
+
 def suggestion(lr, *, reliable=True, reason="fine"):
     return Suggestion(lr, lr / 10, lr * 2, None, reliable, reason, "suggest_lr")
 

@@ -364,3 +364,12 @@ def test_the_users_exception_is_noted_with_the_step_and_the_shapes():
     with pytest.raises(RuntimeError) as caught:
         sweep(model, optimizer, batches)
     assert "range_test: at step 2, on a batch of tensors of shapes [(5, 9), (5,)]" in caught.value.__notes__[0]
+
+
+def test_a_sweep_validates_often_enough_by_itself_and_says_val_every_where_it_was_told_not_to():
+    model, optimizer, loader = build()
+    often = sweep(model, optimizer, loader, val_loader=loader, num_iter=100, val_batches=1)
+    assert often.settings.val_every == 3 and "val_every" not in often.suggest().reason
+    rarely = sweep(model, optimizer, loader, val_loader=loader, num_iter=100, val_batches=1, val_every=25)
+    assert not rarely.suggest().reliable
+    assert "it takes 10; use a val_every below 25, or more steps" in rarely.suggest().reason
