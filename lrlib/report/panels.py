@@ -104,12 +104,17 @@ def _describe_series(name, artists):
         found["dash"] = _round(first._unscaled_dash_pattern[1])
     if any(line.get_marker() not in ("None", None, "", " ") for line in lines):
         found["marker"] = True
-    found["x"] = _round(np.concatenate([line.get_xdata(orig=False) for line in lines]))
-    found["y"] = _round(np.concatenate([line.get_ydata(orig=False) for line in lines]))
+    found["x"] = _string([line.get_xdata(orig=False) for line in lines])
+    found["y"] = _string([line.get_ydata(orig=False) for line in lines])
     for artist in artists:
         if isinstance(artist, FillBetweenPolyCollection) and artist.get_paths():
             found["band"] = _edges(artist)
     return found
+
+
+def _string(lines):
+    """The values of several lines as one list, a gap between each two."""
+    return [value for values in lines for value in (*_round(values), None)][:-1]
 
 
 def _edges(band):

@@ -83,14 +83,14 @@ def draw_sweep(steps, label, smoothed, points):
         _line(left, binned.query("seed == 0"), x="step", y="lr")
         left.get_legend().remove()
         _label(left, "(a)", x="step", y="learning rate")
-        for seed, group in binned.groupby("seed"):
+        for _, group in binned.groupby("seed"):
             right.plot(
                 group["lr"],
                 group["loss"],
                 color=AUTHOR_COLOR,
                 linewidth=0.6,
                 alpha=0.6,
-                gid=f"not smoothed, seed {seed}",
+                gid="not smoothed",
             )
         _line(right, binned, x="lr", y="smoothed", name="smoothed")
         _log_rates(right)

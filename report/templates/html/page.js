@@ -129,7 +129,7 @@ const say = value => {
   return String(Number(value.toPrecision(4)));
 };
 const scales = {
-  linear: { to: value => value, from: value => value },
+  linear: { to: value => value ?? NaN, from: value => value },
   log: { to: value => (value > 0 ? Math.log10(value) : NaN), from: value => 10 ** value },
 };
 const niceStep = span => {
