@@ -20,7 +20,7 @@ import torch
 BLOCKS_AT_ONCE = 7  # products, of two rows each, whose result is taken through tanh and pooling at once
 
 
-def conv_tanh_pool(x, weight, bias, *, scale):
+def conv_tanh_pool(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, *, scale: float) -> torch.Tensor:
     """tanh of a convolution of scale * x, averaged over 2 x 2 windows.
 
     x: (H, C_in, W, N), uint8 or the weight's dtype; weight: (C_out, C_in, k, k); bias: (C_out,); scale: a number.

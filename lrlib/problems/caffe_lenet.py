@@ -32,7 +32,7 @@ class CaffeLeNet(nn.Module):
         for layer in (self.conv1, self.conv2, self.ip1, self.ip2):
             bound = math.sqrt(3 / layer.weight[0].numel())  # Caffe's xavier: by what goes in alone
             nn.init.uniform_(layer.weight, -bound, bound)
-            nn.init.zeros_(layer.bias)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.pool(self.conv1(images * SCALE))  # -> (N, 20, 12, 12)

@@ -29,7 +29,7 @@ class Cnn2c2d(nn.Module):
         self.fc2 = nn.Linear(1024, 10)
         for layer in (self.conv1, self.conv2, self.fc1, self.fc2):
             nn.init.trunc_normal_(layer.weight, std=STD, a=-2 * STD, b=2 * STD)
-            nn.init.constant_(layer.bias, BIAS)
+            nn.init.constant_(layer.bias, BIAS)  # type: ignore[arg-type]
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.pool(self.conv1(scale(images)).relu())  # -> (N, 32, 14, 14)

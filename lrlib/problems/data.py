@@ -6,11 +6,13 @@ import hashlib
 import socket
 import warnings
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from lrlib.errors import LrlibError
@@ -100,7 +102,7 @@ class Dataset:
     test_labels: torch.Tensor
 
 
-def choose_dataset(name):
+def choose_dataset(name: str) -> str:
     """The dataset that a name stands for: "auto" is MNIST where it can be had, else the sample, with a warning.
 
     Raises DatasetMissing if a dataset asked for by name cannot be had, DatasetError if a file of it is damaged.
@@ -120,7 +122,7 @@ def choose_dataset(name):
 
 
 @lru_cache
-def find_dataset(name):
+def find_dataset(name: str) -> DatasetInfo:
     """Find a dataset, downloading it if need be, and check it.
 
     name: one of NAMES; one that ends in "_validation" has every twelfth training image as its test split. Files are
@@ -148,7 +150,7 @@ def _require_known(name):
         raise ValueError(f"dataset must be one of {', '.join((*NAMES, AUTO))}, got {name!r}")
 
 
-def is_present(name):
+def is_present(name: str) -> bool:
     """Whether a dataset is on this machine, or embedded; nothing is downloaded and nothing checked.
 
     Raises ValueError for an unknown name.
@@ -158,7 +160,7 @@ def is_present(name):
     return name == SAMPLE or any(_locate(folder, file) for folder in _list_folders(name) for file in FILES[name].md5)
 
 
-def load_dataset(name):
+def load_dataset(name: str) -> Dataset:
     """Load and resize a dataset (about two seconds for MNIST on one core). Errors as `find_dataset`.
 
     Resizing is torchvision's default for a PIL image: bilinear with antialiasing, on the 8-bit image.
@@ -174,7 +176,7 @@ def load_dataset(name):
     )
 
 
-def read_images(name):
+def read_images(name: str) -> list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]]:
     """The splits of a dataset as it comes, [train, test]: images uint8 (N, 28, 28), labels int64 (N,), numpy arrays.
 
     Errors as `find_dataset`.
@@ -198,7 +200,7 @@ def read_images(name):
     return [(images, labels.astype(np.int64)) for images, labels in splits]
 
 
-def check_files(folder, md5):
+def check_files(folder: Path, md5: Mapping[str, str]) -> None:
     """Raise DatasetError, naming the file, expected and found checksum, unless each file in a folder has its MD5."""
     for file, expected in md5.items():
         path = _locate(folder, file)

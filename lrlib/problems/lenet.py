@@ -25,7 +25,7 @@ class LeNet5(nn.Module):
     and a linear output layer in place of radial basis functions.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(1, 6, kernel_size=5)
         self.conv2 = nn.Conv2d(6, 16, kernel_size=5)
@@ -33,7 +33,7 @@ class LeNet5(nn.Module):
         self.fc1 = nn.Linear(120, 84)
         self.fc2 = nn.Linear(84, 10)
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         scale = 1 if images.is_floating_point() else 1 / 255
         features = self._pool_on_cpu(images, scale) if images.device.type == "cpu" else self._pool(images * scale)
         x = torch.tanh(features)

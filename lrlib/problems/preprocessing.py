@@ -4,13 +4,14 @@ This file's code is part of every epoch's name: it decides the pixels that train
 """
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 
 IMAGE_SIZE = 32  # LeNet-5's input; the originals are 28 x 28
 
 
-def resize_images(images):
+def resize_images(images: npt.NDArray[np.uint8]) -> torch.Tensor:
     """uint8 array (N, 28, 28) -> uint8 tensor (N, 1, 32, 32), pixel for pixel as torchvision's Resize on PIL images.
 
     Bilinear with antialiasing, on the 8-bit image.
@@ -18,5 +19,5 @@ def resize_images(images):
     size = (IMAGE_SIZE, IMAGE_SIZE)
     resized = np.empty((len(images), 1, *size), dtype=np.uint8)
     for i, image in enumerate(images):
-        resized[i, 0] = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
+        resized[i, 0] = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
     return torch.from_numpy(resized)

@@ -7,12 +7,15 @@ Nothing here knows what is computed.
 import contextlib
 import logging
 import os
+import queue
 import signal
 import sys
 import threading
 import time
 import types
+from collections.abc import Iterator
 from multiprocessing import resource_tracker
+from typing import Any
 
 import dask
 import numpy as np
@@ -51,7 +54,7 @@ class EngineError(LrlibError):
 
 
 @contextlib.contextmanager
-def open_client(n_tasks, *, cores_per_task=1, tasks_per_process=1):
+def open_client(n_tasks: int, *, cores_per_task: int = 1, tasks_per_process: int = 1) -> Iterator[Client]:
     """A client of the cluster at $DASK_SCHEDULER_ADDRESS, else of one of this machine's cores, which ends with it.
 
     n_tasks: how many tasks can run at once; more workers than that are not started, nor than find cores_per_task cores.
@@ -152,7 +155,7 @@ def _find_cause(err):
     return (str(err).strip().splitlines() or [type(err).__name__])[-1]
 
 
-def find_dashboard(client):
+def find_dashboard(client: Client) -> str | None:
     """The address of the cluster's dashboard, None where it has none: Dask names one also where bokeh is missing."""
     shown = client.run_on_scheduler(lambda: "distributed.dashboard.scheduler" in sys.modules)
     return client.dashboard_link if shown else None
@@ -190,7 +193,7 @@ def _without_main():
 
 
 @contextlib.contextmanager
-def interrupts_put_into(done):
+def interrupts_put_into(done: queue.SimpleQueue[Any]) -> Iterator[None]:
     """Ctrl-C puts None into a queue instead of raising wherever the caller is; a second one raises at once.
 
     Python drops a KeyboardInterrupt that falls into a finalizer, such as that of a Dask future.
@@ -223,7 +226,7 @@ def _quiet_log():
         logger.setLevel(before)
 
 
-def describe_loss(client):
+def describe_loss(client: Client) -> str:
     address = client.scheduler.address if client.scheduler else "of this client"
     return (
         f"the scheduler {address} was lost, or dropped an epoch; "
@@ -238,7 +241,7 @@ class Workers:
         self.client = client
         self.n_threads, self.counted, self.last_seen = 0, -np.inf, time.monotonic()
 
-    def count_threads(self):
+    def count_threads(self) -> int:
         """Threads of all workers. Raises EngineError where there was none for NO_WORKER_SECONDS, or no scheduler is."""
         now = time.monotonic()
         if now - self.counted < COUNT_SECONDS:

@@ -12,17 +12,20 @@ import queue
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any
 
 import distributed
 import numpy as np
+import numpy.typing as npt
 import torch
-from distributed import WorkerPlugin, get_worker
+from distributed import Client, Future, Worker, WorkerPlugin, get_worker
 
 from lrlib.problems.problem import Data
 from lrlib.problems.registry import load_problem
 from lrlib.runs.cluster import NO_WORKER_SECONDS, EngineError, Workers, describe_loss, interrupts_put_into
-from lrlib.runs.epochs import load_epoch, state_of
-from lrlib.runs.store import Artefact, StoreError
+from lrlib.runs.epochs import Epoch, load_epoch, state_of
+from lrlib.runs.store import Artefact, Store, StoreError
 from lrlib.training.epoch import epoch_noise, epoch_order, initial_state
 from lrlib.training.numerics import fix_numerics
 from lrlib.training.registry import BACKENDS, describe_numerics, load_backend
@@ -41,7 +44,9 @@ DATA_SECONDS = 60
 _drawing = threading.RLock()
 
 
-def compute_epochs(epochs, *, store, client):
+def compute_epochs(
+    epochs: Sequence[Epoch], *, store: Store, client: Client
+) -> Generator[tuple[Epoch, Artefact | None, bool], None, None]:
     """Compute epochs on a cluster and store each, parents before children, the longest chains first.
 
     epochs: the Epochs to compute; a parent that is not among them is in the store.
@@ -60,8 +65,11 @@ def compute_epochs(epochs, *, store, client):
         _place_data(client, problem, checksum)
 
     ready = sorted(rank[epoch.name] for epoch in epochs if epoch.parent not in by_name)  # sorted is a heap too
-    running, done = {}, queue.SimpleQueue()
-    elsewhere, first_seen, looked = [], {}, time.monotonic()
+    running: dict[str, Future] = {}
+    done: queue.SimpleQueue[Future | None] = queue.SimpleQueue()
+    elsewhere: list[Epoch] = []
+    first_seen: dict[str, float] = {}
+    looked = time.monotonic()
     workers = Workers(client)
 
     def finish(epoch, artefact, computed):
@@ -96,11 +104,12 @@ def compute_epochs(epochs, *, store, client):
                     if artefact is None:
                         future.add_done_callback(done.put)
                     else:
-                        store.save(future.key, artefact)
-                        store.release(future.key)
-                        del running[future.key]
+                        name = str(future.key)
+                        store.save(name, artefact)
+                        store.release(name)
+                        del running[name]
                         future.release()
-                        yield from finish(by_name[future.key], artefact, computed=True)
+                        yield from finish(by_name[name], artefact, computed=True)
                 if time.monotonic() - looked > CHECK_SECONDS:
                     for epoch in elsewhere:
                         heapq.heappush(ready, rank[epoch.name])
@@ -112,7 +121,7 @@ def compute_epochs(epochs, *, store, client):
             store.release(name)
 
 
-def compute_epoch(epoch, state, numerics):
+def compute_epoch(epoch: Epoch, state: dict[str, torch.Tensor] | None, numerics: Mapping[str, object]) -> Artefact:
     """The task: train and evaluate one epoch on this worker.
 
     state: the parent's, None for a run's first epoch. numerics: those of the caller, which stand in the epoch's name.
@@ -199,10 +208,10 @@ class DataPlugin(WorkerPlugin):
         self.key, self.data = (problem, checksum), data
         self.name = _plugin_name(problem, checksum)
 
-    def setup(self, worker):
+    def setup(self, worker: Worker) -> None:
         if not hasattr(worker, "lrlib_data"):
-            worker.lrlib_data = {}
-        worker.lrlib_data[self.key] = self.data
+            worker.lrlib_data = {}  # type: ignore[attr-defined]
+        worker.lrlib_data[self.key] = self.data  # type: ignore[attr-defined]
 
 
 def _plugin_name(problem, checksum):
@@ -248,7 +257,7 @@ def _make_task():
     return task
 
 
-def answer(payload):
+def answer(payload: bytes) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
     """`compute_epoch` on a worker, from and to what travels: pickled (epoch, state, numerics) -> (arrays, values)."""
     epoch, state, numerics = pickle.loads(payload)
     if state is not None:

@@ -2,8 +2,12 @@
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
+
+from lrlib.runs.store import Artefact, Store
 
 # What is read of a stored epoch besides its tensors. An epoch's name does not hold the engine's digest.
 VALUES = {"diverged", "test_loss", "n_correct", "n_test", "train_seconds", "test_seconds"}
@@ -32,7 +36,7 @@ class Epoch:
     processes: int
 
 
-def load_epoch(store, name):
+def load_epoch(store: Store, name: str) -> Artefact | None:
     """An epoch's Artefact from the store, or None; one written by a lrlib that kept other values is warned of."""
     artefact = store.load(name)
     if artefact is None or (artefact.values.keys() >= VALUES and "losses" in artefact.tensors):
@@ -41,12 +45,12 @@ def load_epoch(store, name):
     return None
 
 
-def state_of(artefact):
+def state_of(artefact: Artefact) -> dict[str, torch.Tensor]:
     """The state among an epoch's tensors: what `train_epoch` takes and returns."""
     return {name: tensor for name, tensor in artefact.tensors.items() if name != "losses"}
 
 
-def record_of(artefact):
+def record_of(artefact: Artefact) -> dict[str, Any]:
     """What is kept in memory of an epoch: its figures and step losses, not its state."""
     losses, values = artefact.tensors["losses"].numpy(), artefact.values
     return {
@@ -60,6 +64,6 @@ def record_of(artefact):
     }
 
 
-def load_record(store, name):
+def load_record(store: Store, name: str) -> dict[str, Any] | None:
     artefact = load_epoch(store, name)
     return record_of(artefact) if artefact else None

@@ -44,7 +44,7 @@ class Run:
     processes: int = 1
     label: str = field(default="", compare=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _require_whole("epochs", self.epochs, 1)
         _require_whole("seed", self.seed, 0)
         problem = load_problem(self.problem)
@@ -52,9 +52,9 @@ class Run:
             if getattr(self, name) is None:
                 object.__setattr__(self, name, getattr(problem, name))
         _require_whole("batch_size", self.batch_size, 1)
-        if self.optimizer not in OPTIMIZERS:
+        if self.optimizer is None or self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}")
-        usual = OPTIMIZERS[self.optimizer] | problem.settings.get(self.optimizer, {})
+        usual = {**OPTIMIZERS[self.optimizer], **problem.settings.get(self.optimizer, {})}
         for name in ("momentum", "weight_decay"):
             value = getattr(self, name)
             if value is None:
@@ -68,11 +68,12 @@ class Run:
             object.__setattr__(self, "label", str(self.schedule))
 
 
-def plan_epochs(run):
+def plan_epochs(run: Run) -> list[Epoch]:
     """The epochs of a run, first to last, each with its name.
 
     Raises DatasetError where the data cannot be had, ValueError where the optimizer's package cannot.
     """
+    assert run.optimizer and run.batch_size and run.weight_decay is not None  # which Run has settled
     problem = load_problem(run.problem)
     info = problem.find_data()
     steps_per_epoch = problem.count_steps(info.n_train, run.batch_size)
@@ -88,7 +89,7 @@ def plan_epochs(run):
             "numerics": describe_numerics(run.backend, run.processes, run.problem),
         }
     )
-    chain = []
+    chain: list[Epoch] = []
     for number in range(1, run.epochs + 1):
         steps = slice((number - 1) * steps_per_epoch, number * steps_per_epoch)
         history = [name, lr[steps].astype("<f8").tobytes().hex(), momentum[steps].astype("<f8").tobytes().hex()]

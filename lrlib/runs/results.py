@@ -2,8 +2,10 @@
 
 import numpy as np
 import pandas as pd
+from torch import nn
 
 from lrlib.runs.epochs import load_epoch, state_of
+from lrlib.runs.plan import Run
 from lrlib.runs.store import StoreError
 from lrlib.training.epoch import load_model
 
@@ -28,7 +30,7 @@ class Results:
         self.seconds = sum(record["seconds"] for record in records.values())
 
     @property
-    def epochs(self):
+    def epochs(self) -> pd.DataFrame:
         """A row per run and epoch.
 
         Columns: run (its label), problem, seed, epoch (from 1), lr and momentum (of the epoch's last step),
@@ -53,7 +55,7 @@ class Results:
         )
 
     @property
-    def steps(self):
+    def steps(self) -> pd.DataFrame:
         """A row per run and step: run, problem, seed, step (from 0), lr, momentum, loss (before the update)."""
         frames = []
         for run, chain in self._chains.items():
@@ -78,7 +80,7 @@ class Results:
         return pd.concat(frames, ignore_index=True)
 
     @property
-    def diverged(self):
+    def diverged(self) -> pd.DataFrame:
         """A row per run that diverged: run, problem, seed, step (from 0) and lr of its first loss not finite."""
         steps = self.steps
         bad = steps[~np.isfinite(steps["loss"])]
@@ -86,7 +88,7 @@ class Results:
             ["run", "problem", "seed", "step", "lr"]
         ]
 
-    def model(self, run):
+    def model(self, run: Run) -> nn.Module:
         """The trained model of a run, in evaluation mode.
 
         Raises KeyError for a run that is not among these, ValueError for one that diverged, StoreError where what was

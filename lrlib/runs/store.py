@@ -14,6 +14,7 @@ import secrets
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -23,7 +24,7 @@ from lrlib.errors import LrlibError
 try:
     import fcntl
 except ImportError:  # Windows has no such locks; callers there may compute a name twice
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 
 SUFFIX = ".safetensors"
@@ -51,11 +52,11 @@ class Store:
         self._warned_of = set()
         self._claims = None
 
-    def path(self, name):
+    def path(self, name: str) -> Path:
         """The file of a name, two letters a folder so that no folder grows large."""
         return self.folder / name[:2] / f"{name}{SUFFIX}"
 
-    def load(self, name):
+    def load(self, name: str) -> Artefact | None:
         """The Artefact of that name, or None where there is none; a damaged one is warned of, once, and counts as none.
 
         Raises StoreError for a file that is there and may not be read.
@@ -77,7 +78,7 @@ class Store:
             warnings.warn(f"{path} is damaged and is computed again", stacklevel=2)
         return artefact
 
-    def save(self, name, artefact):
+    def save(self, name: str, artefact: Artefact) -> None:
         """Keep an artefact under a name. Raises StoreError, leaving no part of a file, where it cannot be written."""
         path = self.path(name)
         try:
@@ -87,7 +88,7 @@ class Store:
             raise StoreError(_cannot_write(self.folder, err)) from err
         self._warned_of.discard(name)
 
-    def check_writable(self):
+    def check_writable(self) -> None:
         """Raise StoreError unless a file can be written here."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -97,7 +98,7 @@ class Store:
         except OSError as err:
             raise StoreError(_cannot_write(self.folder, err)) from err
 
-    def claim(self, name):
+    def claim(self, name: str) -> bool:
         """Take the sole right among processes to compute a name, until `release` or the end of this process.
 
         name: hexadecimal. Returns whether it was had. Where the file system has no locks everyone has it: then work
@@ -113,13 +114,13 @@ class Store:
             return err.errno not in (errno.EACCES, errno.EAGAIN)
         return True
 
-    def release(self, name):
+    def release(self, name: str) -> None:
         """Give a claim back; one that was not had is no error."""
         if self._claims is not None:
             with contextlib.suppress(OSError):
                 fcntl.lockf(self._claims, fcntl.LOCK_UN, 1, _lock_offset(name))
 
-    def list_files(self):
+    def list_files(self) -> dict[str, tuple[int, float]]:
         """name -> (bytes, time of writing in seconds since 1970) of all that is stored."""
         found = {}
         for path in self.folder.glob(f"??/[!.]*{SUFFIX}"):
@@ -127,7 +128,7 @@ class Store:
                 found[path.name.removesuffix(SUFFIX)] = (path.stat().st_size, path.stat().st_mtime)
         return found
 
-    def list_parts(self):
+    def list_parts(self) -> dict[Path, tuple[int, float]]:
         """path -> (bytes, time of writing) of what writers that were killed left behind, or write just now."""
         found = {}
         for path in (*self.folder.glob(f".*{PART}"), *self.folder.glob(f"??/.*{PART}")):
@@ -135,7 +136,7 @@ class Store:
                 found[path] = (path.stat().st_size, path.stat().st_mtime)
         return found
 
-    def read_values(self, name):
+    def read_values(self, name: str) -> dict[str, Any]:
         """The values of a stored artefact, unchecked and without reading its tensors; {} where they cannot be read."""
         try:
             with open(self.path(name), "rb") as file:
@@ -145,7 +146,7 @@ class Store:
             return {}
 
 
-def write_whole(path, content):
+def write_whole(path: Path, content: bytes) -> None:
     """Write bytes so that the path holds either its old content or all of the new. Raises OSError."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{PART}")
     try:

@@ -2,19 +2,26 @@
 
 import contextlib
 import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
 from lrlib.project import store_folder
 from lrlib.runs.epochs import load_record, record_of
-from lrlib.runs.plan import plan_epochs
+from lrlib.runs.plan import Run, plan_epochs
 from lrlib.runs.results import Results
 from lrlib.runs.store import Store
 from lrlib.training.backends import BackendError
 from lrlib.training.registry import BACKENDS
 
+if TYPE_CHECKING:
+    from distributed import Client
 
-def train(runs, *, store=None, client=None, progress=True):
+
+def train(
+    runs: Iterable[Run], *, store: Store | None = None, client: "Client | None" = None, progress: bool = True
+) -> Results:
     """Train runs, or take from the store what was trained before.
 
     runs: Runs; the same one twice is one. store: a Store, by default the project's. client: a Dask client, by default
@@ -64,7 +71,7 @@ def _open_client(runs, n_tasks):
     )
 
 
-def find_results(runs, *, store=None):
+def find_results(runs: Iterable[Run], *, store: Store | None = None) -> Results | None:
     """Results of runs that are all in the store; None where an epoch is missing, or their backend is not installed.
 
     Nothing is trained. Raises DatasetError, StoreError.

@@ -25,8 +25,9 @@ def measure_candidates(results: Results, runs: Sequence[Run]) -> pd.DataFrame:
     for run in runs:
         state = {f"model.{name}": value for name, value in results.model(run).state_dict().items()}
         loss, n_correct = evaluate(
-            state, problem=problem.name, inputs=inputs, targets=targets, batch_size=run.batch_size
+            state, problem=problem.name, inputs=inputs, targets=targets, batch_size=run.batch_size or problem.batch_size
         )
+        assert n_correct is not None  # what has a validation split has right answers
         held_out = last.loc[(run.label, run.seed)]
         accuracy = n_correct / len(inputs)
         rows.append((run.label, run.seed, held_out["test_loss"], held_out["test_accuracy"], loss, accuracy))

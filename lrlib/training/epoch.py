@@ -7,15 +7,19 @@ Nothing here knows of stores, clusters or notebooks.
 
 import hashlib
 import math
+from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch import nn
 
+from lrlib.problems.problem import Data
 from lrlib.problems.registry import DEFAULT, load_problem
 from lrlib.training.optimizers import OPTIMIZERS, build_optimizer
 
 
-def initial_state(seed, problem=DEFAULT, data=None):
+def initial_state(seed: int, problem: str = DEFAULT, data: Data | None = None) -> dict[str, torch.Tensor]:
     """The state before the first epoch: the problem's model, its initialisation drawn from the seed.
 
     data: the problem's Data, which one needs that starts from weights that were trained before.
@@ -25,11 +29,11 @@ def initial_state(seed, problem=DEFAULT, data=None):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         found = load_problem(problem)
-        model = found.initialize(data) if found.initialize else found.build_model()
+        model = found.build_model() if found.initialize is None or data is None else found.initialize(data)
     return {f"model.{name}": value.detach() for name, value in model.state_dict().items()}
 
 
-def epoch_order(seed, epoch, n_samples, length=None):
+def epoch_order(seed: int, epoch: int, n_samples: int, length: int | None = None) -> torch.Tensor:
     """The order in which an epoch sees its samples: int64, decided by (seed, epoch) alone; epoch >= 1.
 
     length: how many it sees, by default each one once; beyond that each a second time, in an order of its own.
@@ -41,7 +45,7 @@ def epoch_order(seed, epoch, n_samples, length=None):
     return order[:length]
 
 
-def epoch_noise(seed, epoch):
+def epoch_noise(seed: int, epoch: int) -> int:
     """The seed of the random numbers that an epoch's steps draw."""
     return _draw_seed("noise", seed, epoch)
 
@@ -59,38 +63,38 @@ class PlainTorch:
 
     world_size = 1
 
-    def boost(self, model, optimizer):
+    def boost(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
         """The model and optimizer that are called in place of these; the parameters stay those of these."""
         return model, optimizer
 
-    def share(self, batch):
+    def share(self, batch: torch.Tensor) -> torch.Tensor:
         """This process's part of a batch: int64 (n,) -> int64 (m,). The parts of all processes make up the batch."""
         return batch
 
-    def backward(self, loss, optimizer):
+    def backward(self, loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
         """Add to each parameter's gradient that of the loss, averaged over the processes."""
         loss.backward()
 
-    def average(self, loss):
+    def average(self, loss: torch.Tensor) -> float:
         """A step's loss as a float, averaged over the processes."""
         return loss.item()
 
 
 def train_epoch(
-    state,
+    state: Mapping[str, torch.Tensor],
     *,
-    lr,
-    momentum,
-    inputs,
-    targets,
-    order,
-    batch_size,
-    optimizer,
-    weight_decay,
-    problem=DEFAULT,
-    noise=0,
-    backend=PlainTorch(),
-):
+    lr: npt.NDArray[np.float64],
+    momentum: npt.NDArray[np.float64],
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+    order: torch.Tensor,
+    batch_size: int,
+    optimizer: str,
+    weight_decay: float,
+    problem: str = DEFAULT,
+    noise: int = 0,
+    backend: PlainTorch = PlainTorch(),
+) -> tuple[dict[str, torch.Tensor], npt.NDArray[np.float64]]:
     """One epoch from a state to the next.
 
     state: flat dict of tensors as `initial_state` or this function returns it; it is not changed.
@@ -111,54 +115,60 @@ def train_epoch(
         raise ValueError(
             f"lr and momentum must have one value for each of {n_steps} steps, got {len(lr)} and {len(momentum)}"
         )
-    problem = load_problem(problem)
-    model, torch_optimizer = _restore(state, problem, optimizer, weight_decay=weight_decay, device=inputs.device)
+    trained = load_problem(problem)
+    model, torch_optimizer = _restore(state, trained, optimizer, weight_decay=weight_decay, device=inputs.device)
     boosted_model, boosted_optimizer = backend.boost(model, torch_optimizer)
     losses = np.full(n_steps, np.nan)
-    with torch.random.fork_rng(devices=[inputs.device] if inputs.is_cuda else [], enabled=problem.is_random):
-        if problem.is_random:
+    with torch.random.fork_rng(devices=[inputs.device] if inputs.is_cuda else [], enabled=trained.is_random):
+        if trained.is_random:
             torch.manual_seed(noise)
         for step, batch in enumerate(order.split(batch_size)):
             for group in torch_optimizer.param_groups:
                 _set_rates(group, float(lr[step]), float(momentum[step]))
             part = backend.share(batch)
             outputs = boosted_model(inputs.index_select(0, part))
-            loss = problem.losses(outputs, targets[part]).sum() / (len(batch) / backend.world_size)
+            loss = trained.losses(outputs, targets[part]).sum() / (len(batch) / backend.world_size)
             losses[step] = backend.average(loss)
             if not math.isfinite(losses[step]):
                 break
             boosted_optimizer.zero_grad()
             backend.backward(loss, boosted_optimizer)
-            if problem.clip_norm is not None:
-                torch.nn.utils.clip_grad_norm_(model.parameters(), problem.clip_norm)
+            if trained.clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), trained.clip_norm)
             boosted_optimizer.step()
     return _capture(model, torch_optimizer, optimizer), losses
 
 
-def evaluate(state, *, inputs, targets, batch_size, problem=DEFAULT):
+def evaluate(
+    state: Mapping[str, torch.Tensor],
+    *,
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+    batch_size: int,
+    problem: str = DEFAULT,
+) -> tuple[float, float | None]:
     """Loss and number of right answers of a state on a split.
 
     inputs, targets: (N, ...). Returns loss, n_correct. The loss is the mean of the batch means, as the reproduced
-    report
-    has it: with a short last batch that is not quite the mean over samples (10,000 images in batches of 128: 79
+    report has it: with a short last batch that is not quite the mean over samples (10,000 images in batches of 128: 79
     batches, the last of 16). n_correct is the sum of the problem's hits, None where it has none.
     What a model draws at random is the same at every call.
     """
-    problem = load_problem(problem)
-    model = load_model(state, problem.name).to(inputs.device)
-    losses, n_correct = [], 0
-    with torch.inference_mode(), torch.random.fork_rng(devices=[], enabled=problem.is_random):
-        if problem.is_random:
+    trained = load_problem(problem)
+    model = load_model(state, problem).to(inputs.device)
+    losses, n_correct = [], 0.0
+    with torch.inference_mode(), torch.random.fork_rng(devices=[], enabled=trained.is_random):
+        if trained.is_random:
             torch.manual_seed(0)
         for part, right in zip(inputs.split(batch_size), targets.split(batch_size)):
             outputs = model(part)
-            losses.append(problem.losses(outputs, right).mean().item())
-            if problem.hits is not None:
-                n_correct += problem.hits(outputs, right).sum().item()
-    return float(np.mean(losses)), None if problem.hits is None else n_correct
+            losses.append(trained.losses(outputs, right).mean().item())
+            if trained.hits is not None:
+                n_correct += trained.hits(outputs, right).sum().item()
+    return float(np.mean(losses)), None if trained.hits is None else n_correct
 
 
-def load_model(state, problem=DEFAULT):
+def load_model(state: Mapping[str, torch.Tensor], problem: str = DEFAULT) -> nn.Module:
     """The model of a state, in evaluation mode, with its own copy of the parameters and buffers."""
     with torch.device("meta"):
         model = load_problem(problem).build_model()

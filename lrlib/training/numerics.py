@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -12,15 +13,15 @@ THREADS = 1
 PACKAGE = Path(__file__).resolve().parent.parent
 
 
-def fix_numerics():
+def fix_numerics() -> None:
     """Make this process compute in the way that `describe_numerics` says."""
     torch.set_num_threads(THREADS)
     torch.use_deterministic_algorithms(True)
     # Filling fresh memory would only make a fault of our own repeatable, and costs time at every step.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def code_digest(files=TRAINING_FILES):
+def code_digest(files: Sequence[str] = TRAINING_FILES) -> str:
     """sha256 over the code of files without comments, docstrings and layout, which change no bit."""
     digest = hashlib.sha256()
     for file in files:
@@ -28,7 +29,7 @@ def code_digest(files=TRAINING_FILES):
     return digest.hexdigest()[:16]
 
 
-def normalize_code(source):
+def normalize_code(source: str) -> str:
     """Python source without comments, docstrings and layout; what is left is what runs."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
@@ -39,5 +40,5 @@ def normalize_code(source):
             and isinstance(body[0], ast.Expr)
             and isinstance(body[0].value, ast.Constant)
         ):
-            node.body = body[1:] or [ast.Pass()]
+            node.body = body[1:] or [ast.Pass()]  # type: ignore[attr-defined]
     return ast.unparse(tree)

@@ -1,11 +1,13 @@
 """The optimizers that runs can ask for by name, and their settings. Part of every epoch's name."""
 
+from typing import Any
+
 import torch
 
 # Settings of each optimizer: the protocol's of SGD and Adam; DeepOBS's of momentum; torch's of AdamW and Muon; of
 # those that find a learning rate by themselves (from the packages prodigyopt and dadaptation), which then multiplies
 # the lr given, their documented defaults. momentum is an optimizer's momentum or its first beta.
-OPTIMIZERS = {
+OPTIMIZERS: dict[str, dict[str, Any]] = {
     "sgd": {"momentum": 0.9, "weight_decay": 5e-4},
     "momentum": {"momentum": 0.99, "weight_decay": 0.0},
     "adam": {"momentum": 0.9, "weight_decay": 0.0, "beta2": 0.999, "eps": 1e-9},
@@ -17,7 +19,9 @@ OPTIMIZERS = {
 }
 
 
-def build_optimizer(name, parameters, *, lr, momentum, weight_decay):
+def build_optimizer(
+    name: str, parameters: Any, *, lr: float, momentum: float, weight_decay: float
+) -> torch.optim.Optimizer:
     """The optimizer of that name with its remaining settings (table OPTIMIZERS).
 
     parameters: tensors, or parameter groups. Raises ImportError where the package of one that is not torch's is not

@@ -11,6 +11,7 @@ import importlib
 import platform
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 
@@ -41,7 +42,7 @@ BACKENDS = {
 }
 
 
-def load_backend(name):
+def load_backend(name: str) -> Any:
     """A backend by its name. Raises ValueError for an unknown name."""
     if name not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {name!r}")
@@ -51,7 +52,7 @@ def load_backend(name):
 
 
 @lru_cache
-def describe_numerics(backend="torch", processes=1, problem=DEFAULT):
+def describe_numerics(backend: str = "torch", processes: int = 1, problem: str = DEFAULT) -> dict[str, object]:
     """The numerics of this process, as plain values that stand in every epoch's name and in the provenance.
 
     Raises BackendError where the backend is not installed.
