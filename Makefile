@@ -1,7 +1,7 @@
 # `make help` lists what there is. An active environment that has the packages is used; otherwise .venv is made.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help report section publish archive test test-faults lab bench environment environment-made colossalai peers clean
+.PHONY: help report section publish archive test test-faults test-oldest lab bench environment environment-made colossalai peers clean
 
 # What counts is what stands in the command: a variable of the environment may be there for other work (WSL sets NAME).
 OPTION_NAMES := SEEDS EPOCHS BATCH_SIZE DATASET BACKEND PROCESSES PARAMS
@@ -57,6 +57,7 @@ help:
 	@echo 'make lab         open the notebooks in JupyterLab; LAB_OPTIONS="--allow-root --port=9999" are passed on'
 	@echo 'make test        run the tests'
 	@echo 'make test-faults run those that kill processes, fill disks and lose workers, or make the extended report'
+	@echo 'make test-oldest run those of the range test with the oldest packages that it takes, in .venv-oldest (some gigabytes)'
 	@echo 'make publish     make the report and copy it to report/, where it is committed'
 	@echo 'make archive     pack the made report, its notebooks, data and lock into report/build/crate.zip, an RO-Crate'
 	@echo 'make bench       time training beside other ways, over workers and in a report; PUBLISH=1 puts it into bench/README.md'
@@ -84,6 +85,17 @@ test: $(ENVIRONMENT)
 
 test-faults: $(ENVIRONMENT)
 	$(RUN) -m pytest -m 'faults or extended'
+
+# The range test alone, in an environment of the oldest versions that it takes and without what the report needs.
+test-oldest: .venv-oldest/installed
+	.venv-oldest/bin/python -m pytest tests/finder tests/test_suggest.py
+
+.venv-oldest/installed: oldest.lock
+	@$(or $(BASE_PYTHON),false) -c 'import sys; sys.exit(sys.version_info[:2] > (3, 12))' || \
+		{ echo 'torch 2.4 needs Python 3.11 or 3.12; name one: make test-oldest PYTHON=/path/to/python' >&2; exit 2; }
+	$(BASE_PYTHON) -m venv --clear .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --requirement oldest.lock
+	@touch $@
 
 bench: $(ENVIRONMENT)
 	PYTHONPATH="$$PWD$${PYTHONPATH:+:$$PYTHONPATH}" $(RUN) bench/training.py --report \

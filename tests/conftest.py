@@ -1,5 +1,6 @@
 """What several tests share: the project's folder, one small cluster, and runs that nothing interrupted."""
 
+import functools
 import os
 import shutil
 import signal
@@ -8,21 +9,29 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
-from lrlib import Run, train
-from lrlib.runs.cluster import open_client
-from lrlib.runs.plan import plan_epochs
-from lrlib.runs.store import Store
-from lrlib.schedules import OneCycle
+# What the report needs is imported where it is used, so that the tests of the range test run without it.
 
 # Where the tests run in the background, Ctrl-C is ignored, and by all that they start too; some of them press it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 DONE_WITHIN = 300  # seconds; far more than a quick report takes, so that a hanging command fails
-# Of two seeds, so that they share no epoch: one run keeps one worker busy, both keep two.
-RUNS = tuple(Run(OneCycle(0.1, final_div_factor=4), problem="lenet5_sample", epochs=6, seed=seed) for seed in (0, 1))
+
+
+@functools.cache
+def runs_of_two_seeds():
+    """So that they share no epoch: one run keeps one worker busy, both keep two. RUNS is what they are called."""
+    from lrlib import Run
+    from lrlib.schedules import OneCycle
+
+    return tuple(Run(OneCycle(0.1, final_div_factor=4), dataset="sample", epochs=6, seed=seed) for seed in (0, 1))
+
+
+def __getattr__(name):
+    if name == "RUNS":
+        return runs_of_two_seeds()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 @pytest.fixture
@@ -33,6 +42,8 @@ def root():
 @pytest.fixture(scope="session")
 def client():
     """A Dask client of two workers, for the tests that train."""
+    from lrlib.runs.cluster import open_client
+
     with open_client(2) as client:
         yield client
 
@@ -40,8 +51,11 @@ def client():
 @pytest.fixture(scope="session")
 def uninterrupted(tmp_path_factory, client):
     """A store in which RUNS were trained without a break, on this machine's workers."""
+    from lrlib import train
+    from lrlib.runs.store import Store
+
     store = Store(tmp_path_factory.mktemp("uninterrupted"))
-    train(RUNS, store=store, client=client, progress=False)
+    train(runs_of_two_seeds(), store=store, client=client, progress=False)
     return store
 
 
@@ -74,11 +88,15 @@ def run_lrlib(project, *arguments):
 
 
 def names_of(runs):
+    from lrlib.runs.plan import plan_epochs
+
     return [epoch.name for run in runs for epoch in plan_epochs(run)]
 
 
 def assert_same_epochs(store, expected, runs):
     """Every epoch of the runs is in both stores, with the same bits in every tensor and the same test figures."""
+    import torch
+
     for name in names_of(runs):
         found, wanted = store.load(name), expected.load(name)
         assert found.tensors.keys() == wanted.tensors.keys()

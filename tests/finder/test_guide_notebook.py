@@ -1,8 +1,8 @@
 from pathlib import Path
 
-import nbformat
 import pytest
 
+nbformat = pytest.importorskip("nbformat", reason="reading notebooks needs nbformat")
 nbclient = pytest.importorskip("nbclient", reason="executing notebooks needs nbclient")
 
 GUIDE = Path(__file__).parents[2] / "notebooks" / "guide-range-test.ipynb"
