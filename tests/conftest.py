@@ -25,7 +25,9 @@ def runs_of_two_seeds():
     from lrlib import Run
     from lrlib.schedules import OneCycle
 
-    return tuple(Run(OneCycle(0.1, final_div_factor=4), dataset="sample", epochs=6, seed=seed) for seed in (0, 1))
+    return tuple(
+        Run(OneCycle(0.1, final_div_factor=4), problem="lenet5_sample", epochs=6, seed=seed) for seed in (0, 1)
+    )
 
 
 def __getattr__(name):
