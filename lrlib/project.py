@@ -38,6 +38,6 @@ def named_folders() -> dict[str, str]:
 
 
 def _named(variable: str) -> Path | None:
-    """The folder that an environment variable names, None where it is unset or empty; ~ and relative ones are made absolute."""
+    """The folder that an environment variable names, made absolute; None where it is unset or empty."""
     value = os.environ.get(variable)
     return Path(value).expanduser().absolute() if value else None

@@ -1,4 +1,4 @@
-"""What make passes on, what it refuses, and which environment it makes: with a Python that only says what it was asked."""
+"""What make passes on, what it refuses, and which environment it makes: a Python here only says what it was asked."""
 
 import hashlib
 import os

@@ -30,8 +30,8 @@ FLAGS = {
 
 
 def main(arguments=None):
-    """Run a command. Returns the exit status: 0, 1 for what went wrong, 2 for bad input, 130 for Ctrl-C, 143 for SIGTERM,
-    129 for a terminal that was closed.
+    """Run a command. Returns the exit status: 0, 1 for what went wrong, 2 for bad input, 130 for Ctrl-C,
+    143 for SIGTERM, 129 for a terminal that was closed.
     """
     stopped_by = _hear_signals()
     warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)

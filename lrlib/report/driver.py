@@ -76,8 +76,8 @@ def make_report(texts, *, command, say, quick=False, extended=False, then=None):
     texts: parameter name -> value as written on the command line. command: what makes this very report again.
     extended: with part 3. say: called with each line that a person should see while it runs. then: called with what was
     made, before another report can take its place.
-    Raises ParameterError, BuildError and StoreError before anything is trained; DatasetError, EngineError, NotebookError,
-    ReportError.
+    Raises ParameterError, BuildError and StoreError before anything is trained; DatasetError, EngineError,
+    NotebookError, ReportError.
     """
     started, origin = time.time(), read_origin()
     sections = find_sections(extended=extended)

@@ -5,6 +5,7 @@ import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import nbformat
 import papermill
@@ -16,6 +17,7 @@ from traitlets.config import Config
 from lrlib.errors import LrlibError
 from lrlib.report.folders import socket_folder
 from lrlib.report.kernels import SectionKernelManager
+from lrlib.report.sections import Section
 from lrlib.report.surroundings import kernel_environment
 
 
@@ -23,7 +25,9 @@ class NotebookError(LrlibError):
     """A section's notebook that raised, or whose kernel ended; says which cell, and where the executed notebook is."""
 
 
-def execute_notebooks(sections, folder, *, failed, environment):
+def execute_notebooks(
+    sections: list[Section], folder: Path, *, failed: Path, environment: dict[str, str]
+) -> list[Path]:
     """Execute sections by papermill into a folder; one that raised goes to the folder `failed`, its traceback in it.
 
     environment: variables for the kernels besides `kernel_environment`'s.
@@ -76,7 +80,7 @@ def _execute(section, folder, failed, sockets, environment, ended):
     return output
 
 
-def kernel_settings(folder, own, sockets, environment):
+def kernel_settings(folder: Path, own: Path, sockets: Path | None, environment: dict[str, str]) -> Config:
     """Configuration for a kernel that works in a folder and writes into its own, with an environment besides."""
     settings = {
         "environment": kernel_environment(own) | environment,
@@ -91,7 +95,7 @@ def kernel_settings(folder, own, sockets, environment):
 
 
 def _describe(section, output, failed, sign, what):
-    """The sentence for NotebookError. sign: "error" for the cell with an error in its outputs, "running" for the last begun."""
+    """The sentence for NotebookError. sign: "error" for the cell with an error, "running" for the last that began."""
     executed = nbformat.read(output, as_version=4) if output.exists() else None
     if executed is None:
         return f"section {section.name}: {section.path.name} {what} before its first cell"
@@ -108,4 +112,5 @@ def _describe(section, output, failed, sign, what):
             break
         if sign == "error" and any(o.output_type == "error" for o in cell.get("outputs", [])):
             break
-    return f"section {section.name}: cell {number} of {section.path.name} {what}; {'its traceback' if sign == 'error' else 'what it did before'} is in {kept}"
+    there = "its traceback" if sign == "error" else "what it did before"
+    return f"section {section.name}: cell {number} of {section.path.name} {what}; {there} is in {kept}"

@@ -13,11 +13,11 @@ from lrlib.errors import LrlibError
 try:
     import fcntl
 except ImportError:  # Windows has no such locks
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 # Executed notebooks, page and paper together are about half of it.
 NEEDED_BYTES = 8 * 2**20
-# The path of a socket may have 103 characters where fewest are allowed; a notebook's name and socket come after the folder.
+# The path of a socket may have 103 characters where fewest are allowed; the kernel's name comes after the folder.
 SOCKET_FOLDER_LENGTH = 70
 _ALIVE = ".alive"
 

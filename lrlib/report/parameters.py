@@ -30,7 +30,7 @@ class ParameterError(LrlibError):
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter that a notebook declares; type is its annotation, such as "int" or "list[float]", else its value's."""
+    """A parameter that a notebook declares; type is its annotation, such as "list[float]", else its value's."""
 
     name: str
     type: str
@@ -44,7 +44,8 @@ def read_parameters(source: str) -> dict[str, Parameter]:
     The cell is run, so a value may be an expression. Raises Exception, whatever it raises.
     """
     comments = _read_comments(source)
-    found, namespace = {}, {}
+    found: dict[str, Parameter] = {}
+    namespace: dict[str, object] = {}
     for statement in ast.parse(source).body:
         exec(compile(ast.Module([statement], []), "parameters", "exec"), namespace)
         targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]

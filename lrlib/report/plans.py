@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from lrlib.problems.data import DatasetError
 from lrlib.problems.registry import load_problem
 from lrlib.report.parameters import ParameterError
-from lrlib.report.sections import find_tagged, first_line
+from lrlib.report.sections import Section, find_tagged, first_line
 from lrlib.runs.plan import Run
 from lrlib.training.backends import BackendError
 
@@ -24,11 +24,11 @@ class Plan:
     """What a section asks for: its Design or Evidence, its Runs, and those that follow from their Results, or None."""
 
     design: object
-    runs: list
-    more_runs: Callable | None
+    runs: list[Run]
+    more_runs: Callable[[object], list[Run]] | None
 
 
-def plan_section(section, *, trial=False):
+def plan_section(section: Section, *, trial: bool = False) -> Plan:
     """The Plan that a section makes of its parameters; nothing is trained.
 
     trial: its dataset only stands in for another one, of more images.

@@ -18,7 +18,7 @@ class PublishError(LrlibError):
 
 
 def check_readme():
-    """README's text. Raises PublishError where it has no place for the result, or where it or `report/` cannot be written:
+    """README's text. Raises PublishError where it has no place for the result, or it or `report/` cannot be written:
     better known before hours of training.
     """
     readme = project_folder() / "README.md"
@@ -31,8 +31,8 @@ def check_readme():
                 file.write(b"x")
     except OSError as err:
         raise PublishError(
-            f"{readme} and the folder report/ beside it cannot be written ({err.strerror}), where a report is published; "
-            "let them be written, or make it with `make report`"
+            f"{readme} and the folder report/ beside it cannot be written ({err.strerror}), where a report is "
+            "published; let them be written, or make it with `make report`"
         ) from err
     fill_block(text, "published", "")
     return text

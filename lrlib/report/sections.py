@@ -19,7 +19,7 @@ from pathlib import Path
 import nbformat
 
 from lrlib.project import project_folder
-from lrlib.report.parameters import ParameterError, name_nearest, parse_value, read_parameters
+from lrlib.report.parameters import Parameter, ParameterError, name_nearest, parse_value, read_parameters
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Section:
     """A section's notebook.
 
     name: what the command line calls it; number, anchor: of its metadata; notebook: its content when it was found;
-    declared: name -> Parameter; values: those that differ from what the notebook says; given: name -> value, of a person;
+    declared: name -> Parameter; values: those that differ from what the notebook says; given: those of a person;
     fault: why it cannot be used, "" where it can.
     """
 
@@ -36,13 +36,13 @@ class Section:
     number: str = ""
     anchor: str = ""
     notebook: nbformat.NotebookNode | None = field(default=None, repr=False)
-    declared: dict = field(default_factory=dict)
-    values: dict = field(default_factory=dict)
-    given: dict = field(default_factory=dict)
+    declared: dict[str, Parameter] = field(default_factory=dict)
+    values: dict[str, object] = field(default_factory=dict)
+    given: dict[str, object] = field(default_factory=dict)
     fault: str = ""
 
 
-def find_sections(*, extended=False):
+def find_sections(*, extended: bool = False) -> list[Section]:
     """The report's sections in order, with no values given; the extended report's too if asked for.
 
     Warns of notebooks that are left out. Raises ParameterError where there is none.
@@ -67,7 +67,7 @@ def _leave_out(path, why):
 
 
 def _read_section(path):
-    """The Section of a notebook, with a fault where it is one that cannot be used; None, with a warning, where it is none."""
+    """The Section of a notebook, with a fault where it cannot be used; None, with a warning, where it is none."""
     numbered = re.match(r"(\d+(-\d+)?)-", path.name)
     if path.is_dir():
         return _leave_out(path, "it is a folder")
@@ -126,7 +126,7 @@ def _check_section(path, notebook, about):
     return section
 
 
-def find_tagged(notebook, tag):
+def find_tagged(notebook: nbformat.NotebookNode, tag: str) -> int | None:
     """The place of the first code cell with a tag, None where there is none."""
     tagged = (i for i, c in enumerate(notebook.cells) if c.cell_type == "code" and tag in c.metadata.get("tags", []))
     return next(tagged, None)
@@ -174,7 +174,7 @@ def _widen(section, declared):
     return replace(section, declared=declared | section.declared, values=others)
 
 
-def pick_section(sections, name):
+def pick_section(sections: list[Section], name: str) -> Section:
     """The section of that name. Raises ParameterError, naming the nearest, where there is none."""
     for section in sections:
         if name in (section.name, section.path.stem):
@@ -183,7 +183,9 @@ def pick_section(sections, name):
     raise ParameterError(f"there is no section {name!r}; sections are {', '.join(names)}{name_nearest(name, names)}")
 
 
-def give_values(sections, texts, *, defaults=None):
+def give_values(
+    sections: list[Section], texts: dict[str, str], *, defaults: dict[str, str] | None = None
+) -> list[Section]:
     """Sections with each value given to every one that declares its name.
 
     texts: name -> value as it is written on the command line; defaults: likewise, in place of the notebooks' own.
@@ -220,6 +222,6 @@ def _give(section, texts, defaults):
     return replace(section, values=values, given=given)
 
 
-def first_line(err):
+def first_line(err: BaseException) -> str:
     """What an error says, for one sentence."""
     return (str(err).strip().splitlines() or [type(err).__name__])[0]

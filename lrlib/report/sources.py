@@ -1,4 +1,4 @@
-"""What the report is made from: a digest of the project's sources, and the commit that they are of, if they are of one."""
+"""What the report is made from: a digest of the project's sources, and the commit that they are of, if of one."""
 
 import hashlib
 import json
@@ -72,7 +72,7 @@ def _is_section(content):
 
 
 def _find_commit(names):
-    """(commit, whether the files differ from it, "") of the checkout that tracks the sources, or ("", False, why not)."""
+    """(commit, whether files differ from it, "") of the checkout that tracks the sources, or ("", False, why not)."""
     try:
         commit = _git("rev-parse", "--verify", "HEAD").strip()
         tracked = {}  # name -> hash of its content in the commit

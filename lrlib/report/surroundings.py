@@ -17,7 +17,7 @@ from lrlib.project import named_folders
 try:
     import resource
 except ImportError:  # Windows has no such limits
-    resource = None
+    resource = None  # type: ignore[assignment]
 
 # Of Python's own variables these say where it, its packages and its bytecode are, and how many cores it may use. The
 # others change how code runs: PYTHONOPTIMIZE=2 strips the docstrings that claims read their rules from,
@@ -45,7 +45,7 @@ SETTLED = {
     "PYTHONUTF8": "1",  # files are read alike in every locale, in the processes that this one starts
 }
 
-# Open files: what this process was seen to need by itself and for each core, with a worker and a kernel there, and half more.
+# Open files: what this process was seen to need by itself and for each core (a worker and a kernel), and half more.
 FILES, FILES_PER_CORE = 64, 40
 
 
@@ -86,7 +86,7 @@ def kernel_environment(folder: Path) -> dict[str, str]:
 
 
 def check_file_limit() -> None:
-    """Raise SurroundingsError where so few open files are allowed that kernels and workers would end for want of them."""
+    """Raise SurroundingsError where so few open files are allowed that kernels and workers would lack them."""
     from dask.system import CPU_COUNT
 
     needed = FILES + FILES_PER_CORE * CPU_COUNT
@@ -150,7 +150,7 @@ def _raise_file_limit():
 
 
 def _open_closed_streams():
-    """Give a closed stdin, stdout or stderr a place: else the next file that is opened would get what is written there."""
+    """Give a closed stdin, stdout or stderr a place: else the next file that is opened would get what they are told."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
             opened = os.open(os.devnull, os.O_RDWR)

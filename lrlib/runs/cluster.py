@@ -35,8 +35,8 @@ WORKER_ENVIRONMENT = {
 }
 # Dask keeps the last thousand messages of each connection for its developers; ours carry states of half a megabyte.
 QUIET_DASK = {"distributed.admin.low-level-log-length": 10}
-# Where this machine's workers look for Dask's configuration: nowhere. It may hold what is meant for clusters elsewhere, such
-# as certificates, modules to preload, a folder or a lifetime, and a file of it that cannot be read would end them.
+# Where this machine's workers look for Dask's configuration: nowhere. It may hold what is meant for clusters elsewhere,
+# such as certificates, modules to preload, a folder or a lifetime; a file of it that cannot be read would end them.
 NO_CONFIGURATION = {
     "HOME": os.devnull,
     "USERPROFILE": os.devnull,
@@ -59,7 +59,7 @@ def open_client(n_tasks: int, *, cores_per_task: int = 1, tasks_per_process: int
 
     n_tasks: how many tasks can run at once; more workers than that are not started, nor than find cores_per_task cores.
     tasks_per_process: above 1 the tasks share what is not a core, such as a GPU: one process runs so many in threads.
-    A cluster that is joined is joined as Dask is configured, certificates and all; this machine's own knows nothing of it.
+    A cluster is joined as Dask is configured, certificates and all; this machine's own knows nothing of that.
     Raises EngineError where the address does not answer, or no worker can be started.
     """
     address = os.environ.get("DASK_SCHEDULER_ADDRESS")

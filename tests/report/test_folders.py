@@ -35,7 +35,9 @@ def test_what_a_killed_process_left_goes_with_the_next_one(tmp_path):
 def test_a_build_folder_that_cannot_be_written_is_named_with_what_to_do(tmp_path, monkeypatch):
     (tmp_path / "build").write_text("in the way")
     with (
-        pytest.raises(BuildError, match=r"the report's folder .*build cannot be written \(File exists\); free space .*LRLIB_"),
+        pytest.raises(
+            BuildError, match=r"the report's folder .*build cannot be written \(File exists\); free space .*LRLIB_"
+        ),
         own_folder(tmp_path / "build"),
     ):
         pass

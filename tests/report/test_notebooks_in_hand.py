@@ -220,11 +220,23 @@ def plan(name, texts, *, extended=False, defaults=None):
 @pytest.mark.parametrize(
     ("name", "texts", "message"),
     [
-        ("1", {"range_epochs": "0"}, r"range_epochs must be a whole number of at least 1, got 0 \(given: dataset=sample range_"),
-        ("2-1", {"learning_rates": "[0.1, 0.1000001]"}, "learning_rates must differ in six digits .*, got 0.1 and 0.1000001"),
-        ("2-1", {"batch_size": "4001"}, "batch_size must be at most the 4,000 training images of sample, got 4001"),
+        (
+            "1",
+            {"range_epochs": "0"},
+            r"range_epochs must be a whole number of at least 1, got 0 \(given: dataset=sample range_",
+        ),
+        (
+            "2-1",
+            {"learning_rates": "[0.1, 0.1000001]"},
+            "learning_rates must differ in six digits .*, got 0.1 and 0.1000001",
+        ),
+        ("2-1", {"batch_size": "4001"}, "batch_size must be at most the 4,000 training .*, got 4001"),
         ("2-1", {"seeds": "20240101"}, "seeds must be at most 1,000, got 20240101; it is how many, and no seed itself"),
-        ("2-1", {"epochs": "1000000"}, "these are 3,000,000 epochs, more than the 1,000,000 that are taken to be meant"),
+        (
+            "2-1",
+            {"epochs": "1000000"},
+            "these are 3,000,000 epochs, more than the 1,000,000 that are taken to be meant",
+        ),
         ("2-1", {"dataset": ""}, "dataset must be a word, got nothing"),
         ("3-5", {"other_dataset": "foo"}, "section 3-5: dataset must be one of mnist, .*, got 'foo'"),
         ("3-1", {"sweep_seeds": "20240101"}, "sweep_seeds must be at most 1,000"),
@@ -239,7 +251,9 @@ def test_defaults_fit_what_was_given_and_what_was_given_is_what_an_error_shows()
     quick = {"epochs": "5", "turning_points": "[1, 3, 4]", "milestones": "[3, 4]"}
     design = plan("2-2", {"epochs": "2"}, defaults=quick).design
     assert (design.epochs, design.turning_points, design.milestones) == (2, (1,), (1,))
-    with pytest.raises(ParameterError, match=r"turning_points .* \(given: dataset=sample epochs=2 turning_points=\[3\]\)$"):
+    with pytest.raises(
+        ParameterError, match=r"turning_points .* \(given: dataset=sample epochs=2 turning_points=\[3\]\)$"
+    ):
         plan("2-2", {"epochs": "2", "turning_points": "[3]"}, defaults=quick)
 
 

@@ -157,6 +157,8 @@ def test_a_section_with_other_parameters_trains_what_is_new_and_leaves_the_repor
         ),
         (["report", "--dataset", "mnits"], "dataset must be one of mnist, fashion_mnist, sample, "),
         (["section", "2-9"], "there is no section '2-9'; sections are"),
+        (["report", "--params", "extended=True"], r"extended is no parameter .*; EXTENDED=1 \(--extended\) adds part 3"),
+        (["report", "--dataset", ""], "dataset must be a word, got nothing"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2_before_anything_is_trained(project, arguments, message):
@@ -164,6 +166,15 @@ def test_bad_input_is_one_line_and_status_2_before_anything_is_trained(project, 
     assert (status, out) == (2, "")
     assert len(err.splitlines()) == 1
     assert re.match(f"lrlib: .*{message}", err)
+
+
+def test_a_report_without_its_abstract_is_refused_before_anything_is_trained(tmp_path):
+    (tmp_path / "project").mkdir()
+    project = copy_project(tmp_path / "project")
+    (project / "notebooks" / "0-abstract.ipynb").unlink()
+    status, out, err = run_lrlib(project, "report", "--quick")
+    assert (status, out) == (2, "")
+    assert err.startswith("lrlib: the report has no abstract") and len(err.splitlines()) == 1
 
 
 def test_a_notebook_that_raises_is_named_with_its_cell_and_kept_with_its_traceback(project, made):
@@ -226,3 +237,22 @@ def test_the_extended_report_has_part_3_and_keeps_the_report_s_own_accuracies(pr
     text = re.sub(r"[\u00a0\s]+", " ", page)
     for accuracy in re.findall(r"(\d\d\.\d\d) % test", out):
         assert f"{accuracy} %" in text
+
+
+@pytest.mark.faults
+def test_of_two_reports_at_once_in_a_checkout_each_is_whole_and_the_later_stands(project):
+    start = ["report", "--quick", "--epochs", "2"]
+    first = start_lrlib(project, *start)
+    time.sleep(3)
+    second = start_lrlib(project, *start, "--seeds", "2")
+    ended = {}
+    while len(ended) < 2:
+        for process in {first, second} - ended.keys():
+            if process.poll() is not None:
+                ended[process] = process.communicate()
+                made = project / "report" / "build"
+                page = (made / "report.html").read_text(encoding="utf-8")
+                assert ("SEEDS=2" in page) == ("over 2 seeds" in page), "one report's words in another"
+                assert process.returncode == 0, ended[process][1]
+        time.sleep(0.05)
+    assert not list((project / "report" / "build").glob(".making-*"))
