@@ -29,10 +29,12 @@ class CaffeLeNet(nn.Module):
         self.pool = nn.MaxPool2d(2)
         self.ip1 = nn.Linear(800, 500)
         self.ip2 = nn.Linear(500, 10)
-        for layer in (self.conv1, self.conv2, self.ip1, self.ip2):
-            bound = math.sqrt(3 / layer.weight[0].numel())  # Caffe's xavier: by what goes in alone
-            nn.init.uniform_(layer.weight, -bound, bound)
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        for parameter in self.parameters():
+            if parameter.ndim == 1:
+                nn.init.zeros_(parameter)
+            else:
+                bound = math.sqrt(3 / parameter[0].numel())  # Caffe's xavier: by what goes in alone
+                nn.init.uniform_(parameter, -bound, bound)
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.pool(self.conv1(images * SCALE))  # -> (N, 20, 12, 12)

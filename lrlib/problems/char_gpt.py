@@ -37,9 +37,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         n, length, _ = x.shape
-        heads = self.attend_in(self.norm1(x)).view(n, length, 3, N_HEADS, -1).permute(2, 0, 3, 1, 4)
-        queries, keys, values = heads.unbind()
-        seen = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)  # -> (N, heads, T, width / heads)
+        query, key, value = self.attend_in(self.norm1(x)).view(n, length, 3, N_HEADS, -1).permute(2, 0, 3, 1, 4)
+        seen = F.scaled_dot_product_attention(query, key, value, is_causal=True)  # -> (N, heads, T, width / heads)
         x = x + self.attend_out(seen.transpose(1, 2).reshape(n, length, WIDTH))
         return x + self.narrow(F.gelu(self.widen(self.norm2(x))))
 

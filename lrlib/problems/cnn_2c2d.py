@@ -27,9 +27,11 @@ class Cnn2c2d(nn.Module):
         self.pool = nn.MaxPool2d(2)
         self.fc1 = nn.Linear(3136, 1024)
         self.fc2 = nn.Linear(1024, 10)
-        for layer in (self.conv1, self.conv2, self.fc1, self.fc2):
-            nn.init.trunc_normal_(layer.weight, std=STD, a=-2 * STD, b=2 * STD)
-            nn.init.constant_(layer.bias, BIAS)  # type: ignore[arg-type]
+        for parameter in self.parameters():
+            if parameter.ndim == 1:
+                nn.init.constant_(parameter, BIAS)
+            else:
+                nn.init.trunc_normal_(parameter, std=STD, a=-2 * STD, b=2 * STD)
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.pool(self.conv1(scale(images)).relu())  # -> (N, 32, 14, 14)

@@ -235,6 +235,23 @@ def _square(model, theta):
     return 2 * torch.func.functional_call(model, {"theta": theta}, torch.zeros(1, 100)).sum()
 
 
+# Test losses before the first step, of DeepOBS's published runs (fsschneider/DeepOBS_Baselines, commit 3da285a); its batches
+# leave a short last one out. least, most: about the ten seeds' where the loss depends on them.
+@pytest.mark.parametrize(
+    ("name", "n", "least", "most"),
+    [("quadratic_deep", 896, 353.4465, 353.4475), ("mnist_vae", 2000, 180.5, 182.5), ("fmnist_vae", 2000, 132.0, 134.0),
+     ("fmnist_2c2d", 512, 2.29, 2.52)],
+)  # fmt: skip
+def test_training_starts_from_the_loss_that_deepobs_published(name, n, least, most):
+    problem = load_problem(name)
+    dataset = {"mnist_vae": "mnist"}.get(name, "fashion_mnist")
+    if name != "quadratic_deep" and not is_present(dataset):
+        pytest.skip(f"{dataset} is not on this machine")
+    inputs, targets = problem.load_data().test
+    given = {"inputs": inputs[:n], "targets": targets[:n], "batch_size": problem.batch_size, "problem": name}
+    assert least < evaluate(initial_state(0, name), **given)[0] < most
+
+
 def test_targets_of_text_are_its_next_characters():
     data = load_problem("char_gpt").load_data()
     for inputs, targets in (data.train, data.test):
