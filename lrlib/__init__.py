@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lrlib import schedules as schedules
     from lrlib import suggest as suggest
+    from lrlib.finder.critical import critical_lr as critical_lr
     from lrlib.finder.result import Overlay as Overlay
     from lrlib.finder.result import RangeTestResult as RangeTestResult
     from lrlib.finder.sweeps import overlay as overlay
@@ -26,6 +27,7 @@ _PLACES = {
     "LeNet5": "lrlib.problems.lenet",
     "Overlay": "lrlib.finder.result",
     "RangeTestResult": "lrlib.finder.result",
+    "critical_lr": "lrlib.finder.critical",
     "Results": "lrlib.runs.results",
     "Run": "lrlib.runs.plan",
     "overlay": "lrlib.finder.sweeps",
