@@ -11,6 +11,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+import lrlib
+
 
 @pytest.fixture
 def project(root):
@@ -89,3 +91,28 @@ def test_notebooks_hold_no_functions_and_no_loops(root):
         for cell in nbformat.read(path, as_version=4).cells:
             if cell.cell_type == "code":
                 assert not re.search(r"^\s*(def|class|for|while) ", cell.source, re.M), path.name
+
+
+PAGES = ["README.md", "bench/README.md", "lrlib/runs/README.md", "lrlib/peers/README.md", "CHANGELOG.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_of_a_page_lead_to_files_that_are_there(root, page):
+    path = root / page
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", path.read_text())
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_readme_is_short_and_names_only_targets_and_flags_that_there_are(root):
+    text = (root / "README.md").read_text()
+    assert len(text.splitlines()) <= 120
+    makefile = (root / "Makefile").read_text()
+    for target in set(re.findall(r"`?make ([a-z-]+)", text)):
+        assert re.search(rf"^[a-z ]*\b{target}\b[a-z ]*:", makefile, re.M), target
+
+
+def test_every_name_that_readme_calls_public_is_public(root):
+    text = (root / "README.md").read_text()
+    listed = re.search(r"\*\*What is public\*\*: (.*?), the command line", text, re.S)[1]
+    names = {name.removeprefix("lrlib.") for name in re.findall(r"`([\w.]+)`", listed)}
+    assert names == {*lrlib.__all__, "peers"}

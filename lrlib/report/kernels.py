@@ -15,9 +15,9 @@ import signal
 import sys
 import threading
 from multiprocessing import forkserver
-from multiprocessing.context import BaseContext
 from typing import Any
 
+from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
@@ -66,7 +66,7 @@ class SectionKernelManager(AsyncKernelManager):
         start = START.replace("FOLDER", repr(str(project_folder())))
         return [sys.executable, "-c", start, "-f", self.connection_file, *(extra_arguments or [])]
 
-    async def start_kernel(self, **settings: Any) -> None:
+    async def start_kernel(self, **settings: Any) -> None:  # type: ignore[override]
         await super().start_kernel(**settings, env=self.environment, cwd=self.folder)
 
     async def _async_pre_start_kernel(self, **settings: Any) -> Any:
@@ -78,9 +78,10 @@ class SectionKernelManager(AsyncKernelManager):
 class ForkProvisioner(LocalProvisioner):
     """jupyter_client's provisioner of a local process, of a fork instead of a new one."""
 
-    async def launch_kernel(self, cmd: list[str], **settings: Any) -> dict[str, Any]:
-        self.process = Fork(cmd[cmd.index("-f") :], dict(settings["env"]), str(settings.get("cwd") or os.getcwd()))
-        self.pid = self.pgid = self.process.pid
+    async def launch_kernel(self, cmd: list[str], **settings: Any) -> KernelConnectionInfo:
+        kernel = Fork(cmd[cmd.index("-f") :], dict(settings["env"]), str(settings.get("cwd") or os.getcwd()))
+        self.process = kernel  # type: ignore[assignment]
+        self.pid = self.pgid = kernel.pid
         self.cwd = settings.get("cwd")
         return self.connection_info
 
@@ -93,7 +94,7 @@ class Fork:
     def __init__(self, arguments: list[str], environment: dict[str, str], folder: str) -> None:
         self.process = _context().Process(target=run_kernel, args=(arguments, environment, folder))
         self.process.start()
-        self.pid = self.process.pid
+        self.pid: int = self.process.pid  # type: ignore[assignment]
 
     def poll(self) -> int | None:
         return self.process.exitcode
@@ -147,9 +148,11 @@ def be_kernel(arguments: list[str]) -> None:
 
 def _end_with_driver() -> None:
     """End this process when the one that asked for it ends, in whatever way that does; the fork server then ends too."""
-    multiprocessing.parent_process().join()
+    driver = multiprocessing.parent_process()
+    assert driver is not None  # which forked this one
+    driver.join()
     os._exit(1)
 
 
-def _context() -> BaseContext:
+def _context() -> Any:
     return multiprocessing.get_context("forkserver")

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from lrlib.runs.results import Results
@@ -18,6 +19,7 @@ from lrlib.study.experiments import SGD_SWEEP, Design
 from lrlib.study.readings import locate_turning_points, measure_roughness, select_last
 from lrlib.study.rows import select_run
 from lrlib.study.statistics import estimate_mean, judge_all, judge_below, judge_equal
+from lrlib.suggest import TurningPoints
 
 REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE = "reproduced", "not reproduced", "inconclusive"
 WORDS = (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE)
@@ -92,7 +94,7 @@ def tabulate_rules(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     return pd.DataFrame([(v.id, v.rule) for v in verdicts], columns=["id", "rule"])
 
 
-def check_c1(smoothed, points):
+def check_c1(smoothed: Sequence[npt.NDArray[np.float64]], points: Sequence[TurningPoints]) -> Verdict:
     """The smoothed loss loses at most 5 % before its start of fall, then at least half of itself, and afterwards rises
     to at least twice its minimum or stops being finite. All seeds: reproduced; none: not.
     """
@@ -118,13 +120,13 @@ def check_c1(smoothed, points):
     )
 
 
-def check_c2(points):
+def check_c2(points: Sequence[TurningPoints]) -> Verdict:
     """The learning rate of the lowest smoothed loss is within half a decade of 0.1. All seeds: reproduced; none: not."""
     lrs = [p.lowest for p in points]
     return _check_lr("C2", "the loss is lowest at about lr = 1e-1", lrs, author.LOWEST_LR, "lowest")
 
 
-def check_c3(points):
+def check_c3(points: Sequence[TurningPoints]) -> Verdict:
     """The learning rate at which the smoothed loss has made 5 % of its fall is within half a decade of 0.001. All
     seeds: reproduced; none: not.
     """
@@ -134,7 +136,7 @@ def check_c3(points):
     )
 
 
-def check_c4(epochs, design):
+def check_c4(epochs: pd.DataFrame, design: Design) -> Verdict:
     """At every constant learning rate the last epoch's training and test loss are at least 10 % below the first
     epoch's. All runs: reproduced; none: not.
     """
@@ -153,7 +155,7 @@ def check_c4(epochs, design):
     )
 
 
-def check_c5(epochs, design):
+def check_c5(epochs: pd.DataFrame, design: Design) -> Verdict:
     """Of any two neighbouring learning rates the larger has the lower test loss, averaged over the first five epochs,
     by at least 10 %. All pairs and seeds: reproduced; none: not.
     """
@@ -166,7 +168,7 @@ def check_c5(epochs, design):
     return _verdict("C5", "2.1", _C5, judge_all(held), evidence)
 
 
-def check_c6(epochs, design):
+def check_c6(epochs: pd.DataFrame, design: Design) -> Verdict:
     """The last epoch's test accuracies at the two largest learning rates differ by at most 0.25 points: the 95 %
     interval of the paired difference lies within that margin (reproduced) or outside it (not). One seed: inconclusive
     up to three margins.
@@ -186,7 +188,7 @@ def check_c6(epochs, design):
     )
 
 
-def check_c7(epochs, design):
+def check_c7(epochs: pd.DataFrame, design: Design) -> Verdict:
     """The last epoch's test loss with the middle turning point is at most 5 % above the lowest of the turning points:
     the 95 % interval of the relative excess lies below that margin (reproduced) or above it (not). One seed:
     inconclusive unless 15 points clear of it.
@@ -208,7 +210,7 @@ def check_c7(epochs, design):
     )
 
 
-def check_c8(epochs, design):
+def check_c8(epochs: pd.DataFrame, design: Design) -> Verdict:
     """With the middle turning point the last epoch's test loss is at most 10 % above the lowest test loss of any epoch
     after the drop. All seeds: reproduced; none: not.
     """
@@ -227,7 +229,7 @@ def check_c8(epochs, design):
     )
 
 
-def check_c9(epochs, design):
+def check_c9(epochs: pd.DataFrame, design: Design) -> Verdict:
     """The last epoch's test loss with the second drop differs by at most 5 % from that without it: the 95 % interval
     of the paired relative difference lies within that margin (reproduced) or outside it (not). One seed: inconclusive
     up to three margins.
@@ -248,7 +250,7 @@ def check_c9(epochs, design):
     )
 
 
-def check_c10(steps, design):
+def check_c10(steps: pd.DataFrame, design: Design) -> Verdict:
     """The least learning rate of the OneCycle run is above 0.001 by more than rounding (one part in a million)."""
     lr = select_run(steps, design.onecycle_label).query("seed == 0")["lr"]
     least, at = lr.min(), int(lr.to_numpy().argmin())
@@ -261,7 +263,7 @@ def check_c10(steps, design):
     )
 
 
-def check_c11(epochs, design):
+def check_c11(epochs: pd.DataFrame, design: Design) -> Verdict:
     """Roughness of a test-loss curve is the sum of its rises from one epoch to the next. OneCycle's is below
     MultiStep's: by the 95 % interval of the log ratio; with one seed only where the ratio is beyond a factor of two.
     """
@@ -280,7 +282,7 @@ def check_c11(epochs, design):
     return _verdict("C11", "2.3", _C11, judge_below(np.log(one / multi), 0, clear=np.log(2)), evidence)
 
 
-def check_c12(epochs, points, design):
+def check_c12(epochs: pd.DataFrame, points: Sequence[TurningPoints], design: Design) -> Verdict:
     """The best of the constant learning rates, by mean last test accuracy, lies between the range test's two turning
     points, half a decade allowed; and the better of the two schedules is not below it by more than 0.25 points (95 %
     interval of the paired difference; one seed: inconclusive within three margins).
@@ -307,7 +309,7 @@ def check_c12(epochs, points, design):
     )
 
 
-def check_c13(epochs, design):
+def check_c13(epochs: pd.DataFrame, design: Design) -> Verdict:
     """The last test accuracies of MultiStep and OneCycle differ by at most 0.25 points (95 % interval of the paired
     difference within that margin: reproduced; outside: not; one seed: inconclusive up to three margins), and each mean
     is within 0.25 points of the author's (else: not).

@@ -79,6 +79,6 @@ class MuonAndAdamW(torch.optim.Optimizer):
             part.state = self.state
             start += len(part.param_groups)
 
-    def step(self, closure=None):
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         for part in self._parts:
             part.step()

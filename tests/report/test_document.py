@@ -219,7 +219,9 @@ def test_a_reference_to_nothing_is_marked_and_warned_of(tmp_path, words_):
 def test_of_two_equal_labels_references_mean_the_first(tmp_path):
     cells = [prose("# A\n\nSee @fig-x."), shows(figure("x"), figure("x"), figure("x"))]
     path = write_section(tmp_path, "1-a", "1", "a", cells)
-    with pytest.warns(UserWarning, match="1-a.ipynb: label 'fig-x' is already used in 1-a.ipynb, which references mean"):
+    with pytest.warns(
+        UserWarning, match="1-a.ipynb: label 'fig-x' is already used in 1-a.ipynb, which references mean"
+    ):
         merged = merge_notebooks([path])
     assert "[Figure\u00a01](#fig-x)" in merged.cells[0].source
     anchors = [output.metadata.report.anchor for output in outputs_of(merged)]
@@ -233,7 +235,9 @@ def test_an_image_without_words_is_a_figure_without_a_number(tmp_path):
     with pytest.warns(UserWarning, match="1-a.ipynb: .*figure.* has no alternative text, number or caption"):
         first, second, third, last = outputs_of(merge_notebooks([path]))
     assert len({output.metadata.report.anchor for output in (first, second, third)}) == 3
-    assert all(output.metadata.report.kind == "plain" and output.metadata.report.alt for output in (first, second, third))
+    assert all(
+        output.metadata.report.kind == "plain" and output.metadata.report.alt for output in (first, second, third)
+    )
     assert 'width="1pt" height="1pt"' in first.data["image/svg+xml"] and pixel in first.data["image/svg+xml"]
     assert last.metadata.report.caption == "[Figure 1.]{.number} A caption."
 

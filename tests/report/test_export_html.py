@@ -219,7 +219,9 @@ def test_an_image_without_words_is_shown_in_the_page(tmp_path):
     shown = new_output("display_data", {"image/svg+xml": SVG, "text/plain": "<Figure>"})
     section = write_section(tmp_path, "1", "1", "a", [prose("# A"), shows(shown)])
     export_html(merge_notebooks([section]), out=tmp_path / "r.html")
-    figure = BeautifulSoup((tmp_path / "r.html").read_text(encoding="utf-8"), "html.parser").select_one("figure#plain-a-1")
+    figure = BeautifulSoup((tmp_path / "r.html").read_text(encoding="utf-8"), "html.parser").select_one(
+        "figure#plain-a-1"
+    )
     assert figure.select_one("svg") and not figure.select_one("figcaption")
 
 
