@@ -30,6 +30,8 @@ class FastaiLRFinder(TheirFastaiLRFinder):
     """ignite's FastaiLRFinder. result: the last sweep as a RangeTestResult, None before the first."""
 
     result: RangeTestResult | None = None
+    _history: dict[str, list[Any]]
+    _generators: list[tuple[Any, Any]] = []
 
     @contextmanager
     def attach(
@@ -46,7 +48,7 @@ class FastaiLRFinder(TheirFastaiLRFinder):
     ) -> Iterator[Engine]:
         """The trainer, whose run() sweeps; the arguments are ignite's, and so are the errors raised for them."""
         settings = (output_transform, num_iter, start_lr, end_lr, step_mode, smooth_f, diverge_th)
-        self.result, self._history, self._generators = None, {}, []
+        self.result, self._history = None, {}
         if not isinstance(to_save, Mapping) or not isinstance(to_save.get("optimizer"), Optimizer):
             with super().attach(trainer, to_save, *settings) as swept:  # raises what ignite says of it
                 yield swept
@@ -123,3 +125,4 @@ class FastaiLRFinder(TheirFastaiLRFinder):
                     trainer.remove_event_handler(handler, event)
         for generator, state in self._generators:
             set_generator_state(generator, state)
+        self._generators = []

@@ -90,8 +90,9 @@ def _result_of(history: object) -> RangeTestResult | None:
     """lrlib's own result, where history is one, holds one, or is a file of one."""
     if isinstance(history, RangeTestResult):
         return history
-    if isinstance(getattr(history, "result", None), RangeTestResult):
-        return history.result  # a finder of lrlib.peers
+    own = getattr(history, "result", None)
+    if isinstance(own, RangeTestResult):  # history is a finder of lrlib.peers
+        return own
     if isinstance(history, (str, PathLike)):
         path = Path(history)
         with path.open(encoding="utf-8-sig") as file:
@@ -112,11 +113,11 @@ def _find(history: Any, loss: Any) -> _History:
             return find(history)
     if hasattr(history, "columns") or isinstance(history, Mapping):
         names = list(history.columns if hasattr(history, "columns") else history)
-        return _History(
-            "a table", *(history[_column(name, names, "the table")] for name in ("lr", "loss")), from_a_tool=False
-        )
+        lr, loss = (history[_column(name, names, "the table")] for name in ("lr", "loss"))
+        return _History("a table", lr, loss, from_a_tool=False)
     if isinstance(history, (tuple, list)) and len(history) == 2 and not isinstance(history[0], (str, PathLike)):
-        return _History("two arrays", *history, from_a_tool=False)
+        lr, loss = history
+        return _History("two arrays", lr, loss, from_a_tool=False)
     raise TypeError(f"the history must be {READABLE}, got a {type(history).__name__}; give the finder after its sweep")
 
 
@@ -192,13 +193,13 @@ def _of_csv(path: Path) -> _History:
     delimiter = max(",;\t", key=lines[0].count) if lines else ","
     rows = list(csv.reader(lines, delimiter=delimiter))
     names = rows[0] if rows else []
-    columns = []
-    for name in ("lr", "loss"):
-        place = names.index(_column(name, names, path))
-        columns.append(
-            [_number(row[place] if place < len(row) else "", name, n, path) for n, row in enumerate(rows[1:], 1)]
-        )
-    return _History(str(path), *columns, from_a_tool=False)
+    lr, loss = (_numbers_of_column(name, names, rows[1:], path) for name in ("lr", "loss"))
+    return _History(str(path), lr, loss, from_a_tool=False)
+
+
+def _numbers_of_column(name: str, names: Sequence[str], rows: Sequence[Sequence[str]], path: Path) -> list[float]:
+    place = names.index(_column(name, names, path))
+    return [_number(row[place] if place < len(row) else "", name, n, path) for n, row in enumerate(rows, 1)]
 
 
 def _column(name: str, names: Sequence[Any], where: object) -> Any:

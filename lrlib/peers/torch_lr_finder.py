@@ -69,7 +69,7 @@ class LRFinder:
         cache_dir: str | None = None,
         amp_backend: str | None = None,
         amp_config: Mapping[str, Any] | None = None,
-        grad_scaler: torch.amp.GradScaler | None = None,
+        grad_scaler: Any = None,
     ) -> None:
         self.optimizer = optimizer
         self._check_for_scheduler()

@@ -91,14 +91,14 @@ class RisingLR(LRScheduler):
 class LinearLR(RisingLR):
     """In even steps."""
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float | torch.Tensor]:
         return [lr + self._share * (self.end_lr - lr) for lr in self.base_lrs]
 
 
 class ExponentialLR(RisingLR):
     """By an even factor."""
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float | torch.Tensor]:
         return [lr * (self.end_lr / lr) ** self._share for lr in self.base_lrs]
 
 
