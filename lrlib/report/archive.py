@@ -41,7 +41,7 @@ def make_archive(build, out):
     try:
         from rocrate.rocrate import ROCrate
     except ImportError as err:
-        raise ArchiveError("an archive needs the package rocrate; pip install 'lrlib[report]' brings it") from err
+        raise ArchiveError("an archive needs the package rocrate; `pip install rocrate` adds it") from err
     files = collect_files(build)
     about = _read_about(files["report.html"].decode())
     crate = ROCrate()

@@ -87,6 +87,6 @@ def test_without_a_report_or_the_package_the_error_says_what_to_do(build, tmp_pa
     with pytest.raises(ArchiveError, match="holds no report.html; `make report` makes them"):
         make_archive(tmp_path, tmp_path / "crate.zip")
     monkeypatch.setitem(sys.modules, "rocrate.rocrate", None)
-    with pytest.raises(ArchiveError, match="needs the package rocrate; pip install 'lrlib\\[report\\]' brings it"):
+    with pytest.raises(ArchiveError, match="needs the package rocrate; `pip install rocrate` adds it"):
         make_archive(build, tmp_path / "crate.zip")
     assert not (tmp_path / "crate.zip").exists()

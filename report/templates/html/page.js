@@ -438,7 +438,7 @@ class Plot {
     this.read.style.top = `${Math.max(0, spot.y - frame.top - size.height / 2)}px`;
     if (spoken) this.status.textContent = words
       ? `${panel.word("y", one.y[i])}: ${x} ${panel.word("x", one.x[i])}`
-      : `${one.name}: ${x} ${panel.word("x", one.x[i])}, ${y} ${say(one.y[i])}, point ${i + 1} of ${one.x.length}`;
+      : `${one.name}: ${x} ${panel.word("x", one.x[i])}, ${y} ${say(one.y[i])}, point ${one.x.slice(0, i + 1).filter(Number.isFinite).length} of ${one.x.filter(Number.isFinite).length}`;
   }
   leave() {
     this.current = null;
