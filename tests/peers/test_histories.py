@@ -124,6 +124,47 @@ def test_lightnings(seed, threshold, tmp_path):
     check(lrlib.read(finder), criterion.losses, rtol=1e-11)
 
 
+def test_lightnings_at_a_later_epoch(tmp_path):
+    lightning = pytest.importorskip("lightning.pytorch")
+    from lightning.pytorch.callbacks import LearningRateFinder
+
+    criterion = RecordedLoss()
+
+    class Module(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.model, _, self.loader = build()
+
+        def training_step(self, batch, _):
+            return criterion(self.model(batch[0]), batch[1])
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=1e-3)
+
+    class AtEpochOne(LearningRateFinder):
+        def on_fit_start(self, *_):
+            return
+
+        def on_train_epoch_start(self, trainer, module):
+            if trainer.current_epoch == 1 and self.optimal_lr is None:
+                begins = len(criterion.losses)
+                self.lr_find(trainer, module)
+                self.swept = criterion.losses[begins:]
+                trainer.should_stop = True
+
+    finder = AtEpochOne(
+        min_lr=1e-4, max_lr=10, num_training_steps=N_STEPS, early_stop_threshold=None, update_attr=False
+    )
+    quieted = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    trainer = lightning.Trainer(
+        max_epochs=30, accelerator="cpu", callbacks=[finder], default_root_dir=tmp_path, **quieted
+    )
+    module = Module()
+    with quiet():
+        trainer.fit(module, module.loader)
+    check(lrlib.read(finder, first_step=len(module.loader) + 2), finder.swept, rtol=1e-11)
+
+
 @pytest.mark.parametrize("beta", [0.98, 0.9])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_fastais(seed, beta, tmp_path):

@@ -14,6 +14,24 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 SETTINGS = {"start_lr": 1e-4, "num_iter": 40, "repeats": 1, "progress": False}
 
 
+def test_monai():
+    data = pytest.importorskip("monai.data", reason="MONAI is not installed (make peers)")
+    model, optimizer, _ = build()
+    samples = [{"image": x, "label": y} for x, y in zip(*blobs(), strict=True)]
+    loader, loss = data.DataLoader(data.Dataset(samples), batch_size=64), nn.CrossEntropyLoss()
+    before = weights_of(model)
+    result = lrlib.range_test(
+        model,
+        optimizer,
+        None,
+        loader,
+        step_fn=lambda batch: loss(model(batch["image"]), batch["label"]),
+        **SETTINGS,
+    )
+    assert_equal(weights_of(model), before)
+    assert result.sweeps[0].loss[0] > 0.8
+
+
 def test_skorch():
     skorch = pytest.importorskip("skorch", reason="skorch is not installed (make peers)")
     X, y = (part.numpy() for part in blobs())
