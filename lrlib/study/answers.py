@@ -106,10 +106,11 @@ def describe_stability(summary, evidence):
     ]
     sentences = [
         f"Over {count(evidence.sweep_seeds, 'seed')} {spell(stable)} of the {spell(len(spread))} rules "
-        f"{'is' if stable == 1 else 'are'} stable with SGD. The steadiest is `{steadiest}`, whose suggestions lie within a "
-        f"factor of {times(10 ** spread[steadiest])}; those of the package's own `suggest_lr` lie within a factor of "
-        f"{times(10 ** spread['suggest_lr'])}. Between the medians of the lowest and the highest rule lies a factor of "
-        f"{times(10**between)}: which rule is used matters {'more' if between > spread.max() else 'less'} than which seed."
+        f"{'is' if stable == 1 else 'are'} stable with SGD. The steadiest is `{steadiest}`, whose suggestions lie "
+        f"within a factor of {times(10 ** spread[steadiest])}; those of the package's own `suggest_lr` lie within a "
+        f"factor of {times(10 ** spread['suggest_lr'])}. Between the medians of the lowest and the highest rule lies "
+        f"a factor of {times(10**between)}: which rule is used matters {'more' if between > spread.max() else 'less'} "
+        "than which seed."
     ]
     if lengths:
         sentences.append(f"Of the rate that it usually suggests, `suggest_lr` gives {join(lengths)}.")
@@ -150,8 +151,8 @@ def describe_judgement(rule, judged):
         if row.draws:
             search = f"a random search needs {count(row.draws, 'training')} to be as good"
         sentences.append(
-            f"- {_say_training(row.training, row.budget).capitalize()}, `{rule}` ends with a test loss {say_regret(row)}; {other}; "
-            f"{search}."
+            f"- {_say_training(row.training, row.budget).capitalize()}, `{rule}` ends with a test loss "
+            f"{say_regret(row)}; {other}; {search}."
         )
     return "\n".join(sentences)
 
