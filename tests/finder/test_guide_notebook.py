@@ -14,6 +14,7 @@ def executed():
     check = (
         "assert suggestion.reliable, suggestion.reason\n"
         "assert accuracy > 0.8, accuracy\n"
+        "assert average.n_averaged == len(losses)  # the sweeps' updates have been taken back\n"
         "assert losses[-1] < losses[0] / 4\n"
         "peaks = schedule['max_lr']; assert abs(peaks[1] / peaks[0] - 2) < 1e-9"
     )
