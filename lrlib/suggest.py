@@ -29,7 +29,8 @@ from lrlib.smoothing import FALL_FRACTION, MIN_POINTS, Curve, Floats, read_curve
 SMALL = 0.2  # of the rise that most of the curve is: a fall before it is the noise of a loss that only rises
 # Where a loss falls more than so many-fold, most of that can lie behind where 95 % of it is made on a linear scale:
 MANYFOLD = 20
-# Decades from there to where the loss is within 2 %, or its noise, of the least; and, where noise is slight, to the least.
+# Decades from there to where the loss is within 1 % of the fall, or its noise, of the least; and, where
+# there is next to no noise, to the least itself.
 STILL_FALLING, FAR = 1.4, 1.9
 
 
@@ -332,7 +333,7 @@ def _judge(curve: Curve) -> tuple[bool, str]:
             "the loss has not turned up: the sweep ended before its largest useful learning rate; raise end_lr",
         )
     least, slows = curve.level[curve.low], _crossing(curve, 1 - FALL_FRACTION)
-    far = _near_least(curve) - slows > STILL_FALLING or (noise < 5e-4 * drop and _lowest(curve) - slows > FAR)
+    far = _near_least(curve) - slows > STILL_FALLING or (noise < 5e-5 * drop and _lowest(curve) - slows > FAR)
     if curve.start > MANYFOLD * least > 0 and far:
         return (
             False,
@@ -345,8 +346,9 @@ def _judge(curve: Curve) -> tuple[bool, str]:
 
 
 def _near_least(curve: Curve) -> float:
-    """log10 lr where the loss is within 2 %, or its noise, of its least for the first time."""
-    near = 1.02 * curve.level[curve.low] + 4 * curve.error[curve.low]
+    """log10 lr where the loss is within 1 % of the fall, or its noise, of its least for the first time."""
+    least = curve.level[curve.low]
+    near = least + max(0.01 * (curve.start - least), 4 * curve.error[curve.low])
     return float(curve.x[np.argmax(curve.level[: curve.low + 1] <= near)])
 
 
