@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
+import numpy as np
+
 from lrlib.finder.extras import need
 from lrlib.finder.result import RangeTestResult
 from lrlib.peers.reading import read, together
@@ -83,6 +85,9 @@ def _in_words(result: RangeTestResult, files: Sequence[str], each: Sequence[Rang
 
 
 def _draw(result: RangeTestResult, path: str) -> None:
+    longest = max((sweep.lr for sweep in result.sweeps), key=len)
+    if not all(np.allclose(sweep.lr, longest[: len(sweep.lr)], rtol=1e-6, atol=0) for sweep in result.sweeps):
+        raise ValueError("sweeps must be over the same rates to be drawn in one plot, got others; draw each by itself")
     figure = need("matplotlib.figure", what="a plot", extra="plot").Figure(figsize=(7, 4), layout="constrained")
     result.plot(figure.add_subplot())
     figure.savefig(path, dpi=150)
