@@ -35,15 +35,16 @@ def plan_section(section: Section, *, trial: bool = False) -> Plan:
     Raises ParameterError where its parameters do not make runs, or make such as no machine could train or no table
     could tell apart; DatasetError, BackendError.
     """
-    place = find_tagged(section.notebook, "runs")
-    if place is None:
+    notebook = section.notebook
+    place = None if notebook is None else find_tagged(notebook, "runs")
+    if notebook is None or place is None:
         return Plan(None, [], None)
     namespace = {name: parameter.default for name, parameter in section.declared.items()} | section.values
     given = " ".join(f"{name}={value}" for name, value in section.given.items())
     given = f" (given: {given})" if given else ""
     cell = f"section {section.name}: cell {place + 1} of {section.path.name}"
     try:
-        exec(compile(section.notebook.cells[place].source, str(section.path), "exec"), namespace)
+        exec(compile(notebook.cells[place].source, str(section.path), "exec"), namespace)
     except (BackendError, DatasetError):
         raise
     except (Exception, SystemExit) as err:

@@ -1,11 +1,20 @@
 """The report's first words, computed: what came of it, in a sentence and in an abstract; Markdown."""
 
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
 from lrlib.study import claims
+from lrlib.study.claims import Verdict
+from lrlib.study.evidence import Evidence
+from lrlib.study.experiments import Design
 from lrlib.study.regret import CONSTANT, TORCH_DEFAULT
 from lrlib.study.words import among, compare, compare_within, count, interval, join, percent, signed, spell, times
+from lrlib.suggest import Suggestion
 
 
-def say_result(verdicts, design):
+def say_result(verdicts: Sequence[Verdict], design: Design) -> str:
     """One sentence: how many of the claims hold, and on what ground."""
     held, failed, opened = (_list_ids(verdicts, word) for word in claims.WORDS)
     ground = f"with {count(design.seeds, 'seed')} on {_name_dataset(design)}"
@@ -15,7 +24,7 @@ def say_result(verdicts, design):
     return f"Every experiment of the report was run again, {ground}: {found}."
 
 
-def write_abstract(verdicts, accuracies, design):
+def write_abstract(verdicts: Sequence[Verdict], accuracies: pd.DataFrame, design: Design) -> str:
     """What was asked, what was found, and how sure it is: three short paragraphs.
 
     accuracies: as `lrlib.study.readings.tabulate_accuracies` gives them.
@@ -46,7 +55,7 @@ def write_abstract(verdicts, accuracies, design):
     )
 
 
-def write_beyond(table, suggestion, pairs, evidence):
+def write_beyond(table: pd.DataFrame, suggestion: Suggestion, pairs: pd.DataFrame, evidence: Evidence) -> str:
     """Part 3 in a paragraph.
 
     table: of `lrlib.study.regret.tabulate_regret`. suggestion: of the range tests, by `suggest_lr`. pairs: of
@@ -60,7 +69,7 @@ def write_beyond(table, suggestion, pairs, evidence):
     return (
         "**Beyond the author's report.** How good is a rate that a range test suggests? "
         f"{spell(evidence.sweep_seeds, capital=True)} range tests that differ in their seed alone agree to within a "
-        f"factor of {times(10**suggestion.spread_decades)} (@sec-stability). Training at the rate suggested ends with "
+        f"factor of {times(10 ** (suggestion.spread_decades or 0.0))} (@sec-stability). Training at the rate suggested ends with "
         f"a test loss {join(ways)}. PyTorch's default rate ends with {compare(default, 'the best of the search')}, "
         "though the epochs of the range test are added to its training (@sec-regret). Over "
         f"{count(evidence.evidence_seeds, 'seed')} MultiStep and OneCycle "
@@ -71,7 +80,7 @@ def write_beyond(table, suggestion, pairs, evidence):
     )
 
 
-def say_regret(row):
+def say_regret(row: Any) -> str:
     """A row of `tabulate_regret` or `judge_rule` in words, the interval after them."""
     return f"{compare(row.regret, 'the best that a search finds')} ({compare_within(row.low, row.high)})"
 

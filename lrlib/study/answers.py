@@ -1,17 +1,23 @@
 """What the sections say of their results: sentences with computed numbers, as Markdown."""
 
-import numpy as np
+from collections.abc import Mapping, Sequence
 
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from lrlib.runs.results import Results
 from lrlib.study import author
 from lrlib.study.abstract import say_regret
-from lrlib.study.evidence import TORCH_DEFAULT, TUNING_FREE
+from lrlib.study.claims import Verdict
+from lrlib.study.evidence import TORCH_DEFAULT, TUNING_FREE, Evidence
 from lrlib.study.regret import CONSTANT
 from lrlib.study.rows import select_run
 from lrlib.study.statistics import estimate_mean
 from lrlib.study.words import compare, count, interval, join, percent, rate, signed, spell, times
 
 
-def describe_turning_points(turning, results, label):
+def describe_turning_points(turning: pd.DataFrame, results: Results, label: str) -> str:
     """Where the SGD range test turns. turning: a row per seed with "start of fall" and "lowest"."""
     last = select_run(results.steps, label).groupby("seed").tail(10)["loss"].mean()
     end = (
@@ -26,7 +32,7 @@ def describe_turning_points(turning, results, label):
     )
 
 
-def compare_optimizers(sgd, adam):
+def compare_optimizers(sgd: pd.DataFrame, adam: pd.DataFrame) -> str:
     """How far below SGD's turning points Adam's are: frames with a row per seed, "start of fall" and "lowest"."""
     theirs, ours = (frame[["start of fall", "lowest"]].median() for frame in (adam, sgd))
     factors = [times(ours[point] / theirs[point]) for point in theirs.index]
@@ -37,7 +43,7 @@ def compare_optimizers(sgd, adam):
     )
 
 
-def name_extremes(table):
+def name_extremes(table: pd.DataFrame) -> str:
     """Which runs end with the lowest and the highest test loss. table: of `readings.tabulate_ends`."""
     best, worst = table.loc[table["test_loss"].idxmin()], table.loc[table["test_loss"].idxmax()]
     return (
@@ -47,7 +53,7 @@ def name_extremes(table):
     )
 
 
-def name_best_drop(table):
+def name_best_drop(table: pd.DataFrame) -> str:
     """Which turning point is best, and what the choice rests on."""
     best = table.loc[table["test_loss"].idxmin()]
     return (
@@ -56,7 +62,7 @@ def name_best_drop(table):
     )
 
 
-def describe_cycle(steps, label):
+def describe_cycle(steps: pd.DataFrame, label: str) -> str:
     """What OneCycle does to the learning rate and the momentum, read off its steps."""
     cycle = steps.query("run == @label and seed == 0")
     peak = cycle.loc[cycle["lr"].idxmax()]
@@ -69,7 +75,7 @@ def describe_cycle(steps, label):
     )
 
 
-def compare_accuracies(accuracies):
+def compare_accuracies(accuracies: pd.DataFrame) -> str:
     """The two final accuracies beside the author's. accuracies: of `lrlib.study.readings.tabulate_accuracies`."""
     multistep, onecycle = accuracies.itertuples()
     ours, theirs = (multistep.accuracy - onecycle.accuracy, multistep.author - onecycle.author)
@@ -83,13 +89,13 @@ def compare_accuracies(accuracies):
     )
 
 
-def list_verdicts(verdicts, words):
+def list_verdicts(verdicts: Sequence[Verdict], words: Sequence[str]) -> str:
     """Which claims have which verdict."""
     found = {word: [v.id for v in verdicts if v.verdict == word] for word in words}
     return "; ".join(f"{word.capitalize()}: {join(ids) if ids else 'none'}" for word, ids in found.items()) + "."
 
 
-def describe_stability(summary, evidence):
+def describe_stability(summary: pd.DataFrame, evidence: Evidence) -> str:
     """How far range tests with other seeds, lengths and settings agree. summary: of
     `readings.summarize_suggestions`."""
     usual = evidence.sweep_label()
@@ -119,7 +125,7 @@ def describe_stability(summary, evidence):
     return " ".join(sentences)
 
 
-def place_readings(summary, evidence):
+def place_readings(summary: pd.DataFrame, evidence: Evidence) -> str:
     """Where the two rates that the author read by eye lie among the suggestions."""
     low, high = author.START_OF_FALL_LR, author.LOWEST_LR
     medians = summary[summary["run"] == evidence.sweep_label()].set_index("rule")["lr"]
@@ -131,7 +137,7 @@ def place_readings(summary, evidence):
     )
 
 
-def name_best_rates(best):
+def name_best_rates(best: Mapping[tuple[str, int], tuple[float, npt.NDArray[np.float64]]]) -> str:
     """The best rates of the search. best: (training, budget) -> (rate, log10 test losses)."""
     found = [
         f"{rate(lr)} {_say_training(training, budget)} (test loss {10 ** losses.mean():.4f})"
@@ -140,7 +146,7 @@ def name_best_rates(best):
     return f"The best rates of the search are {join(found)}."
 
 
-def describe_judgement(rule, judged):
+def describe_judgement(rule: str, judged: pd.DataFrame) -> str:
     """What `lrlib.study.regret.judge_rule` found, in words."""
     sentences = []
     for row in judged.itertuples():
@@ -157,7 +163,7 @@ def describe_judgement(rule, judged):
     return "\n".join(sentences)
 
 
-def describe_without_sweep(table, trained):
+def describe_without_sweep(table: pd.DataFrame, trained: Mapping[str, str]) -> str:
     """What those reach who make no range test but train for its epochs besides. trained: the installed of
     TUNING_FREE."""
     free = table[(table["training"] == CONSTANT) & table["choice"].isin([TORCH_DEFAULT, *TUNING_FREE])]
@@ -170,7 +176,7 @@ def describe_without_sweep(table, trained):
     return f"Without a range test the test loss comes, at equal compute, to this: {'; '.join(sentences)}.{note}"
 
 
-def compare_cycles(ours, inv_epochs):
+def compare_cycles(ours: Mapping[tuple[str, int], npt.NDArray[np.float64]], inv_epochs: int) -> str:
     """The shortest cycle beside the decaying rate; "" where one was not run. ours: (policy, epochs) -> percent, one a
     seed."""
     cycles = [key for key in ours if key[0] != "inv"]
@@ -186,7 +192,7 @@ def compare_cycles(ours, inv_epochs):
     )
 
 
-def compare_with_theirs(table, inv_epochs):
+def compare_with_theirs(table: pd.DataFrame, inv_epochs: int) -> str:
     """Our accuracies less Smith and Topin's, row by row. table: of `readings.read_super_convergence`."""
     both = table.dropna(subset=["ours", "theirs"])
     if both.empty:
@@ -195,7 +201,7 @@ def compare_with_theirs(table, inv_epochs):
     return f"Ours less theirs is {apart}. The decaying rate was {'not ' if inv_epochs < 85 else ''}run for their 85 epochs."
 
 
-def describe_pairs(pairs):
+def describe_pairs(pairs: pd.DataFrame) -> str:
     """Which paired differences can be told from chance. pairs: of `readings.compare_pairs`, with a column pair."""
     clear = [f"{p.quantity} of {p.pair}" for p in pairs.itertuples() if p.low > 0 or p.high < 0]
     if not clear:
@@ -203,7 +209,7 @@ def describe_pairs(pairs):
     return f"Of the {spell(len(pairs))} differences {spell(len(clear))} can hardly be chance alone: {'; '.join(clear)}. The others can."
 
 
-def describe_choices(choices):
+def describe_choices(choices: pd.DataFrame) -> str:
     """What choosing on the test set does to the numbers that are then reported. choices: of `selection.choose`."""
     same = int((choices["chosen"] == choices["by_test"]).sum())
     gain = (choices["test_loss"] - choices["by_test_loss"]).mean()
@@ -215,14 +221,14 @@ def describe_choices(choices):
     )
 
 
-def describe_changes(both, one, many):
+def describe_changes(both: pd.DataFrame, one: str, many: str) -> str:
     """Which verdicts more seeds change. both: id and a column of verdicts each for one and many."""
     changed = both[both[one] != both[many]]["id"]
     said = f"{spell(len(changed), capital=True)} of the {spell(len(both))} verdicts {'changes' if len(changed) == 1 else 'change'} between {one} and {many}"
     return f"{said}: {join(changed)}." if len(changed) else f"{said}."
 
 
-def compare_datasets(frame, table):
+def compare_datasets(frame: pd.DataFrame, table: pd.DataFrame) -> str:
     """What of the first dataset's verdicts and readings holds on the second. frame: of `claims.tabulate_side_by_side`;
     table: of
     `readings.summarize_dataset`, two rows.

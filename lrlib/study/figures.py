@@ -6,83 +6,70 @@ series that it belongs to. Colours are Okabe and Ito's, told apart also by colou
 whoever shows the figure to exchange. Drawn at its own size no type is below 7 points.
 """
 
-import contextlib
-import itertools
+from collections.abc import Mapping, Sequence
 
-import matplotlib
-import matplotlib.ticker
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from lrlib.study.drawing import (
+    AUTHOR,
+    AUTHOR_COLOR,
+    COLORS,
+    INK,
+    NARROW,
+    count_steps_per_epoch,
+    draw_line,
+    draw_line_of_author,
+    label_axes,
+    limit_loss,
+    log_rates,
+    open_panels,
+    pick_runs,
+    plain_numbers,
+    point_to_seeds,
+    tidy,
+)
 from lrlib.study.rows import require_one_problem
 from lrlib.study.statistics import estimate_accuracy
-from lrlib.study.words import number
+from lrlib.suggest import TurningPoints
 
-INK, GRID, PAPER = "#1f2328", "#d0d7de", "#ffffff"
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-AUTHOR_COLOR = "#8b949e"
-AUTHOR = "author"
 N_BINS = 180  # points of a curve over steps: what a figure can show
-NARROW = 4.4  # inches: of a single panel, which is to be legible on a telephone
-
-STYLE = {
-    "axes.edgecolor": INK,
-    "axes.facecolor": "none",
-    "axes.grid": True,
-    "axes.labelcolor": INK,
-    "axes.labelsize": 9,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlesize": 9,
-    "axes.titlelocation": "left",
-    "axes.titlecolor": INK,
-    "figure.facecolor": PAPER,
-    "font.size": 9,
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
-    "legend.fontsize": 8,
-    "legend.frameon": False,
-    "legend.labelcolor": INK,
-    "lines.linewidth": 1.5,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-}
 
 
-def draw_range_test(epochs, steps, label):
+def draw_range_test(epochs: pd.DataFrame, steps: pd.DataFrame, label: str) -> tuple[Figure, pd.DataFrame]:
     """Figure 1 of the author: test and training loss of a range test over its steps."""
-    epochs, steps = _pick(epochs, [label]), _pick(steps, [label])
-    steps_per_epoch = _count_steps_per_epoch(epochs, steps)
+    epochs, steps = pick_runs(epochs, [label]), pick_runs(steps, [label])
+    steps_per_epoch = count_steps_per_epoch(epochs, steps)
     test = epochs.assign(step=epochs["epoch"] * steps_per_epoch, split="test", loss=epochs["test_loss"])
     train = bin_steps(steps).assign(split="train")
-    with _panels(2) as (figure, (left, right)):
-        _line(left, test, x="step", y="loss", marker="o", markersize=4)
-        _line(right, train, x="step", y="loss")
-        _label(left, "(a) test", x="step", y="loss")
-        _label(right, "(b) training", x="step", y="loss")
+    with open_panels(2) as (figure, (left, right)):
+        draw_line(left, test, x="step", y="loss", marker="o", markersize=4)
+        draw_line(right, train, x="step", y="loss")
+        label_axes(left, "(a) test", x="step", y="loss")
+        label_axes(right, "(b) training", x="step", y="loss")
         for axes in (left, right):
-            _limit_loss(axes, train["loss"])
+            limit_loss(axes, train["loss"])
             axes.get_legend().remove()
-    data = _tidy([test, train], ["split", "run", "seed", "step", "loss"])
-    return figure, _point_to_seeds(data, [("step", "loss", {"split": split}) for split in ("test", "train")])
+    data = tidy([test, train], ["split", "run", "seed", "step", "loss"])
+    return figure, point_to_seeds(data, [("step", "loss", {"split": split}) for split in ("test", "train")])
 
 
-def draw_sweep(steps, label, smoothed, points):
+def draw_sweep(
+    steps: pd.DataFrame, label: str, smoothed: npt.NDArray[np.float64], points: Sequence[TurningPoints]
+) -> tuple[Figure, pd.DataFrame]:
     """Figure 2 of the author: the learning rate over the steps, and the loss over the learning rate.
 
     smoothed: (n_steps,) of one seed each, in a list; points: the TurningPoints of each seed; their medians are marked.
     """
-    steps = _pick(steps, [label]).assign(smoothed=np.concatenate(smoothed))
+    steps = pick_runs(steps, [label]).assign(smoothed=np.concatenate(smoothed))
     binned = bin_steps(steps, ["lr", "loss", "smoothed"])
-    with _panels(2) as (figure, (left, right)):
-        _line(left, binned.query("seed == 0"), x="step", y="lr")
+    with open_panels(2) as (figure, (left, right)):
+        draw_line(left, binned.query("seed == 0"), x="step", y="lr")
         left.get_legend().remove()
-        _label(left, "(a)", x="step", y="learning rate")
+        label_axes(left, "(a)", x="step", y="learning rate")
         for _, group in binned.groupby("seed"):
             right.plot(
                 group["lr"],
@@ -92,10 +79,10 @@ def draw_sweep(steps, label, smoothed, points):
                 alpha=0.6,
                 gid="not smoothed",
             )
-        _line(right, binned, x="lr", y="smoothed", name="smoothed")
-        _log_rates(right)
+        draw_line(right, binned, x="lr", y="smoothed", name="smoothed")
+        log_rates(right)
         right.get_legend().remove()
-        _limit_loss(right, binned["loss"])
+        limit_loss(right, binned["loss"])
         marks = {
             "start of fall": np.median([p.start_of_fall for p in points]),
             "lowest": np.median([p.lowest for p in points]),
@@ -113,91 +100,102 @@ def draw_sweep(steps, label, smoothed, points):
                 fontsize=8,
                 color=color,
             )
-        _label(right, "(b)", x="learning rate", y="training loss")
-    return figure, _tidy([binned], ["run", "seed", "step", "lr", "loss", "smoothed"])
+        label_axes(right, "(b)", x="learning rate", y="training loss")
+    return figure, tidy([binned], ["run", "seed", "step", "lr", "loss", "smoothed"])
 
 
-def draw_sweeps(steps, labels):
+def draw_sweeps(steps: pd.DataFrame, labels: Sequence[str]) -> tuple[Figure, pd.DataFrame]:
     """Range tests beside each other: training loss over the learning rate."""
-    binned = bin_steps(_pick(steps, labels), ["lr", "loss"])
-    with _panels(1, width=NARROW) as (figure, (axes,)):
-        _line(axes, binned, x="lr", y="loss")
-        _log_rates(axes)
-        _limit_loss(axes, binned["loss"])
+    binned = bin_steps(pick_runs(steps, labels), ["lr", "loss"])
+    with open_panels(1, width=NARROW) as (figure, (axes,)):
+        draw_line(axes, binned, x="lr", y="loss")
+        log_rates(axes)
+        limit_loss(axes, binned["loss"])
         axes.legend(title=None)
-        _label(axes, "", x="learning rate", y="training loss")
-    return figure, _point_to_seeds(_tidy([binned], ["run", "seed", "step", "lr", "loss"]), [("lr", "loss", {})])
+        label_axes(axes, "", x="learning rate", y="training loss")
+    return figure, point_to_seeds(tidy([binned], ["run", "seed", "step", "lr", "loss"]), [("lr", "loss", {})])
 
 
-def draw_losses(epochs, steps, labels, *, author_curve=None, author_label=AUTHOR):
+def draw_losses(
+    epochs: pd.DataFrame,
+    steps: pd.DataFrame,
+    labels: Sequence[str],
+    *,
+    author_curve: pd.DataFrame | None = None,
+    author_label: str = AUTHOR,
+) -> tuple[Figure, pd.DataFrame]:
     """Figures 3 and 4 of the author: test loss over the epochs and training loss over the steps, of several runs.
 
     author_curve: epoch, test_loss and train_loss of the author's, laid over both, called author_label; an epoch's mean
     training loss stands in the middle of its steps.
     """
-    epochs, steps = _pick(epochs, labels), _pick(steps, labels)
-    binned, steps_per_epoch = bin_steps(steps), _count_steps_per_epoch(epochs, steps)
-    with _panels(2) as (figure, (left, right)):
-        _line(left, epochs, x="epoch", y="test_loss")
+    epochs, steps = pick_runs(epochs, labels), pick_runs(steps, labels)
+    binned, steps_per_epoch = bin_steps(steps), count_steps_per_epoch(epochs, steps)
+    with open_panels(2) as (figure, (left, right)):
+        draw_line(left, epochs, x="epoch", y="test_loss")
         if author_curve is not None:
             author_curve = author_curve.assign(step=(author_curve["epoch"] - 0.5) * steps_per_epoch)
-            _line_of_author(left, author_curve, "epoch", "test_loss", label=author_label)
-        _line(right, binned, x="step", y="loss", linewidth=1.0)
+            draw_line_of_author(left, author_curve, "epoch", "test_loss", label=author_label)
+        draw_line(right, binned, x="step", y="loss", linewidth=1.0)
         if author_curve is not None:
-            _line_of_author(right, author_curve, "step", "train_loss", name=author_label)
+            draw_line_of_author(right, author_curve, "step", "train_loss", name=author_label)
         for axes in (left, right):
             axes.set_yscale("log")
-            _plain_numbers(axes.yaxis)
+            plain_numbers(axes.yaxis)
         right.get_legend().remove()
         left.legend(title=None)
-        _label(left, "(a) test", x="epoch", y="loss")
-        _label(right, "(b) training", x="step", y="loss")
+        label_axes(left, "(a) test", x="epoch", y="loss")
+        label_axes(right, "(b) training", x="step", y="loss")
     test = epochs.assign(split="test", loss=epochs["test_loss"])
     parts = [test, binned.assign(split="train")]
     if author_curve is not None:
         for split in ("test", "train"):
             parts.append(author_curve.assign(run=author_label, split=split, loss=author_curve[f"{split}_loss"]))
-    data = _tidy(parts, ["split", "run", "seed", "epoch", "step", "loss"])
+    data = tidy(parts, ["split", "run", "seed", "epoch", "step", "loss"])
     seeds = [("epoch", "loss", {"split": "test"}), ("step", "loss", {"split": "train"})]
-    return figure, _point_to_seeds(data, seeds)
+    return figure, point_to_seeds(data, seeds)
 
 
-def draw_schedules(epochs, steps, labels, author_curves):
+def draw_schedules(
+    epochs: pd.DataFrame, steps: pd.DataFrame, labels: Sequence[str], author_curves: pd.DataFrame
+) -> tuple[Figure, pd.DataFrame]:
     """Figure 5 of the author: the learning rates of two schedules, and their test losses, beside the author's.
 
     author_curves: the author's, whose runs are called as labels begin; their lr, at the end of each epoch, as dots.
     """
-    epochs = _pick(epochs, labels)
-    steps = _pick(steps, labels).query("seed == 0")
+    epochs = pick_runs(epochs, labels)
+    steps = pick_runs(steps, labels).query("seed == 0")
     binned = bin_steps(steps, ["lr", "momentum"])
-    theirs = author_curves.assign(step=author_curves["epoch"] * _count_steps_per_epoch(epochs, steps))
-    with _panels(2) as (figure, (left, right)):
-        _line(left, binned, x="step", y="lr")
-        _line(right, epochs, x="epoch", y="test_loss")
+    theirs = author_curves.assign(step=author_curves["epoch"] * count_steps_per_epoch(epochs, steps))
+    with open_panels(2) as (figure, (left, right)):
+        draw_line(left, binned, x="step", y="lr")
+        draw_line(right, epochs, x="epoch", y="test_loss")
         for label, color in zip(labels, COLORS):
             name = label.split()[0]
             curve = theirs[theirs["run"] == name]
             left.plot(curve["step"], curve["lr"], "o", color=color, markersize=2.5, gid=f"{AUTHOR}, {name}")
-            _line_of_author(right, curve, "epoch", "test_loss", label=f"{AUTHOR}, {name}", color=color)
+            draw_line_of_author(right, curve, "epoch", "test_loss", label=f"{AUTHOR}, {name}", color=color)
         right.set_yscale("log")
-        _plain_numbers(right.yaxis)
+        plain_numbers(right.yaxis)
         left.get_legend().remove()
         right.legend(title=None)
-        _label(left, "(a)", x="step", y="learning rate")
-        _label(right, "(b)", x="epoch", y="test loss")
+        label_axes(left, "(a)", x="step", y="learning rate")
+        label_axes(right, "(b)", x="epoch", y="test loss")
     theirs = theirs.assign(run=AUTHOR + ", " + theirs["run"])
-    data = _tidy([binned, epochs, theirs], ["run", "seed", "step", "epoch", "lr", "momentum", "test_loss"])
-    return figure, _point_to_seeds(data, [None, ("epoch", "test_loss", {})])
+    data = tidy([binned, epochs, theirs], ["run", "seed", "step", "epoch", "lr", "momentum", "test_loss"])
+    return figure, point_to_seeds(data, [None, ("epoch", "test_loss", {})])
 
 
-def draw_accuracies(epochs, labels, author_accuracies):
+def draw_accuracies(
+    epochs: pd.DataFrame, labels: Sequence[str], author_accuracies: Mapping[str, float]
+) -> tuple[Figure, pd.DataFrame]:
     """The last test accuracy of every seed, the mean with its interval, and the author's, in percent.
 
     author_accuracies: name -> fraction; a label's is the one whose name it begins with.
     """
-    last = _pick(epochs, labels)
+    last = pick_runs(epochs, labels)
     last = last[last["epoch"] == last["epoch"].max()].assign(percent=lambda frame: 100 * frame["test_accuracy"])
-    with _panels(1, height=1.5, width=NARROW) as (figure, (axes,)):
+    with open_panels(1, height=1.5, width=NARROW) as (figure, (axes,)):
         for row, (label, color) in enumerate(zip(labels, COLORS)):
             seeds = last[last["run"] == label]
             found = estimate_accuracy(seeds["test_accuracy"].to_numpy(), int(seeds["n_test"].iloc[0]))
@@ -211,18 +209,20 @@ def draw_accuracies(epochs, labels, author_accuracies):
         axes.set_ylim(len(labels) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0))
-        _label(axes, "", x="test accuracy, %", y="")
-    return figure, _tidy([last], ["run", "seed", "epoch", "test_accuracy"])
+        label_axes(axes, "", x="test accuracy, %", y="")
+    return figure, tidy([last], ["run", "seed", "epoch", "test_accuracy"])
 
 
-def draw_suggestions(suggestions, runs, marks):
+def draw_suggestions(
+    suggestions: pd.DataFrame, runs: Sequence[str], marks: Sequence[float]
+) -> tuple[Figure, pd.DataFrame]:
     """What each rule suggests, a dot a seed and a bar at the median; one panel for each of runs.
 
     suggestions: run, rule, seed, lr. marks: learning rates to draw as dotted lines, such as the author's by eye.
     """
-    suggestions = _pick(suggestions, runs)
+    suggestions = pick_runs(suggestions, runs)
     rules = list(suggestions["rule"].unique())
-    with _panels(len(runs), height=2.2) as (figure, panels):
+    with open_panels(len(runs), height=2.2) as (figure, panels):
         for axes, run, letter in zip(panels, runs, "abcd"):
             for row, (rule, color) in enumerate(zip(rules, COLORS)):
                 lrs = suggestions[(suggestions["run"] == run) & (suggestions["rule"] == rule)]["lr"]
@@ -231,15 +231,15 @@ def draw_suggestions(suggestions, runs, marks):
                 axes.plot(median, row, "|", color=color, markersize=14, markeredgewidth=2, gid=rule)
             for mark in marks:
                 axes.axvline(mark, color=AUTHOR_COLOR, linestyle=(0, (2, 1.5)), linewidth=1.1)
-            _log_rates(axes)
+            log_rates(axes)
             axes.set_yticks(range(len(rules)), rules)  # in each panel: on a narrow screen they stand apart
             axes.set_ylim(len(rules) - 0.5, -0.5)
             axes.grid(visible=False, axis="y")
-            _label(axes, f"({letter}) {run}", x="learning rate", y="")
-    return figure, _tidy([suggestions], ["run", "rule", "seed", "lr"])
+            label_axes(axes, f"({letter}) {run}", x="learning rate", y="")
+    return figure, tidy([suggestions], ["run", "rule", "seed", "lr"])
 
 
-def draw_search(grid, regret):
+def draw_search(grid: pd.DataFrame, regret: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """The loss over the learning rates of the search, one panel a training, with what each rule suggests on its curve.
 
     grid: training, budget, lr, seed, log_loss. regret: choice, lr, training, budget, log_loss.
@@ -247,7 +247,7 @@ def draw_search(grid, regret):
     trainings = list(grid["training"].unique())
     grid = grid.assign(loss=10 ** grid["log_loss"], curve=[f"{b} epochs" for b in grid["budget"]])
     suggested = regret.dropna(subset="lr").assign(loss=lambda frame: 10 ** frame["log_loss"])
-    with _panels(len(trainings), height=3.0) as (figure, panels):
+    with open_panels(len(trainings), height=3.0) as (figure, panels):
         for axes, training, letter in zip(panels, trainings, "abcd"):
             for (_, curve), color in zip(grid[grid["training"] == training].groupby("budget"), COLORS):
                 name, before = curve["curve"].iloc[0], len(axes.lines)
@@ -262,24 +262,24 @@ def draw_search(grid, regret):
                 axes.plot(
                     points["lr"], points["loss"], marker, color=INK, markersize=4.5, label=choice, linestyle="none"
                 )
-            _log_rates(axes)
+            log_rates(axes)
             axes.set_yscale("log")
-            _plain_numbers(axes.yaxis)
+            plain_numbers(axes.yaxis)
             x = "learning rate" if training == "constant" else "peak of the learning rate"
-            _label(axes, f"({letter}) {training}", x=x, y="test loss")
+            label_axes(axes, f"({letter}) {training}", x=x, y="test loss")
         panels[0].legend(title=None)
         panels[-1].get_legend().remove()
     points = suggested.assign(curve=suggested["choice"])
-    data = _tidy([grid, points], ["training", "budget", "curve", "lr", "seed", "loss"])
-    return figure, _point_to_seeds(data, [("lr", "loss", {"training": training}) for training in trainings], by="curve")
+    data = tidy([grid, points], ["training", "budget", "curve", "lr", "seed", "loss"])
+    return figure, point_to_seeds(data, [("lr", "loss", {"training": training}) for training in trainings], by="curve")
 
 
-def draw_rows(frame, series):
+def draw_rows(frame: pd.DataFrame, series: Sequence[str]) -> tuple[Figure, pd.DataFrame]:
     """Accuracies in percent with their standard deviations, a row per line of the table, a colour per series.
 
     frame: row (its name) and, for each name of series, a column of that name (mean) and one of name + " sd".
     """
-    with _panels(1, height=0.8 + 0.38 * len(frame), width=NARROW) as (figure, (axes,)):
+    with open_panels(1, height=0.8 + 0.38 * len(frame), width=NARROW) as (figure, (axes,)):
         offsets = np.linspace(-0.22, 0.22, len(series))
         for name, offset, color, marker in zip(series, offsets, (COLORS[0], AUTHOR_COLOR, COLORS[4]), "oDs"):
             rows = np.arange(len(frame)) + offset
@@ -299,11 +299,11 @@ def draw_rows(frame, series):
         axes.set_ylim(len(frame) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(series))
-        _label(axes, "", x="test accuracy, %", y="")
+        label_axes(axes, "", x="test accuracy, %", y="")
     return figure, frame
 
 
-def bin_steps(steps, columns=("loss",)):
+def bin_steps(steps: pd.DataFrame, columns: Sequence[str] = ("loss",)) -> pd.DataFrame:
     """Means over neighbouring steps, so that each run and seed keeps at most N_BINS rows.
 
     Where a run diverged the rows after it are left out.
@@ -312,105 +312,3 @@ def bin_steps(steps, columns=("loss",)):
     finite = steps[np.isfinite(steps["loss"])]
     grouped = finite.groupby(["run", "seed", finite["step"] // width], sort=False)
     return grouped[["step", *columns]].mean().reset_index(["run", "seed"]).reset_index(drop=True)
-
-
-@contextlib.contextmanager
-def _panels(n, height=2.7, width=6.2):
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        yield figure, tuple(np.atleast_1d(figure.subplots(1, n)))
-
-
-def _pick(frame, labels):
-    picked = require_one_problem(frame[frame["run"].isin(labels)])
-    missing = [label for label in labels if label not in set(picked["run"])]
-    if missing:
-        raise ValueError(f"the results hold no run {missing[0]!r}; train it with them")
-    return picked
-
-
-def _line(axes, data, *, x, y, name=None, **style):
-    """Means over seeds with their band, a line a run; name: what the series is called, the run's label by default."""
-    runs, n_lines, n_bands = list(dict.fromkeys(data["run"])), len(axes.lines), len(axes.collections)
-    if x == "step" or x == "lr":
-        # Bins of one run stand at the same steps in every seed, but for rounding.
-        data = data.assign(**{x: data[x].round(12)})
-    sns.lineplot(
-        data=data,
-        x=x,
-        y=y,
-        hue="run",
-        hue_order=runs,
-        palette=[COLORS[i % len(COLORS)] for i in range(len(runs))],
-        estimator="mean",
-        errorbar=("pi", 100),
-        err_kws={"linewidth": 0, "alpha": 0.2},
-        ax=axes,
-        **style,
-    )
-    lines = [line for line in axes.lines[n_lines:] if len(line.get_xdata())]  # others stand for the legend
-    for artists in (lines, axes.collections[n_bands:]):
-        for run, artist in zip(runs, artists, strict=True):
-            artist.set_gid(name or run)
-    _mark_divergence(axes, data, x, y, runs)
-
-
-def _mark_divergence(axes, data, x, y, runs):
-    """A cross where a run's last finite value stands, if it ends before the others because it diverged."""
-    end = data[x].max()
-    for run, color in zip(runs, itertools.cycle(COLORS)):
-        for _, group in data[data["run"] == run].groupby("seed"):
-            finite = group[np.isfinite(group[y])]
-            if len(finite) and finite[x].iloc[-1] < 0.98 * end and x != "lr":
-                axes.plot(finite[x].iloc[-1], finite[y].iloc[-1], "X", color=color, markersize=7, gid=run)
-
-
-def _line_of_author(axes, curve, x, y, *, label=None, name=None, color=INK):
-    axes.plot(curve[x], curve[y], color=color, linestyle=(0, (2, 1.5)), linewidth=1.1, label=label, gid=name or label)
-
-
-def _count_steps_per_epoch(epochs, steps):
-    one = steps[(steps["run"] == steps["run"].iloc[0]) & (steps["seed"] == steps["seed"].iloc[0])]
-    return len(one) // int(epochs.loc[epochs["run"] == steps["run"].iloc[0], "epoch"].max())
-
-
-def _limit_loss(axes, losses):
-    """Keep an exploded loss from pressing the rest of its curve flat."""
-    start = losses.dropna().iloc[:5].mean()
-    axes.set_ylim(0, min(1.05 * losses.max(), 2 * start))
-
-
-def _label(axes, title, *, x, y):
-    axes.set_title(title)
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-
-
-def _log_rates(axes):
-    """A logarithmic axis of learning rates, said as the text says them: exponents would be too small to read."""
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(_say))
-
-
-def _plain_numbers(axis):
-    formatter = matplotlib.ticker.FuncFormatter(_say)
-    axis.set_major_formatter(formatter)
-    axis.set_minor_locator(matplotlib.ticker.LogLocator(subs=(2, 5)))
-    axis.set_minor_formatter(formatter)
-    axis.set_tick_params(which="minor", labelsize=7.5)
-
-
-def _say(value, _):
-    return number(value)
-
-
-def _point_to_seeds(data, panels, *, by="run"):
-    """data, with where each seed's values are: a panel's columns of x and y, and what its rows have; or None."""
-    if data["seed"].nunique() > 1:
-        data.attrs["seeds"] = [panel and dict(zip(("x", "y", "where"), panel), by=by) for panel in panels]
-    return data
-
-
-def _tidy(parts, columns):
-    frame = pd.concat([part.reindex(columns=columns) for part in parts], ignore_index=True)
-    return frame.dropna(axis="columns", how="all")

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterable
 
 _SPELLED = [
     "none",
@@ -21,39 +22,39 @@ _SPELLED = [
 ]
 
 
-def spell(n, capital=False):
+def spell(n: int, capital: bool = False) -> str:
     """A count: in letters up to thirteen, in digits above."""
     word = _SPELLED[n] if 0 <= n < len(_SPELLED) else f"{n:,}"
     return word.capitalize() if capital else word
 
 
-def count(n, noun):
+def count(n: int, noun: str) -> str:
     """`one seed`, `5 seeds`: how many, and of what."""
     return f"one {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
-def join(words):
+def join(words: Iterable[str]) -> str:
     """`a, b and c`."""
     *most, last = [str(word) for word in words]
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def rate(lr):
+def rate(lr: float) -> str:
     """A learning rate to two digits: 0.11, 3e-5."""
     return number(float(f"{lr:.2g}"))
 
 
-def percent(value, digits=2):
+def percent(value: float, digits: int = 2) -> str:
     return f"{value:.{digits}f} %"
 
 
-def signed(value, digits):
+def signed(value: float, digits: int) -> str:
     """A difference, its minus sign a real one; what rounds to zero has no sign."""
     text = f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
     return text if text.strip("+\N{MINUS SIGN}0.") else text[1:]
 
 
-def interval(low, high, digits, unit="%"):
+def interval(low: float, high: float, digits: int, unit: str = "%") -> str:
     """`95 % interval 99.05 to 99.25 %`; where one seed gives none, it says so."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return "one seed, so no interval"
@@ -61,12 +62,12 @@ def interval(low, high, digits, unit="%"):
     return f"95 % interval {written[0]} to {written[1]}{f' {unit}' if unit else ''}"
 
 
-def times(ratio):
+def times(ratio: float) -> str:
     """A factor: `1.7`, `8.4`, `35`."""
     return f"{ratio:.0f}" if ratio >= 9.95 else f"{ratio:.1f}"
 
 
-def compare(log_ratio, what):
+def compare(log_ratio: float, what: str) -> str:
     """How a value lies to another, given log10 of their ratio: `14 % above what`, `level with what`, `8.4 times
     what`."""
     ratio = 10**log_ratio
@@ -78,7 +79,7 @@ def compare(log_ratio, what):
     return f"{abs(percent_off)} % {'above' if percent_off > 0 else 'below'} {what}"
 
 
-def compare_within(low, high):
+def compare_within(low: float, high: float) -> str:
     """The interval of `compare`, in the same words: `95 % interval 7 to 19 %`, `95 % interval 7.5 to 9.2 times`."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return "one seed, so no interval"
@@ -87,13 +88,13 @@ def compare_within(low, high):
     return interval(100 * (10**low - 1), 100 * (10**high - 1), 0)
 
 
-def among(value, low, high, name):
+def among(value: float, low: float, high: float, name: str) -> str:
     """Where a value lies to an interval, as the end of a sentence on the interval."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return f"one seed cannot say how far {name} is from it"
     return f"{name} lies {'within' if low <= value <= high else 'above it' if value > high else 'below it'}"
 
 
-def number(value):
+def number(value: float) -> str:
     """A number as a person writes it: 0.1, 1.18, 1e-6."""
     return re.sub(r"e([+-])0*", lambda exponent: "e" + exponent[1].strip("+"), f"{value:g}")
