@@ -2,11 +2,13 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
 
 import pytest
+from conftest import ROOT
 
 # What a range test does without: every package of the extras that it might reach for.
 EXTRAS = "pandas matplotlib seaborn scipy distributed dask torchvision PIL papermill nbformat jupyter_client psutil"
@@ -35,10 +37,12 @@ assert lrlib.RangeTestResult.load("sweep.csv") == result
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    root = os.path.dirname(os.path.dirname(__file__))
     folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), root]
-    done = subprocess.run(command, capture_output=True, text=True)
+    shutil.copytree(ROOT / "lrlib", folder / "source" / "lrlib", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder / "source")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), "source"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     [path] = folder.glob("*.whl")
     return path
