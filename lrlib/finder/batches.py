@@ -35,8 +35,9 @@ def without_end(loader: Iterable[Any], *, epoch: int = 0, epochs_apart: int = 1)
                 f"train_loader must be an iterable that can begin again, got a {type(loader).__name__}, whose second "
                 "pass gave no batch; give a list of its batches, or an object whose __iter__ makes a new iterator"
             )
-        if isinstance(loader, Iterator) and callable(getattr(loader, "reset", None)):
-            loader.reset()  # those of NVIDIA's DALI begin again only so
+        reset = getattr(loader, "reset", None)
+        if isinstance(loader, Iterator) and callable(reset):
+            reset()  # those of NVIDIA's DALI begin again only so
         epoch, is_first = epoch + epochs_apart, False
 
 
@@ -138,7 +139,7 @@ def _counts(value: Any) -> list[int]:
 
 
 def _said_by(value: Any) -> int | None:
-    """The number of samples that a batch says itself: num_graphs (PyTorch Geometric) or batch_size (DGL, tensordict)."""
+    """The number of samples that a batch says itself: num_graphs (PyTorch Geometric), batch_size (DGL, tensordict)."""
     for said in (getattr(value, "num_graphs", None), getattr(value, "batch_size", None)):
         if isinstance(said, (int, tuple)) and said != ():
             return said if isinstance(said, int) else said[0]

@@ -200,8 +200,9 @@ class Reach:
             items = list(thing)
             self.parts.append((name, lambda: _refill(thing, set.update, items)))
         elif isinstance(thing, (bytearray, array.array, ctypes.Array)):
+            container: Any = thing
             values: Any = thing[:]
-            self.parts.append((name, lambda: operator.setitem(thing, slice(None), values)))
+            self.parts.append((name, lambda: operator.setitem(container, slice(None), values)))
             return []
         elif isinstance(thing, ctypes._SimpleCData):
             value = thing.value

@@ -194,7 +194,7 @@ class RangeTestResult:
     def objective(self) -> str:
         """In words, what the suggestions are read from."""
         named = {None: "training loss", "loss": "validation loss", "accuracy": "1 - validation accuracy"}
-        return named.get(self.settings.val_metric, self.settings.val_metric)
+        return named.get(self.settings.val_metric, str(self.settings.val_metric))
 
     def to_dataframe(self) -> "pd.DataFrame":
         """One row a step: sweep, seed, step (from 0), lr, loss, smoothed, val (NaN where not validated)."""
@@ -301,10 +301,10 @@ class RangeTestResult:
         sweeps = [
             Sweep(
                 seed=saved["seed"],
-                lr=lr,
-                loss=loss,
-                val_step=val_step,
-                val=val,
+                lr=np.array(lr, dtype=np.float64),
+                loss=np.array(loss, dtype=np.float64),
+                val_step=np.array(val_step, dtype=np.int64),
+                val=np.array(val, dtype=np.float64),
                 val_metric=settings.val_metric,
                 stop_reason=saved["stop_reason"],
                 seconds=saved["seconds"],

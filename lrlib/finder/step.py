@@ -140,7 +140,7 @@ class Training:
         return torch.autocast(self.device.type, dtype=self.autocast_dtype)
 
 
-def plain_step(model: nn.Module, loss_fn: Callable[[Any, Any], Tensor]) -> Callable[[Any], Tensor]:
+def plain_step(model: nn.Module, loss_fn: Any) -> Callable[[Any], Tensor]:
     """The forward pass of batches of (inputs, targets)."""
 
     def loss_of(batch: Any) -> Tensor:

@@ -2,12 +2,14 @@
 
 import platform
 import time
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from lrlib.finder.batches import with_batch_size, without_end
@@ -27,43 +29,43 @@ from lrlib.finder.randomness import seed_everything
 from lrlib.finder.ranks import Ranks
 from lrlib.finder.restore import kept
 from lrlib.finder.result import Overlay, RangeTestResult, Settings
-from lrlib.finder.step import Training, device_of, plain_step, sharded_root
+from lrlib.finder.step import Optimizer, Training, device_of, plain_step, sharded_root
 
 VALIDATIONS = 30  # of a sweep, unless told
 
 
 def range_test(
-    model,
-    optimizer,
-    loss_fn,
-    train_loader,
+    model: nn.Module,
+    optimizer: Optimizer,
+    loss_fn: Callable[[Any, Any], Tensor] | None,
+    train_loader: Iterable[Any],
     *,
-    val_loader=None,
-    start_lr=1e-6,
-    end_lr=10,
-    num_iter=300,
-    step_mode="exp",
-    smooth_f=0.05,
-    diverge_th=5,
-    accumulation_steps=1,
-    repeats=3,
-    seed=0,
-    init_fn=None,
-    step_fn=None,
-    val_every=None,
-    val_batches=8,
-    val_metric="loss",
-    scaler=None,
-    clip_norm=None,
-    clip_value=None,
-    backward_fn=None,
-    autocast_dtype=None,
-    also=(),
-    device=None,
-    offload=None,
-    max_spread_decades=0.5,
-    progress=True,
-):
+    val_loader: Iterable[Any] | None = None,
+    start_lr: float | None = 1e-6,
+    end_lr: float = 10,
+    num_iter: int = 300,
+    step_mode: str = "exp",
+    smooth_f: float = 0.05,
+    diverge_th: float = 5,
+    accumulation_steps: int = 1,
+    repeats: int = 3,
+    seed: int = 0,
+    init_fn: Callable[[Any], Any] | None = None,
+    step_fn: Callable[[Any], Tensor] | None = None,
+    val_every: int | None = None,
+    val_batches: int = 8,
+    val_metric: str | Callable[[Any], Any] = "loss",
+    scaler: Any = None,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    backward_fn: Callable[[Tensor], Any] | None = None,
+    autocast_dtype: torch.dtype | None = None,
+    also: Sequence[Any] = (),
+    device: torch.device | str | None = None,
+    offload: str | None = None,
+    max_spread_decades: float = 0.5,
+    progress: bool = True,
+) -> RangeTestResult:
     """Train for a few steps at a rising learning rate, from the same state `repeats` times, and put everything back.
 
     Afterwards all that can be reached from model, optimizer, loss_fn, scaler and also, the random state, and the state
@@ -228,8 +230,16 @@ def range_test(
 
 
 def overlay(
-    model, optimizer, loss_fn, train_loader, *, weight_decay=None, momentum=None, batch_size=None, **range_test_settings
-):
+    model: nn.Module,
+    optimizer: Optimizer,
+    loss_fn: Callable[[Any, Any], Tensor] | None,
+    train_loader: Iterable[Any],
+    *,
+    weight_decay: Iterable[float] | None = None,
+    momentum: Iterable[float] | None = None,
+    batch_size: Iterable[int] | None = None,
+    **range_test_settings: Any,
+) -> Overlay:
     """One range test for each value of one setting, all from the same state (Smith 2018, "A disciplined approach").
 
     Give the values of exactly one:
@@ -238,7 +248,7 @@ def overlay(
     batch_size: the train_loader, then a DataLoader, is built again with it: same dataset, sampler and workers.
     The other arguments are range_test's. Everything is afterwards what it was before. Returns an Overlay.
     """
-    given = {"weight_decay": weight_decay, "momentum": momentum, "batch_size": batch_size}
+    given: dict[str, Any] = {"weight_decay": weight_decay, "momentum": momentum, "batch_size": batch_size}
     given = {name: values for name, values in given.items() if values is not None}
     if len(given) != 1:
         raise ValueError(
