@@ -25,6 +25,11 @@ def test_no_module_shares_its_name_with_a_public_function(root):
     assert not (set(public_names) - {"schedules", "suggest"}) & modules
 
 
+def test_no_room_is_longer_than_about_four_hundred_lines(root):
+    lines = {path.name: len(path.read_text().splitlines()) for path in (root / "lrlib").rglob("*.py")}
+    assert {name: n for name, n in lines.items() if n > 410} == {}
+
+
 def test_the_range_test_loads_nothing_of_the_report():
     heavy = "pandas matplotlib distributed dask torchvision scipy PIL IPython"
     code = f"import lrlib, sys; lrlib.range_test; print(*[name for name in '{heavy}'.split() if name in sys.modules])"
