@@ -18,7 +18,7 @@ RUNS = """
 from lrlib import Run
 from lrlib.schedules import Constant
 
-design, runs = None, [Run(Constant(0.01), dataset="sample", epochs=epochs)]
+design, runs = None, [Run(Constant(0.01), problem="lenet5_sample", epochs=epochs)]
 """
 # Draws, and shows what settings of a user would show in: the rules that are read from docstrings, and stray values.
 SHOWN = """

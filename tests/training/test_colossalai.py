@@ -284,7 +284,7 @@ def test_a_process_that_ended_between_epochs_is_replaced():
 @pytest.mark.faults
 def test_runs_on_a_cluster_say_what_ended_a_process_and_lose_none_with_a_killed_worker(tmp_path):
     store = Store(tmp_path)
-    settings = {"dataset": "sample", "epochs": 2}
+    settings = {"problem": "lenet5_sample", "epochs": 2}
     plain = Run(OneCycle(0.1), **settings)
     first, second = (Run(OneCycle(0.1), seed=s, backend="colossalai", processes=2, **settings) for s in (0, 1))
     assert not {epoch.name for epoch in plan_epochs(first)} & {epoch.name for epoch in plan_epochs(plain)}
