@@ -19,7 +19,7 @@ def executed():
         "peaks = schedule['max_lr']; assert abs(peaks[1] / peaks[0] - 2) < 1e-9"
     )
     notebook.cells.append(nbformat.v4.new_code_cell(check))
-    return nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    return nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
 
 
 def test_the_guide_is_valid_and_kept_without_outputs():
