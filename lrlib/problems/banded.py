@@ -83,7 +83,9 @@ class _ConvTanhPool(torch.autograd.Function):
                         rows[column % columns, :, start : start + product.shape[1]].addmm_(kernel, product)
         grad_weight = _view_kernels(grad_band, weight.shape, columns).sum((0, 1)).permute(0, 2, 1, 3) * ctx.scale
         if grad_x is not None:  # the band holds scaled kernels, so the scale is in it already
-            grad_x = grad_x.view(columns, h, c_in, -1, n).permute(1, 2, 3, 0, 4).reshape(h, c_in, -1, n)[:, :, :w]
+            steps = -(-w // columns)  # named, since a process's part of a short batch may hold no image
+            grad_x = grad_x.view(columns, h, c_in, steps, n).permute(1, 2, 3, 0, 4)
+            grad_x = grad_x.reshape(h, c_in, steps * columns, n)[:, :, :w]
         return grad_x, grad_weight, grad_bias, None
 
 
