@@ -5,7 +5,7 @@ import re
 from html import escape
 
 from lrlib.report.panels import MIME
-from lrlib.study.drawing import AUTHOR_COLOR, COLORS, GRID, INK, PAPER
+from lrlib.study.colors import AUTHOR_COLOR, COLORS, GRID, INK, PAPER
 
 # Colours that figures are drawn with (and matplotlib's own black), and what the page calls them: it has two of each.
 INKS = {

@@ -14,12 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
+from lrlib.study.colors import COLORS, GRID, INK, PAPER
 from lrlib.study.rows import require_one_problem
 from lrlib.study.words import number
 
-INK, GRID, PAPER = "#1f2328", "#d0d7de", "#ffffff"
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-AUTHOR_COLOR = "#8b949e"
 AUTHOR = "author"
 NARROW = 4.4  # inches: of a single panel, which is to be legible on a telephone
 

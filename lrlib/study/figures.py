@@ -14,11 +14,9 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from lrlib.study.colors import AUTHOR_COLOR, COLORS, INK
 from lrlib.study.drawing import (
     AUTHOR,
-    AUTHOR_COLOR,
-    COLORS,
-    INK,
     NARROW,
     count_steps_per_epoch,
     draw_line,
