@@ -14,16 +14,20 @@ SCRIPT = """
 import os, dask
 from lrlib.runs.cluster import open_client
 
+
+def settings():
+    return {name: value for name, value in os.environ.items() if name != "__DASK_PARENT_PID"}
+
+
 if __name__ == "__main__":
-    environment, configuration = dict(os.environ), dask.config.get("distributed.worker.preload")
+    environment, configuration = settings(), dask.config.get("distributed.worker.preload")
     with open_client(1) as client:
         assert client.submit(sum, [1, 2]).result() == 3
         [(threads, home)] = client.run(lambda: (os.environ["OMP_NUM_THREADS"], os.environ["HOME"])).values()
         client.restart_workers(list(client.nthreads()))
         assert client.submit(sum, [2, 2]).result() == 4
     assert (threads, home) == ("1", environment["HOME"]), (threads, home)
-    left = {name: value for name, value in os.environ.items() if name != "__DASK_PARENT_PID"}
-    assert left == environment, left
+    assert settings() == environment, set(settings().items()) ^ set(environment.items())
     assert dask.config.get("distributed.worker.preload") == configuration == ["no_such_module"]
 """
 CONFIGURATION = """
