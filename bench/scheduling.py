@@ -71,7 +71,7 @@ def measure(n_runs, n_epochs, client):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--scale", type=float, default=1.0, help="1 for a thousand runs of one epoch, less for a look")
     scale = parser.parse_args().scale
     problem = make_problem()

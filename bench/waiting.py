@@ -61,7 +61,7 @@ def describe(title, seconds):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=10, help="fresh processes of each import")
     parser.add_argument("--before", metavar="COMMIT", help="a commit to measure beside this checkout")
     parser.add_argument("--publish", action="store_true", help="put the table into bench/README.md")

@@ -66,7 +66,8 @@ def run(options: argparse.Namespace) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command by itself."""
-    parser = argparse.ArgumentParser(prog="lrlib suggest", description=__doc__.partition(": ")[2])
+    about = "the suggestion of range tests that lie in files, in words, as JSON or as a picture."
+    parser = argparse.ArgumentParser(prog="lrlib suggest", description=about)
     add_arguments(parser)
     return run(parser.parse_args(arguments))
 

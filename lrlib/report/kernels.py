@@ -35,7 +35,7 @@ SHARED = (
     "lrlib.study.figures",
     "ipykernel.kernelapp",
 )
-# A fork has the switches of the driver's Python: with -OO it would lack docstrings, which sections read.
+# A fork has the switches of the driver's Python: with -OO it would lack docstrings, which a section may show.
 CAN_FORK = sys.platform == "linux" and not sys.flags.optimize
 # What a kernel that is started by itself is told to run; the folder that holds lrlib stands in place of FOLDER.
 START = "import sys; sys.path.insert(0, FOLDER); from lrlib.report.kernels import be_kernel; be_kernel(sys.argv[1:])"

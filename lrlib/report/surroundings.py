@@ -20,7 +20,7 @@ except ImportError:  # Windows has no such limits
     resource = None  # type: ignore[assignment]
 
 # Of Python's own variables these say where it, its packages and its bytecode are, and how many cores it may use. The
-# others change how code runs: PYTHONOPTIMIZE=2 strips the docstrings that claims read their rules from,
+# others change how code runs: PYTHONOPTIMIZE=2 strips docstrings, which a section may show,
 # PYTHONWARNINGS=error ends a library that warns, PYTHONSTARTUP runs in a kernel, PYTHONINSPECT keeps a process waiting.
 KEPT_OF_PYTHON = {
     "PYTHONHOME", "PYTHONPATH", "PYTHONPLATLIBDIR", "PYTHONUSERBASE", "PYTHONNOUSERSITE", "PYTHONDONTWRITEBYTECODE",

@@ -1,12 +1,11 @@
-"""The claims of the reproduced report, each checked by a function whose rule stands in its docstring.
+"""The claims of the reproduced report, each checked by a function that stands under its rule.
 
 Rules and tolerances were written down before the results were looked at. A function takes the results' tables and
 the Design, and returns a Verdict with its evidence in numbers. Where two values are close, one seed cannot settle
 which is larger, and the verdict is then "inconclusive".
 """
 
-import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,11 +93,19 @@ def tabulate_rules(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     return pd.DataFrame([(v.id, v.rule) for v in verdicts], columns=["id", "rule"])
 
 
-def check_c1(smoothed: Sequence[npt.NDArray[np.float64]], points: Sequence[TurningPoints]) -> Verdict:
-    """The smoothed loss loses at most 5 % before its start of fall, then at least half of itself, and afterwards rises
-    to at least twice its minimum or stops being finite. All seeds: reproduced; none: not.
-    """
+def judged_by(rule: str) -> Callable[[Callable[..., Verdict]], Callable[..., Verdict]]:
+    """A check with the rule that it judges by as its docstring, which Python started with -OO leaves out elsewhere."""
 
+    def put_over(check: Callable[..., Verdict]) -> Callable[..., Verdict]:
+        check.__doc__ = " ".join(rule.split())
+        return check
+
+    return put_over
+
+
+@judged_by("""The smoothed loss loses at most 5 % before its start of fall, then at least half of itself, and afterwards
+rises to at least twice its minimum or stops being finite. All seeds: reproduced; none: not.""")
+def check_c1(smoothed: Sequence[npt.NDArray[np.float64]], points: Sequence[TurningPoints]) -> Verdict:
     def has_three_phases(losses, turns):
         finite = np.isfinite(losses)
         exploded = not finite.all() or losses[finite][-1] >= 2 * turns.loss_at_lowest
@@ -120,26 +127,26 @@ def check_c1(smoothed: Sequence[npt.NDArray[np.float64]], points: Sequence[Turni
     )
 
 
+@judged_by(
+    "The learning rate of the lowest smoothed loss is within half a decade of 0.1. All seeds: reproduced; none: not."
+)
 def check_c2(points: Sequence[TurningPoints]) -> Verdict:
-    """The learning rate of the lowest smoothed loss is within half a decade of 0.1. All seeds: reproduced; none: not."""
     lrs = [p.lowest for p in points]
     return _check_lr("C2", "the loss is lowest at about lr = 1e-1", lrs, author.LOWEST_LR, "lowest")
 
 
+@judged_by("""The learning rate at which the smoothed loss has made 5 % of its fall is within half a decade of 0.001.
+All seeds: reproduced; none: not.""")
 def check_c3(points: Sequence[TurningPoints]) -> Verdict:
-    """The learning rate at which the smoothed loss has made 5 % of its fall is within half a decade of 0.001. All
-    seeds: reproduced; none: not.
-    """
     lrs = [p.start_of_fall for p in points]
     return _check_lr(
         "C3", "the loss starts to fall significantly at about lr = 1e-3", lrs, author.START_OF_FALL_LR, "start of fall"
     )
 
 
+@judged_by("""At every constant learning rate the last epoch's training and test loss are at least 10 % below the first
+epoch's. All runs: reproduced; none: not.""")
 def check_c4(epochs: pd.DataFrame, design: Design) -> Verdict:
-    """At every constant learning rate the last epoch's training and test loss are at least 10 % below the first
-    epoch's. All runs: reproduced; none: not.
-    """
     ratios = {}
     for lr in design.learning_rates:
         run = select_run(epochs, design.constant_label(lr))
@@ -155,10 +162,9 @@ def check_c4(epochs: pd.DataFrame, design: Design) -> Verdict:
     )
 
 
+@judged_by("""Of any two neighbouring learning rates the larger has the lower test loss, averaged over the first five
+epochs, by at least 10 %. All pairs and seeds: reproduced; none: not.""")
 def check_c5(epochs: pd.DataFrame, design: Design) -> Verdict:
-    """Of any two neighbouring learning rates the larger has the lower test loss, averaged over the first five epochs,
-    by at least 10 %. All pairs and seeds: reproduced; none: not.
-    """
     lrs = sorted(design.learning_rates, reverse=True)
     early = {lr: _mean_early(select_run(epochs, design.constant_label(lr)), "test_loss") for lr in lrs}
     held = [ratio <= 0.9 for larger, smaller in zip(lrs, lrs[1:]) for ratio in early[larger] / early[smaller]]
@@ -168,11 +174,10 @@ def check_c5(epochs: pd.DataFrame, design: Design) -> Verdict:
     return _verdict("C5", "2.1", _C5, judge_all(held), evidence)
 
 
+@judged_by("""The last epoch's test accuracies at the two largest learning rates differ by at most 0.25 points: the 95 %
+interval of the paired difference lies within that margin (reproduced) or outside it (not). One seed: inconclusive up to
+three margins.""")
 def check_c6(epochs: pd.DataFrame, design: Design) -> Verdict:
-    """The last epoch's test accuracies at the two largest learning rates differ by at most 0.25 points: the 95 %
-    interval of the paired difference lies within that margin (reproduced) or outside it (not). One seed: inconclusive
-    up to three margins.
-    """
     lrs = sorted(design.learning_rates, reverse=True)[:2]
     claim = f"within {design.epochs} epochs {_lrs(lrs)} reach similar test performance"
     if len(lrs) < 2:
@@ -188,11 +193,10 @@ def check_c6(epochs: pd.DataFrame, design: Design) -> Verdict:
     )
 
 
+@judged_by("""The last epoch's test loss with the middle turning point is at most 5 % above the lowest of the turning
+points: the 95 % interval of the relative excess lies below that margin (reproduced) or above it (not). One seed:
+inconclusive unless 15 points clear of it.""")
 def check_c7(epochs: pd.DataFrame, design: Design) -> Verdict:
-    """The last epoch's test loss with the middle turning point is at most 5 % above the lowest of the turning points:
-    the 95 % interval of the relative excess lies below that margin (reproduced) or above it (not). One seed:
-    inconclusive unless 15 points clear of it.
-    """
     losses = {m: select_last(epochs, design.drop_label([m]), "test_loss") for m in design.turning_points}
     middle = design.middle_turning_point
     # The means decide which is lowest: the least of each seed would be lower than any of them on average.
@@ -210,10 +214,9 @@ def check_c7(epochs: pd.DataFrame, design: Design) -> Verdict:
     )
 
 
+@judged_by("""With the middle turning point the last epoch's test loss is at most 10 % above the lowest test loss of any
+epoch after the drop. All seeds: reproduced; none: not.""")
 def check_c8(epochs: pd.DataFrame, design: Design) -> Verdict:
-    """With the middle turning point the last epoch's test loss is at most 10 % above the lowest test loss of any epoch
-    after the drop. All seeds: reproduced; none: not.
-    """
     middle = design.middle_turning_point
     run = select_run(epochs, design.drop_label([middle]))
     after = run[run["epoch"] > middle].groupby("seed")["test_loss"]
@@ -229,11 +232,10 @@ def check_c8(epochs: pd.DataFrame, design: Design) -> Verdict:
     )
 
 
+@judged_by("""The last epoch's test loss with the second drop differs by at most 5 % from that without it: the 95 %
+interval of the paired relative difference lies within that margin (reproduced) or outside it (not). One seed:
+inconclusive up to three margins.""")
 def check_c9(epochs: pd.DataFrame, design: Design) -> Verdict:
-    """The last epoch's test loss with the second drop differs by at most 5 % from that without it: the 95 % interval
-    of the paired relative difference lies within that margin (reproduced) or outside it (not). One seed: inconclusive
-    up to three margins.
-    """
     claim = "a second drop, to 1e-3, changes the loss only slightly"
     first = design.milestones[0]
     if len(design.milestones) < 2 or first not in design.turning_points:
@@ -250,8 +252,8 @@ def check_c9(epochs: pd.DataFrame, design: Design) -> Verdict:
     )
 
 
+@judged_by("The least learning rate of the OneCycle run is above 0.001 by more than rounding (one part in a million).")
 def check_c10(steps: pd.DataFrame, design: Design) -> Verdict:
-    """The least learning rate of the OneCycle run is above 0.001 by more than rounding (one part in a million)."""
     lr = select_run(steps, design.onecycle_label).query("seed == 0")["lr"]
     least, at = lr.min(), int(lr.to_numpy().argmin())
     return _verdict(
@@ -263,10 +265,9 @@ def check_c10(steps: pd.DataFrame, design: Design) -> Verdict:
     )
 
 
+@judged_by("""Roughness of a test-loss curve is the sum of its rises from one epoch to the next. OneCycle's is below
+MultiStep's: by the 95 % interval of the log ratio; with one seed only where the ratio is beyond a factor of two.""")
 def check_c11(epochs: pd.DataFrame, design: Design) -> Verdict:
-    """Roughness of a test-loss curve is the sum of its rises from one epoch to the next. OneCycle's is below
-    MultiStep's: by the 95 % interval of the log ratio; with one seed only where the ratio is beyond a factor of two.
-    """
     rough = {
         label: select_run(epochs, label).groupby("seed")["test_loss"].apply(measure_roughness).to_numpy()
         for label in (design.onecycle_label, design.multistep_label)
@@ -282,11 +283,10 @@ def check_c11(epochs: pd.DataFrame, design: Design) -> Verdict:
     return _verdict("C11", "2.3", _C11, judge_below(np.log(one / multi), 0, clear=np.log(2)), evidence)
 
 
+@judged_by("""The best of the constant learning rates, by mean last test accuracy, lies between the range test's two
+turning points, half a decade allowed; and the better of the two schedules is not below it by more than 0.25 points (95
+% interval of the paired difference; one seed: inconclusive within three margins).""")
 def check_c12(epochs: pd.DataFrame, points: Sequence[TurningPoints], design: Design) -> Verdict:
-    """The best of the constant learning rates, by mean last test accuracy, lies between the range test's two turning
-    points, half a decade allowed; and the better of the two schedules is not below it by more than 0.25 points (95 %
-    interval of the paired difference; one seed: inconclusive within three margins).
-    """
     low = 10 ** np.median(np.log10([p.start_of_fall for p in points]))
     high = 10 ** np.median(np.log10([p.lowest for p in points]))
     constant = {lr: select_last(epochs, design.constant_label(lr), "test_accuracy") for lr in design.learning_rates}
@@ -309,11 +309,10 @@ def check_c12(epochs: pd.DataFrame, points: Sequence[TurningPoints], design: Des
     )
 
 
+@judged_by("""The last test accuracies of MultiStep and OneCycle differ by at most 0.25 points (95 % interval of the
+paired difference within that margin: reproduced; outside: not; one seed: inconclusive up to three margins), and each
+mean is within 0.25 points of the author's (else: not).""")
 def check_c13(epochs: pd.DataFrame, design: Design) -> Verdict:
-    """The last test accuracies of MultiStep and OneCycle differ by at most 0.25 points (95 % interval of the paired
-    difference within that margin: reproduced; outside: not; one seed: inconclusive up to three margins), and each mean
-    is within 0.25 points of the author's (else: not).
-    """
     accuracies = {
         "MultiStep": select_last(epochs, design.multistep_label, "test_accuracy"),
         "OneCycle": select_last(epochs, design.onecycle_label, "test_accuracy"),
@@ -336,7 +335,7 @@ _C11 = "OneCycle's test-loss curve is smoother than MultiStep's"
 
 
 def _verdict(id, section, claim, held, evidence):
-    rule = " ".join(inspect.getdoc(globals()[f"check_{id.lower()}"]).split())
+    rule = globals()[f"check_{id.lower()}"].__doc__
     word = {True: REPRODUCED, False: NOT_REPRODUCED, None: INCONCLUSIVE}[held]
     return Verdict(id, section, claim, rule, word, evidence)
 

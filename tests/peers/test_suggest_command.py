@@ -99,3 +99,9 @@ def test_the_command_needs_numpy_and_torch_alone(files):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "suggested lr: " in done.stdout
+
+
+def test_the_help_is_there_where_python_leaves_docstrings_out():
+    command = [sys.executable, "-OO", "-m", "lrlib", "suggest", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "FILE" in done.stdout, done.stderr

@@ -20,14 +20,13 @@ from lrlib.schedules import Constant
 
 design, runs = None, [Run(Constant(0.01), problem="lenet5_sample", epochs=epochs)]
 """
-# Draws, and shows what settings of a user would show in: the rules that are read from docstrings, and stray values.
+# Draws, and shows what settings of a user would show in: a docstring, and stray values.
 SHOWN = """
 import matplotlib.pyplot as plt
 import pandas as pd
 
 from lrlib import train
 from lrlib.report.display import show_figure, show_text
-from lrlib.study.claims import check_c4
 
 results = train(runs)
 figure, axes = plt.subplots()
@@ -35,7 +34,7 @@ axes.plot([1, 2], [1, 2])
 axes.set_title("a title")
 show_figure(figure, label="line", caption="A line [@smith2017].", alt="A line.", data=pd.DataFrame({"x": [1, 2]}))
 1 + 1
-show_text(f"{' '.join(check_c4.__doc__.split())} {results.n_computed} computed here.")
+show_text(f"{' '.join(show_text.__doc__.split())} {results.n_computed} computed here.")
 """
 
 
