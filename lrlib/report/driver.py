@@ -41,6 +41,7 @@ QUICK = {
     "cycle_budget": "2",
     "cycle_epochs": "[2, 3]",
     "inv_epochs": "3",
+    "convergence_seeds": "2",
     "validation_seeds": "2",
 }
 TITLE = {

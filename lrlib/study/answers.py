@@ -192,13 +192,30 @@ def compare_cycles(ours: Mapping[tuple[str, int], npt.NDArray[np.float64]], inv_
     )
 
 
-def compare_with_theirs(table: pd.DataFrame, inv_epochs: int) -> str:
-    """Our accuracies less Smith and Topin's, row by row. table: of `readings.read_super_convergence`."""
+def compare_with_theirs(table: pd.DataFrame) -> str:
+    """Our accuracies less Smith and Topin's and less the repeat's, row by row. table: of
+    `super_convergence.read_accuracies`."""
     both = table.dropna(subset=["ours", "theirs"])
     if both.empty:
         return ""
-    apart = join(f"{signed(row.ours - row.theirs, 2)} points ({row.row})" for row in both.itertuples())
-    return f"Ours less theirs is {apart}. The decaying rate was {'not ' if inv_epochs < 85 else ''}run for their 85 epochs."
+    apart = [
+        f"{signed(row['ours'] - row['theirs'], 2)} points from theirs and {signed(row['ours'] - row['repeat'], 2)} from "
+        f"the repeat's ({row['row']})"
+        for _, row in both.iterrows()
+    ]
+    return f"Our accuracies are {join(apart)} away."
+
+
+def name_left_out(left_out: Mapping[tuple[str, int], int]) -> str:
+    """Which rows of Smith and Topin's table were not run, and what they would take. left_out: (policy, epochs) ->
+    epochs to train."""
+    if not left_out:
+        return "Every row of their table was run."
+    names = join(f"{policy} over {count(epochs, 'epoch')}" for policy, epochs in left_out)
+    return (
+        f"Left out for their length: {names}, {count(sum(left_out.values()), 'epoch')} of training in all; "
+        "`cycle_epochs` and `inv_epochs` run them."
+    )
 
 
 def describe_pairs(pairs: pd.DataFrame) -> str:

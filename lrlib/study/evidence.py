@@ -18,7 +18,7 @@ from lrlib.problems.data import VALIDATION, choose_dataset
 from lrlib.problems.lenet import name_problem
 from lrlib.runs.plan import Run
 from lrlib.runs.results import Results
-from lrlib.schedules import Constant, Exponential, Inverse, MultiStep, OneCycle, Schedule
+from lrlib.schedules import Constant, Exponential, MultiStep, OneCycle
 from lrlib.study.experiments import DATASET_NOTES, MAX_SEEDS, FromParameters
 from lrlib.study.rows import select_run
 from lrlib.training.optimizers import OPTIMIZERS
@@ -33,17 +33,6 @@ MAX_SPREAD_DECADES = 0.5
 TORCH_DEFAULT = "torch's default"
 DEFAULT_LR = inspect.signature(torch.optim.SGD).parameters["lr"].default
 TUNING_FREE = {"Prodigy": "prodigy", "D-Adapt Adam": "dadapt_adam", "D-Adapt SGD": "dadapt_sgd"}
-# Smith & Topin 2018, MNIST: test accuracy in percent, mean and standard deviation, for each row of their table; and an
-# independent repeat's (coxy1989). All at batch size 512 and weight decay 5e-4.
-SMITH_BATCH_SIZE = 512
-SMITH_TABLE = {
-    # row: (theirs, its standard deviation, repeat's, its standard deviation)
-    ("inv", 85): (99.03, 0.04, 98.92, 0.05),
-    ("1cycle 0.01-0.1", 12): (99.25, 0.03, 99.05, 0.03),
-    ("1cycle 0.01-0.1", 25): (99.28, 0.06, 99.01, 0.12),
-    ("1cycle 0.01-0.1", 50): (99.27, 0.07, 99.02, 0.07),
-    ("1cycle 0.02-0.2", 85): (99.35, 0.03, 99.07, 0.08),
-}
 CYCLED, UNCYCLED = "OneCycle", "OneCycle, momentum 0.9"
 
 
@@ -79,8 +68,6 @@ class Evidence(FromParameters):
     grid_per_decade: int = 4
     budgets: tuple = (3, 10)
     cycle_budget: int = 3
-    cycle_epochs: tuple = (12, 25)
-    inv_epochs: int = 12
     epochs: int = 30
     lr: float = 1e-1
     turning_points: tuple = (5, 15, 25)
@@ -199,23 +186,6 @@ class Evidence(FromParameters):
     def cycle_label(max_lr: float) -> str:
         """What tables call a OneCycle run."""
         return f"peak {max_lr!r}"
-
-    def super_convergence(self) -> dict[tuple[str, int], list[Run]]:
-        """Section 3.3: Smith & Topin's rows, (policy, epochs) -> runs."""
-        found: dict[tuple[str, int], Schedule] = {}
-        for epochs in self.cycle_epochs:
-            low, high = (0.02, 0.2) if epochs == 85 else (0.01, 0.1)
-            found[f"1cycle {low:g}-{high:g}", epochs] = OneCycle(
-                high, div_factor=high / low, final_div_factor=100, pct_start=0.4
-            )
-        if self.inv_epochs:
-            found["inv", self.inv_epochs] = Inverse(0.01)
-        return {
-            (policy, epochs): self._over_seeds(
-                schedule, f"{policy}, {epochs} epochs", epochs=epochs, batch_size=SMITH_BATCH_SIZE
-            )
-            for (policy, epochs), schedule in found.items()
-        }
 
     def schedules(self) -> list[Run]:
         """Section 3.4: MultiStep, OneCycle, and OneCycle without cycled momentum, on the whole training split."""

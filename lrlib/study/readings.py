@@ -12,7 +12,7 @@ import pandas as pd
 from lrlib.runs.results import Results
 from lrlib.runs.trainer import find_results
 from lrlib.study import author
-from lrlib.study.evidence import SMITH_TABLE, Evidence, suggest_each
+from lrlib.study.evidence import suggest_each
 from lrlib.study.experiments import SGD_SWEEP, Design
 from lrlib.study.rows import require_one_problem, select_run
 from lrlib.study.statistics import estimate_accuracy, estimate_mean
@@ -196,34 +196,6 @@ def compare_pairs(epochs: pd.DataFrame, first: str, second: str) -> pd.DataFrame
         means = (ours.mean(), theirs[quantity].mean())
         rows.append((quantity, *means, found.mean, found.low, found.high))
     return pd.DataFrame(rows, columns=["quantity", "first", "second", "difference", "low", "high"])
-
-
-def read_super_convergence(
-    epochs: pd.DataFrame, evidence: Evidence
-) -> tuple[dict[tuple[str, int], npt.NDArray[np.float64]], pd.DataFrame]:
-    """Final test accuracies of section 3.3, in percent, and a table of them beside those of others.
-
-    epochs: of at least the runs of evidence.super_convergence(). Returns accuracies, (policy, epochs) -> (n_seeds,), and
-    table, a row per key: row (its name), ours, theirs, repeat, and each one's standard deviation ("ours sd" ..).
-    The decaying rate is also read where its run had come as far as a cycle is long; rows of theirs that were not run
-    have no value of ours.
-    """
-    policies = evidence.super_convergence()
-    at = [(policy, length, length) for policy, length in policies]
-    at += [("inv", evidence.inv_epochs, length) for length in evidence.cycle_epochs if length < evidence.inv_epochs]
-    accuracies, rows = {}, []
-    for policy, length, epoch in at:
-        run = select_run(epochs, f"{policy}, {length} epochs")
-        values = 100 * run[run["epoch"] == epoch].sort_values("seed")["test_accuracy"].to_numpy()
-        accuracies[policy, epoch], found = values, estimate_mean(values)
-        rows.append(
-            (f"{policy}, {epoch} epochs", found.mean, found.sd, *SMITH_TABLE.get((policy, epoch), (np.nan,) * 4))
-        )
-    for (policy, epoch), theirs in SMITH_TABLE.items():
-        if (policy, epoch) not in accuracies:
-            rows.append((f"{policy}, {epoch} epochs", np.nan, np.nan, *theirs))
-    columns = ["row", "ours", "ours sd", "theirs", "theirs sd", "repeat", "repeat sd"]
-    return accuracies, pd.DataFrame(rows, columns=columns)
 
 
 def summarize_dataset(results: Results, design: Design) -> dict[str, Any]:

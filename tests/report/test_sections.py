@@ -7,6 +7,7 @@ from lrlib.report.plans import plan_section
 from lrlib.report.sections import find_sections, give_values, pick_section
 from lrlib.study.evidence import Evidence
 from lrlib.study.experiments import Design
+from lrlib.study.super_convergence import SuperConvergence
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def test_the_extended_report_has_part_3_besides(sections, extended_sections):
 
 def test_defaults_of_every_notebook_are_the_design_s(extended_sections):
     own = {"extended": False, "other_dataset": "fashion_mnist"}
-    fields = Evidence.__dataclass_fields__ | Design.__dataclass_fields__
+    fields = SuperConvergence.__dataclass_fields__ | Evidence.__dataclass_fields__ | Design.__dataclass_fields__
     for section in extended_sections:
         for name, parameter in section.declared.items():
             default = own[name] if name in own else fields[name].default
