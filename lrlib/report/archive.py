@@ -8,12 +8,11 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-import nbformat
-
 from lrlib.errors import LrlibError
 from lrlib.project import project_folder
 from lrlib.report.changes import read_outcome
 from lrlib.report.citations import PREFIXES
+from lrlib.report.notebook_files import nbformat
 from lrlib.runs.store import write_whole
 
 SUMS = "SHA256SUMS"

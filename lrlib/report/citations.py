@@ -12,9 +12,8 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-import nbformat
-
 from lrlib.project import project_folder
+from lrlib.report.notebook_files import nbformat
 
 BIBLIOGRAPHY = project_folder() / "report" / "references.bib"
 NOUNS = {"figure": "Figure", "table": "Table"}

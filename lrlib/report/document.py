@@ -13,9 +13,8 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-import nbformat
-
 from lrlib.report.citations import NOUNS, PREFIXES, link_citations, slug
+from lrlib.report.notebook_files import nbformat
 from lrlib.report.plain import frame_image, has_image
 from lrlib.report.recipe import declared_parameters, read_recipe
 

@@ -4,18 +4,15 @@ All runs of all sections are trained at once, so that every core has work to the
 the notebooks then find their runs in the store. A notebook does not rely on that: what is missing it trains itself.
 """
 
-import contextlib
+import importlib
+import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lrlib.errors import LrlibError
 from lrlib.problems.data import SAMPLE, choose_dataset
 from lrlib.project import build_folder
-from lrlib.report.document import merge_notebooks
 from lrlib.report.execution import execute_notebooks
-from lrlib.report.export_html import export_html
-from lrlib.report.export_pdf import export_pdf
 from lrlib.report.folders import move, naming, own_folder, sole
 from lrlib.report.parameters import ParameterError
 from lrlib.report.plans import plan_section
@@ -44,14 +41,6 @@ QUICK = {
     "convergence_seeds": "2",
     "validation_seeds": "2",
 }
-TITLE = {
-    "title": "A Learning-Rate Range Test for LeNet-5 on MNIST",
-    "subtitle": "A reproduction of “Colossalai and LR Range Test” that anyone can run again",
-}
-
-
-class ReportError(LrlibError):
-    """Executed sections that cannot be put together; says which and why."""
 
 
 @dataclass(frozen=True)
@@ -96,15 +85,15 @@ def make_report(texts, *, command, say, quick=False, extended=False, then=None):
     with own_folder(build) as folder:
         making = _train(plans, started=started, origin=origin, command=command, say=say)
         say(f"executing {len(sections)} notebooks")
+        _import_assembly()
         with naming(build):
             executed = execute_notebooks(
                 sections, folder / "notebooks", failed=build / "failed", environment=making.as_environment()
             )
             say("writing report.html and report.pdf")
-            document = _merge(executed, started, origin)
-            with _saying_what():
-                export_html(document, out=folder / "report.html")
-                export_pdf(document, out=folder / "report.pdf")
+            from lrlib.report.assembly import write_report
+
+            write_report(executed, folder, started=started, origin=origin)
         design = plans[
             0
         ].design  # the abstract's is the whole report's; part 3 has runs of the same labels on other data
@@ -139,14 +128,14 @@ def make_section(name, texts, *, command, say, quick=False):
     with own_folder(build) as folder:
         making = _train(plans, started=started, origin=origin, command=command, say=say)
         say(f"executing {section.path.name}")
+        _import_assembly()
         with naming(build):
             [executed] = execute_notebooks(
                 sections, folder / "notebooks", failed=build / "sections", environment=making.as_environment()
             )
-            page = executed.with_suffix(".html")
-            document = _merge([executed], started, origin, partial=True)
-            with _saying_what():
-                export_html(document, out=page)
+            from lrlib.report.assembly import write_section
+
+            page = write_section(executed, started=started, origin=origin)
             with sole(build):
                 (build / "sections").mkdir(exist_ok=True)
                 for path in (executed, page):
@@ -215,21 +204,6 @@ def _train(plans, *, started, origin, command, say):
     return making
 
 
-@contextlib.contextmanager
-def _saying_what():
-    """ReportError in place of the ValueError of what cannot be typeset."""
-    try:
-        yield
-    except ValueError as err:
-        raise ReportError(str(err)) from err
-
-
-def _merge(executed, started, origin, *, partial=False):
-    with _saying_what():
-        document = merge_notebooks(executed, partial=partial)
-    document.metadata["report"] = {
-        **(TITLE if not partial else {}),
-        "date": time.strftime("%-d %B %Y", time.gmtime(started)),
-        "commit": origin.commit and origin.describe(digits=12),
-    }
-    return document
+def _import_assembly():
+    """Begin to import what puts sections together, which is not needed before they are executed."""
+    threading.Thread(target=importlib.import_module, args=["lrlib.report.assembly"], daemon=True).start()

@@ -7,7 +7,6 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import nbformat
 import papermill
 import psutil
 from dask.system import CPU_COUNT
@@ -17,6 +16,7 @@ from traitlets.config import Config
 from lrlib.errors import LrlibError
 from lrlib.report.folders import socket_folder
 from lrlib.report.kernels import SectionKernelManager
+from lrlib.report.notebook_files import nbformat
 from lrlib.report.sections import Section
 from lrlib.report.surroundings import kernel_environment
 

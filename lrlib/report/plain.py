@@ -4,19 +4,20 @@ import base64
 import io
 import warnings
 
-from nbformat import NotebookNode
 from PIL import Image
+
+from lrlib.report.notebook_files import nbformat
 
 RASTERS = ("image/png", "image/jpeg", "image/gif", "image/webp")
 WORDLESS = "A figure that its notebook does not describe."
 
 
-def has_image(output: NotebookNode) -> bool:
+def has_image(output: nbformat.NotebookNode) -> bool:
     """Whether an output holds an image of a kind that a report can show."""
     return "image/svg+xml" in output.data or any(mime in output.data for mime in RASTERS)
 
 
-def frame_image(output: NotebookNode, *, anchor: str, where: str) -> None:
+def frame_image(output: nbformat.NotebookNode, *, anchor: str, where: str) -> None:
     """Have an output with an image be a figure without number and caption, as an SVG, in place.
 
     Warns, for what nobody can see who cannot see the figure is missing. where: the notebook's name, for the warning.

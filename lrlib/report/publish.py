@@ -3,10 +3,9 @@
 import re
 import tempfile
 
-import nbformat
-
 from lrlib.errors import LrlibError
 from lrlib.project import project_folder
+from lrlib.report.notebook_files import nbformat
 from lrlib.runs.store import write_whole
 
 FIGURE = "onecycle"  # the figure that README shows

@@ -16,9 +16,8 @@ import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import nbformat
-
 from lrlib.project import project_folder
+from lrlib.report.notebook_files import nbformat
 from lrlib.report.parameters import Parameter, ParameterError, name_nearest, parse_value, read_parameters
 
 
