@@ -5,15 +5,15 @@ anything is trained. Where runs follow from the results of others, it makes `mor
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from lrlib.problems.data import DatasetError
+from lrlib.errors import LrlibError
 from lrlib.problems.registry import load_problem
 from lrlib.report.parameters import ParameterError
 from lrlib.report.sections import Section, find_tagged, first_line
 from lrlib.runs.plan import Run
-from lrlib.training.backends import BackendError
 
 # A plan of more epochs than this is taken for a slip: on one core it is weeks.
 MAX_EPOCHS = 1_000_000
@@ -21,7 +21,10 @@ MAX_EPOCHS = 1_000_000
 
 @dataclass(frozen=True)
 class Plan:
-    """What a section asks for: its Design or Evidence, its Runs, and those that follow from their Results, or None."""
+    """What a section asks for: its Design or Evidence, its Runs, and those that follow from their Results, or None.
+
+    more_runs raises ParameterError as `plan_section` does: what it makes is known only when `runs` are trained.
+    """
 
     design: object
     runs: list[Run]
@@ -43,19 +46,40 @@ def plan_section(section: Section, *, trial: bool = False) -> Plan:
     given = " ".join(f"{name}={value}" for name, value in section.given.items())
     given = f" (given: {given})" if given else ""
     cell = f"section {section.name}: cell {place + 1} of {section.path.name}"
-    try:
+
+    def check(runs: object, name: str) -> list[Run]:
+        if not isinstance(runs, list | tuple) or not all(isinstance(run, Run) for run in runs):
+            raise ParameterError(f"{cell} must make a list of Runs {name}, got {type(runs).__name__}")
+        _check_runs(list(runs), f"section {section.name}: ", given, trial)
+        return list(runs)
+
+    with _naming(cell, section, given):
         exec(compile(notebook.cells[place].source, str(section.path), "exec"), namespace)
-    except (BackendError, DatasetError):
+    runs, follow = check(namespace.get("runs"), "called `runs`"), namespace.get("more_runs")
+    if follow is None:
+        return Plan(namespace.get("design"), runs, None)
+    if not callable(follow):
+        raise ParameterError(f"{cell} must make `more_runs` a function of Results, got {type(follow).__name__}")
+
+    def more_runs(results: object) -> list[Run]:
+        with _naming(f"{cell}: `more_runs`", section, given):
+            more = follow(results)
+        return check(more, "by `more_runs`")
+
+    return Plan(namespace.get("design"), runs, more_runs)
+
+
+@contextmanager
+def _naming(what: str, section: Section, given: str) -> Iterator[None]:
+    """ParameterError that names the section in place of what its code raises; errors that say all are left."""
+    try:
+        yield
+    except LrlibError:
         raise
     except (Exception, SystemExit) as err:
         if isinstance(err, ValueError) and _is_raised_below(err, section.path):
             raise ParameterError(f"section {section.name}: {err}{given}") from err
-        raise ParameterError(f"{cell} raised {type(err).__name__}: {first_line(err)}{given}") from err
-    runs, more_runs = namespace.get("runs"), namespace.get("more_runs")
-    if not isinstance(runs, list | tuple) or not all(isinstance(run, Run) for run in runs):
-        raise ParameterError(f"{cell} must make a list of Runs called `runs`, got {type(runs).__name__}")
-    _check_runs(list(runs), f"section {section.name}: ", given, trial)
-    return Plan(namespace.get("design"), list(runs), more_runs if callable(more_runs) else None)
+        raise ParameterError(f"{what} raised {type(err).__name__}: {first_line(err)}{given}") from err
 
 
 def _is_raised_below(err, path):

@@ -160,6 +160,11 @@ def test_merge_marks_are_said_with_their_line_where_the_section_is_asked_for(not
         ("runs", "design = 1 +", "section 2-2: cell 3 of 2-2-multistep.ipynb raised SyntaxError"),
         ("runs", "design = None", "cell 3 of 2-2-multistep.ipynb must make a list of Runs called `runs`, got NoneType"),
         ("runs", "runs = [1]", "cell 3 of 2-2-multistep.ipynb must make a list of Runs called `runs`"),
+        (
+            "runs",
+            "runs = more_runs = []",
+            "cell 3 of 2-2-multistep.ipynb must make `more_runs` a function of Results, got list",
+        ),
     ],
 )
 def test_a_cell_that_cannot_be_used_is_named(notebooks, tag, source, message):
@@ -177,6 +182,37 @@ def test_a_cell_that_cannot_be_used_is_named(notebooks, tag, source, message):
     given = {name: text for name, text in texts.items() if name in section.declared}
     with pytest.raises(ParameterError, match=message.replace("(", r"\(")):
         plan_section(give_values([section], given)[0])
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("more_runs = lambda results: 1 / 0", "2-2-multistep.ipynb: `more_runs` raised ZeroDivisionError: division by"),
+        ("more_runs = lambda: []", "2-2-multistep.ipynb: `more_runs` raised TypeError: <lambda>() takes 0"),
+        ("more_runs = lambda results: int('x')", "`more_runs` raised ValueError: invalid literal"),
+        ("more_runs = lambda results: exec('raise SystemExit(3)')", "`more_runs` raised SystemExit: 3"),
+        ("more_runs = lambda results: None", "must make a list of Runs by `more_runs`, got NoneType"),
+        (
+            "from lrlib import Run\nfrom lrlib.schedules import Constant\n"
+            "more_runs = lambda results: [Run(Constant(-1.0), problem='lenet5_sample', epochs=1)]",
+            "section 2-2: lr must be",
+        ),
+        (
+            "from lrlib import Run\nfrom lrlib.schedules import Constant\n"
+            "more_runs = lambda results: [Run(Constant(0.1), problem='lenet5_sample', epochs=1, batch_size=4001)]",
+            "section 2-2: batch_size must be at most the 4,000 training samples",
+        ),
+    ],
+)
+def test_runs_that_follow_from_results_are_said_with_their_cell_too(notebooks, source, message):
+    def change(notebook):
+        tagged(notebook, "runs").source = f"runs = []\n{source}"
+
+    edit(notebooks / "2-2-multistep.ipynb", change)
+    more_runs = plan("2-2", {}).more_runs
+    with pytest.raises(ParameterError) as caught:
+        more_runs(None)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("tag", ["runs", "parameters"])
