@@ -10,15 +10,17 @@ from torch import Tensor, nn
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 MIN_ITER = 10
-STEP_MODES = ("exp", "linear")
+STEP_MODES = ("exp", "linear", "staircase")
 
 
 def check_settings(
     *,
     start_lr: float | None,
-    end_lr: float,
+    end_lr: float | None,
     num_iter: int,
     step_mode: str,
+    num_rates: int,
+    val_every: int | None,
     smooth_f: float,
     diverge_th: float,
     clip_norm: float | None,
@@ -26,17 +28,29 @@ def check_settings(
     counts: Mapping[str, int],
 ) -> None:
     """Raise ValueError for a number that cannot be; counts are those that begin at 1."""
-    if start_lr is not None and not 0 < start_lr < end_lr:
+    if start_lr is not None and not 0 < start_lr < (math.inf if end_lr is None else end_lr):
         raise ValueError(
             f"start_lr must be above 0 and below end_lr, got {start_lr} and {end_lr}; the sweep goes upwards"
         )
-    if not math.isfinite(end_lr):
+    if end_lr is not None and not math.isfinite(end_lr):
         raise ValueError(f"end_lr must be finite, got {end_lr}; 10 is far enough for most models")
     if num_iter < MIN_ITER:
         raise ValueError(f"num_iter must be at least {MIN_ITER}, got {num_iter}; 100 to 300 steps show a curve")
     if step_mode not in STEP_MODES:
         raise ValueError(
-            f'step_mode must be "exp" or "linear", got {step_mode!r}; "exp" spreads the steps over the decades'
+            f'step_mode must be "exp", "linear" or "staircase", got {step_mode!r}; "exp" spreads the steps over the '
+            "decades"
+        )
+    if num_rates < MIN_ITER:
+        raise ValueError(f"num_rates must be at least {MIN_ITER}, got {num_rates}; 15 to 30 rates show a curve")
+    if step_mode == "staircase" and num_iter < 2 * num_rates:
+        raise ValueError(
+            f"num_iter must be at least twice num_rates in a staircase, got {num_iter} and {num_rates}; each rate is "
+            "held for num_iter // num_rates updates"
+        )
+    if step_mode == "staircase" and val_every is not None:
+        raise ValueError(
+            f"val_every must not be given in a staircase, got {val_every}; it validates at the end of each rate"
         )
     if not 0 <= smooth_f < 1:
         raise ValueError(f"smooth_f must be in [0, 1), got {smooth_f}; 0 turns the running mean off")

@@ -56,7 +56,7 @@ def plot_overlay(overlay: "Overlay", ax: "Axes") -> "Axes":
 
 
 def _finish(ax: "Axes", result: "RangeTestResult", curves: "list[pd.DataFrame]") -> None:
-    if result.settings.step_mode == "exp":
+    if result.settings.step_mode != "linear":
         ax.set_xscale("log")
     ax.set_xlabel("learning rate")
     ax.set_ylabel(result.objective)

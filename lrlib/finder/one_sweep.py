@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -26,18 +26,27 @@ class OneSweep:
         self.training, self.state, self.bar = training, state, bar
         self.settings, self.lrs = training.settings, _lrs(training.settings)
         self.watch = Watch(training.settings)
-        self.read_every = READ_EVERY.get(training.device.type, READ_EVERY_ELSEWHERE)
+        # Updates at each rate. Those of a staircase begin from the sweep's first state; a ramp goes on from the last.
+        self.held = 1 if self.settings.num_rates is None else self.settings.num_iter // self.settings.num_rates
+        self.read_every = 1 if self.held > 1 else READ_EVERY.get(training.device.type, READ_EVERY_ELSEWHERE)
         self.losses: list[float] = []
         self.unread: list[torch.Tensor] = []
         self.val_step: list[int] = []
         self.val: list[float] = []
         self.error: Exception | None = None  # that ended it
 
-    def run(self, batches: Iterator[Any], val_subset: list[Any], *, seed: int) -> Sweep:
-        """Raises the user's exceptions, but those of the explosion, which end the sweep."""
+    def run(self, begin: Callable[[], Iterator[Any]], val_subset: list[Any], *, seed: int) -> Sweep:
+        """Raises the user's exceptions, but those of the explosion, which end the sweep.
+
+        begin() -> batches: makes the sweep's first state out of the one that is kept.
+        """
         reason = None
         began = time.perf_counter()
+        batches = begin()
         for step in range(len(self.lrs)):
+            if step > 0 and self.held > 1:
+                self.state.put_back()
+                batches = begin()
             try:
                 reason = self._step(step, batches, val_subset)
             except Exception as err:
@@ -59,10 +68,14 @@ class OneSweep:
         )
 
     def _step(self, step: int, batches: Iterator[Any], val_subset: list[Any]) -> str | None:
-        """One update, and what is due after it; the reason to stop, if there is one."""
+        """One update, or all those at one rate, and what is due after; the reason to stop, if there is one."""
         self.training.set_lr(self.lrs[step])
-        self.unread.append(self.training.update(batches))
-        self.bar.update()
+        losses = []
+        for _ in range(self.held):
+            losses.append(self.training.update(batches))
+            self.bar.update()
+        last = losses[-max(1, self.held // 4) :]
+        self.unread.append(last[0] if len(last) == 1 else torch.stack(last).mean())
         is_last = step + 1 == len(self.lrs)
         val_due = val_subset and ((step + 1) % self.settings.val_every == 0 or is_last)
         if len(self.unread) < self.read_every and not is_last and not val_due:
@@ -114,8 +127,9 @@ class OneSweep:
 
 
 def _lrs(settings: Settings) -> list[float]:
-    """The rate of every update, a list of num_iter floats."""
-    share = np.arange(settings.num_iter) / (settings.num_iter - 1)
+    """The rate of every update, or of every stair: a list of num_iter or num_rates floats."""
+    n_rates = settings.num_rates or settings.num_iter
+    share = np.arange(n_rates) / (n_rates - 1)
     if settings.step_mode == "linear":
         return (settings.start_lr + share * (settings.end_lr - settings.start_lr)).tolist()
     return (settings.start_lr * (settings.end_lr / settings.start_lr) ** share).tolist()

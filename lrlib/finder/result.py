@@ -36,6 +36,7 @@ class Settings:
     group_ratios: each parameter group's lr over that of the first group above 0, whose lr the curves show.
     cycles_momentum: whether the optimizer has a momentum that a cyclical schedule can cycle.
     fresh_weights: whether each sweep began from weights of its own (init_fn).
+    num_rates: of a staircase; None of another sweep. look_steps: updates of the look that chose the ends, 0 without.
     val_metric: "loss", "accuracy", a function's name, or None without val_loader.
     """
 
@@ -57,6 +58,8 @@ class Settings:
     fresh_weights: bool
     clip_norm: float | None = None
     clip_value: float | None = None
+    num_rates: int | None = None
+    look_steps: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +69,7 @@ class Sweep:
     lr, loss: float64 of shape (n_steps,), the rate that each step used and its training loss before the step;
     the last loss may be NaN or infinite. val_step: int64 of shape (n_val,), the steps (from 0) after which the
     model was validated; val: float64 of shape (n_val,). seconds: of the steps alone, without keeping state.
+    In a staircase a step is a rate, and its loss the mean over the last quarter of the updates for which it was held.
     seed, seconds: None of a history that lrlib.read has read.
     """
 
@@ -253,7 +257,8 @@ class RangeTestResult:
         )
         lines = [f"Range test of {settings.optimizer}: {len(self.sweeps)} sweeps, lr {swept}", _in_words(suggestion)]
         seeds = ["" if sweep.seed is None else f" (seed {sweep.seed})" for sweep in self.sweeps]
-        lines += [f"sweep {i}{seeds[i]}: {len(s.lr)} steps, {s.stop_reason}" for i, s in enumerate(self.sweeps)]
+        unit = "steps" if settings.num_rates is None else "rates"
+        lines += [f"sweep {i}{seeds[i]}: {len(s.lr)} {unit}, {s.stop_reason}" for i, s in enumerate(self.sweeps)]
         return "\n  ".join(lines)
 
     def _repr_html_(self) -> str:

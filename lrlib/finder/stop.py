@@ -17,7 +17,8 @@ class Watch:
 
     def __init__(self, settings: Settings) -> None:
         assert settings.smooth_f is not None and settings.diverge_th is not None
-        self.weight = settings.smooth_f or 1.0
+        # What a staircase gives is a mean over steps already.
+        self.weight = 1.0 if settings.step_mode == "staircase" else settings.smooth_f or 1.0
         self.diverge_th = settings.diverge_th
         self.mean = 0.0
         self.losses: list[float] = []

@@ -1,8 +1,10 @@
 """The learning-rate range test for anyone's model, optimizer and loader."""
 
+import math
 import platform
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from typing import Any
@@ -22,6 +24,7 @@ from lrlib.finder.checks import (
     check_settings,
     check_step,
 )
+from lrlib.finder.look import look_around
 from lrlib.finder.one_sweep import READ_EVERY as READ_EVERY
 from lrlib.finder.one_sweep import READ_EVERY_ELSEWHERE as READ_EVERY_ELSEWHERE
 from lrlib.finder.one_sweep import OneSweep
@@ -42,9 +45,10 @@ def range_test(
     *,
     val_loader: Iterable[Any] | None = None,
     start_lr: float | None = 1e-6,
-    end_lr: float = 10,
+    end_lr: float | None = 10,
     num_iter: int = 300,
     step_mode: str = "exp",
+    num_rates: int = 20,
     smooth_f: float = 0.05,
     diverge_th: float = 5,
     accumulation_steps: int = 1,
@@ -84,9 +88,15 @@ def range_test(
 
     start_lr, end_lr: the first and the last rate, of the first parameter group whose lr is above 0; the other groups
         keep their ratio to it, and those at 0 are frozen and stay so. Where all are at 0, as a warm-up scheduler
-        begins, the ratios are those of initial_lr. start_lr None is the optimizer's own.
-    num_iter: updates a sweep, at least 10; step_mode: "exp" or "linear". In "exp" the rate of update k is
-        start_lr * (end_lr / start_lr) ** (k / (num_iter - 1)).
+        begins, the ratios are those of initial_lr. start_lr None is the optimizer's own rate where end_lr is given.
+        end_lr None, with start_lr None or a number: a first coarse look, in at most 65 updates, finds where the
+        loss falls and explodes, and what was not given is taken from it, so that the sweeps spend their steps there;
+        where the look shows neither, 1e-6 and 10. It is made and undone like a sweep; settings.look_steps is its cost.
+    num_iter: updates a sweep, at least 10; step_mode: "exp", "linear" or "staircase". In "exp" the rate of update k is
+        start_lr * (end_lr / start_lr) ** (k / (num_iter - 1)). In "staircase" there are num_rates of them, as far
+        apart as in "exp", and each is held for num_iter // num_rates updates from the sweep's first state, with the
+        same batches: a ramp's late rates profit from its early ones, held rates do not. Its loss is the mean over the
+        last quarter of these updates; validation comes after them.
     smooth_f, diverge_th: a sweep stops where the running mean of the loss (weight smooth_f on the newest,
         bias-corrected; 0: no mean) is above diverge_th * best. Where best is below a tenth of what the loss has
         lost, that tenth takes its place in the margin, so that a loss near or below zero does not stop at once.
@@ -123,6 +133,8 @@ def range_test(
         end_lr=end_lr,
         num_iter=num_iter,
         step_mode=step_mode,
+        num_rates=num_rates,
+        val_every=val_every,
         smooth_f=smooth_f,
         diverge_th=diverge_th,
         clip_norm=clip_norm,
@@ -147,16 +159,18 @@ def range_test(
 
     groups, rates = optimizer.param_groups, base_rates(optimizer)
     first_rate = next(rate for rate in rates if rate > 0)
-    start_lr = first_rate if start_lr is None else start_lr
-    if not start_lr < end_lr:
+    if end_lr is not None:
+        start_lr = first_rate if start_lr is None else start_lr
+    if end_lr is not None and start_lr is not None and not start_lr < end_lr:
         raise ValueError(
             f"start_lr must be below end_lr, got {start_lr} and {end_lr}; give start_lr, or a larger end_lr"
         )
     device = torch.device(device) if device is not None else device_of(model)
     ranks = Ranks(device)
+    is_staircase = step_mode == "staircase"
     settings = Settings(
-        start_lr=float(start_lr),
-        end_lr=float(end_lr),
+        start_lr=math.nan if start_lr is None else float(start_lr),
+        end_lr=math.nan if end_lr is None else float(end_lr),
         num_iter=num_iter,
         step_mode=step_mode,
         smooth_f=float(smooth_f),
@@ -164,7 +178,7 @@ def range_test(
         accumulation_steps=accumulation_steps,
         max_spread_decades=float(max_spread_decades),
         val_metric=None if val_loader is None else _name_of(val_metric),
-        val_every=val_every or max(1, num_iter // VALIDATIONS),
+        val_every=1 if is_staircase else val_every or max(1, num_iter // VALIDATIONS),
         autocast_dtype=None if autocast_dtype is None else str(autocast_dtype),
         device=str(device),
         optimizer=type(optimizer).__name__,
@@ -173,6 +187,7 @@ def range_test(
         fresh_weights=init_fn is not None,
         clip_norm=None if clip_norm is None else float(clip_norm),
         clip_value=None if clip_value is None else float(clip_value),
+        num_rates=num_rates if is_staircase else None,
     )
     training = Training(
         model=model,
@@ -205,21 +220,29 @@ def range_test(
         del val_subset[ranks.least(len(val_subset)) :]  # with DDP as many forward passes everywhere
         if val_loader is not None and not val_subset:
             raise ValueError("val_loader must give at least one batch, got none; check its dataset and drop_last")
+
+        def begin(repeat: int) -> Iterator[Any]:
+            """A sweep's first state, and its batches."""
+            seed_everything(seed + repeat, state.generators)
+            if init_fn is not None:
+                init_fn(model)
+            if not model.training:
+                model.train()
+            return without_end(train_loader, epoch=(seed + repeat) % 2**31, epochs_apart=repeats)
+
         with tqdm(
             total=repeats * num_iter, desc="range test", unit="step", disable=not progress or ranks.rank > 0
         ) as bar:
+            if end_lr is None:
+                settings = training.settings = look_around(
+                    training, state, partial(begin, 0), bar, start_lr=start_lr, seed=seed
+                )
+                bar.update(-bar.n)
             for repeat in range(repeats):
                 if repeat > 0:
                     state.put_back()
-                seed_everything(seed + repeat, state.generators)
-                if init_fn is not None:
-                    init_fn(model)
-                if not model.training:
-                    model.train()
-                epoch = (seed + repeat) % 2**31
-                batches = without_end(train_loader, epoch=epoch, epochs_apart=repeats)
                 sweep = OneSweep(training, state, bar)
-                sweeps.append(sweep.run(batches, val_subset, seed=seed + repeat))
+                sweeps.append(sweep.run(partial(begin, repeat), val_subset, seed=seed + repeat))
                 errors += [] if sweep.error is None else [sweep.error]
                 bar.update((repeat + 1) * num_iter - bar.n)
         if errors and not any(np.isfinite(sweep.loss).sum() >= MIN_ITER for sweep in sweeps):

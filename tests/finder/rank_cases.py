@@ -107,6 +107,15 @@ def zero(rank):
     return {**found(result), "back": bits(model, optimizer) == before}
 
 
+def looked(rank):
+    """Ends that a look chooses, and rates that are held."""
+    model, optimizer = build()
+    before = bits(model, optimizer)
+    stairs = {"step_mode": "staircase", "num_rates": 12, "start_lr": None, "end_lr": None}
+    result = range_test(model, optimizer, cross_entropy, loader(), **{**OPTIONS, **stairs})
+    return {**found(result), "back": bits(model, optimizer) == before}
+
+
 def validated(rank):
     """One process has more validation batches than the other; the mean is over all samples of both."""
     model, optimizer = build(norm=True)
@@ -173,7 +182,7 @@ def sharded(rank):
     return {**found(result), "back": repr([p.to_local().tolist() for p in model.parameters()]) == before}
 
 
-CASES = {case.__name__: case for case in (plain, means, zero, validated, raising, sharded)}
+CASES = {case.__name__: case for case in (plain, means, zero, looked, validated, raising, sharded)}
 
 
 def main(rank, folder):

@@ -45,14 +45,14 @@ def of_both(answers, case):
     return first, second
 
 
-@pytest.mark.parametrize("case", ["plain", "means", "zero", "validated", "raising", "sharded"])
+@pytest.mark.parametrize("case", ["plain", "means", "zero", "looked", "validated", "raising", "sharded"])
 def test_all_processes_stop_together_and_return_the_same_result(answers, case):
     first, second = of_both(answers, case)
     for key in ("steps", "losses", "val", "reasons", "lr", "whole"):
         assert repr(first[key]) == repr(second[key])
 
 
-@pytest.mark.parametrize("case", ["plain", "zero", "sharded"])
+@pytest.mark.parametrize("case", ["plain", "zero", "looked", "sharded"])
 def test_model_and_optimizer_are_back_in_every_process(answers, case):
     first, second = of_both(answers, case)
     assert first["back"] and second["back"]
