@@ -177,7 +177,7 @@ def smith_bounds(lr: ArrayLike, loss: ArrayLike) -> Suggestion:
     return _suggest(lr, loss, "smith_bounds", bounds)
 
 
-def suggest_lr(lr: ArrayLike, loss: ArrayLike) -> Suggestion:
+def suggest_lr(lr: ArrayLike, loss: ArrayLike, *, total_steps: int | None = None) -> Suggestion:
     """The project's recommended learning rate.
 
     lr, for a constant rate: two thirds, over log lr, of the way from the start of the fall to the lowest point, but
@@ -185,7 +185,12 @@ def suggest_lr(lr: ArrayLike, loss: ArrayLike) -> Suggestion:
     loss that is level says little. upper, for the peak of a cycle, which is held for a few steps only: five
     sixths of the way, but at most half of the lowest point's, and three times where the fall slows.
     lower, for a cycle's base: the start of the fall (Smith 2015, section 3.3), never above lr.
+
+    total_steps: updates of the training to come, at least as many as the sweep has.
+    Raises ValueError if it has fewer.
     """
+    if total_steps is not None:
+        check_total_steps(total_steps, len(np.asarray(lr)))
 
     def recommend(curve: Curve) -> tuple[float, float, float]:
         lowest, slows = _lowest(curve), _crossing(curve, 1 - FALL_FRACTION)
@@ -194,6 +199,15 @@ def suggest_lr(lr: ArrayLike, loss: ArrayLike) -> Suggestion:
         return recommended, min(_start_of_fall(curve), recommended), upper
 
     return _suggest(lr, loss, "suggest_lr", recommend)
+
+
+def check_total_steps(total_steps: int, sweep_steps: int) -> None:
+    """Raise ValueError for a training that is shorter than the sweep that a rate for it is read from."""
+    if not total_steps >= max(sweep_steps, 1):
+        raise ValueError(
+            f"total_steps must be at least the sweep's own {max(sweep_steps, 1)} steps, got {total_steps}; it counts "
+            "the updates of the training to come, and for one so short use a shorter sweep"
+        )
 
 
 def combine(suggestions: Sequence[Suggestion], *, max_spread_decades: float) -> Suggestion:

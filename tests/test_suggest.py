@@ -380,6 +380,11 @@ def test_combine_needs_more_than_half_of_the_sweeps_and_leaves_the_others_out():
         (lambda: steepest([1e-2, 1e-3], [1.0, 2.0]), "must be positive and increasing"),
         (lambda: steepest([0.0, 1e-3], [1.0, 2.0]), "must be positive and increasing"),
         (lambda: turning_points([1e-3, 1e-2], [1.0, 2.0], fraction=5), r"fraction must be in \(0, 1\), got 5"),
+        (
+            lambda: suggest_lr([1e-3, 1e-2], [1.0, 2.0], total_steps=1),
+            "at least the sweep's own 2 steps, got 1; it counts",
+        ),
+        (lambda: suggest_lr([], [], total_steps=0), "at least the sweep's own 1 steps, got 0; it counts"),
         (lambda: combine([], max_spread_decades=1), "at least one Suggestion"),
     ],
 )

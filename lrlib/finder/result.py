@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,19 +122,32 @@ class RangeTestResult:
     versions: dict[str, str]
     seconds_state: float | None
 
-    def suggest(self, heuristic: Heuristic = heuristics.suggest_lr) -> Suggestion:
+    def suggest(self, heuristic: Heuristic = heuristics.suggest_lr, *, total_steps: int | None = None) -> Suggestion:
         """The median suggestion of the sweeps, with its spread in decades: a Suggestion, whatever the curves look like.
 
         heuristic: a function of lrlib.suggest, or any (lr, loss) -> Suggestion.
+        total_steps: updates of the training to come, for suggest_lr, whose docstring says what is made of them: lr is
+            for a constant rate held for so many, upper for the peak of one cycle of so many, lower for its base.
+        Raises ValueError if total_steps is below 1 or below the sweeps' own num_iter, or given with another heuristic.
         """
-        each = self.suggest_each(heuristic)
+        each = self.suggest_each(heuristic, total_steps=total_steps)
         if len(each) > 1 and self._identical():
             counted = f"the {len(each)} sweeps are identical, their data came in one order: they count as one"
             return replace(each[0], reason=f"{each[0].reason} ({counted})")
         return heuristics.combine(each, max_spread_decades=self.settings.max_spread_decades)
 
-    def suggest_each(self, heuristic: Heuristic = heuristics.suggest_lr) -> list[Suggestion]:
-        """One Suggestion a sweep, in their order: a list."""
+    def suggest_each(
+        self, heuristic: Heuristic = heuristics.suggest_lr, *, total_steps: int | None = None
+    ) -> list[Suggestion]:
+        """One Suggestion a sweep, in their order: a list. Arguments and errors are those of suggest."""
+        if total_steps is not None:
+            if heuristic is not heuristics.suggest_lr:
+                raise ValueError(
+                    f"total_steps must be given with suggest_lr alone, got {total_steps!r} with "
+                    f"{getattr(heuristic, '__name__', heuristic)}; other rules do not know how long a training is"
+                )
+            heuristics.check_total_steps(total_steps, self.settings.num_iter)
+            heuristic = partial(heuristics.suggest_lr, total_steps=total_steps)
         return [self._with_val_every(heuristic(*sweep.curve()), sweep) for sweep in self.sweeps]
 
     def one_cycle(

@@ -56,6 +56,15 @@ def result():
     return sweep(model, optimizer, loader, num_iter=150, start_lr=1e-5, repeats=3, val_loader=loader)
 
 
+def test_a_training_that_cannot_be_is_refused_and_other_rules_know_no_length(result):
+    assert result.suggest(total_steps=150).reliable == result.suggest().reliable
+    for total_steps in (0, -3, 149):
+        with pytest.raises(ValueError, match=f"at least the sweep's own 150 steps, got {total_steps}; it counts"):
+            result.suggest(total_steps=total_steps)
+    with pytest.raises(ValueError, match="total_steps must be given with suggest_lr alone, got 500 with valley"):
+        result.suggest(suggest.valley, total_steps=500)
+
+
 def test_the_result_is_frozen(result):
     with pytest.raises(FrozenInstanceError):
         result.sweeps = ()
