@@ -13,8 +13,9 @@ from lrlib.suggest import turning_points
 # Four rates a decade over all that a learning rate may be; a look ends where the loss explodes, mostly after 35 steps.
 FIRST, LAST, NUM_ITER = 1e-8, 1e8, 65
 SMOOTH_F = 0.3  # of its few losses, so that the explosion is seen at once
-# A sweep has more steps a decade than a look, so its loss falls at smaller rates: so far below the look's it begins.
-MARGIN = 30
+# By how much a sweep begins below where a look has made half of its fall, the one mark of so few losses that noise does
+# not move. Half a decade to one and a half of level loss are left before the sweep's own fall, which is earlier.
+MARGIN = 300
 FALLBACK = 1e-6, 10.0  # the ends of a sweep of which the look says nothing
 
 
@@ -46,11 +47,11 @@ def look_around(
 
 
 def choose_ends(look: Sweep) -> tuple[float, float]:
-    """(start_lr, end_lr): well below where the look's loss began to fall, and where it exploded.
+    """(start_lr, end_lr): well below where the look's loss had made half of its fall, and where it exploded.
 
     Those of FALLBACK where it does not both fall and turn up again.
     """
-    turning = turning_points(look.lr, look.loss)
-    if not turning.reliable:
+    half = turning_points(look.lr, look.loss, fraction=0.5)
+    if not half.reliable:
         return FALLBACK
-    return turning.start_of_fall / MARGIN, float(look.lr[-1])
+    return half.start_of_fall / MARGIN, float(look.lr[-1])
