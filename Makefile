@@ -116,8 +116,8 @@ environment-made:
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@.venv/bin/python -c 'import hashlib; print(hashlib.sha256(open("requirements.lock", "rb").read()).hexdigest())' > .venv/installed
 
-# The optimizers that part 3 has beside the range test; where they are not installed it leaves their rows out.
-.venv/evidence: $(ENVIRONMENT)
+# The optimizers and finders that part 3 has beside the range test; where they are not installed it leaves their rows out.
+.venv/evidence: pyproject.toml $(ENVIRONMENT)
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[evidence]'
 	@touch $@
 

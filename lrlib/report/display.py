@@ -93,10 +93,13 @@ def show_table(frame, *, label, caption, formats=None, widths=None, align=None, 
     _display(bundle, **report, **({"anchors": list(anchors)} if anchors is not None else {}))
 
 
-def show_text(markdown):
-    """Display Markdown prose whose numbers were computed; nothing where there is nothing to say."""
+def show_text(markdown, *, label=None):
+    """Display Markdown prose whose numbers were computed; nothing where there is nothing to say.
+
+    label: what publishing finds it by, where README says it too.
+    """
     if markdown.strip():
-        show_markdown(markdown, kind="text")
+        show_markdown(markdown, kind="text", **({"label": label} if label else {}))
 
 
 def show_banner(markdown, *, kind="warning"):

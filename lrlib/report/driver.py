@@ -40,6 +40,14 @@ QUICK = {
     "inv_epochs": "3",
     "convergence_seeds": "2",
     "validation_seeds": "2",
+    "problems": "['tabular']",
+    "long_problems": "['tabular']",
+    "deepobs_problems": "['quadratic_deep']",
+    "beyond_seeds": "2",
+    "short_steps": "70",
+    "long_steps": "140",
+    "deepobs_steps": "70",
+    "rates_per_decade": "1",
 }
 
 

@@ -10,6 +10,9 @@ from lrlib.runs.store import write_whole
 
 FIGURE = "onecycle"  # the figure that README shows
 EVIDENCE = "regret"  # the table of part 3 that README shows
+# Of section 3.6: the sentence and the table that README shows, and the figure whose data are for others to cite.
+PRACTITIONER, HEADLINE, PROFILES = "practitioner", "headline", "profiles"
+CITED = "suggestions.csv"
 
 
 class PublishError(LrlibError):
@@ -51,8 +54,8 @@ def fill_block(text, name, content):
 
 
 def publish_report(made, *, command):
-    """Copy a made report to `report/`, and put its figure, accuracies and commit into README; of an extended report also
-    the regret of the range test's suggestions.
+    """Copy a made report to `report/`, and put its figure, accuracies and commit into README; of an extended report
+    also the regret of the range test's suggestions, whose data on many problems go to `report/suggestions.csv`.
 
     Returns the paths of the published HTML and PDF. Raises PublishError, OSError.
     """
@@ -65,10 +68,16 @@ def publish_report(made, *, command):
     text = fill_block(text, "published", block)
     if table := _find_output(made.notebooks, EVIDENCE, "text/markdown"):
         text = fill_block(text, "evidence", f"{_tighten(table)}\n")
+    if table := _find_output(made.notebooks, HEADLINE, "text/markdown"):
+        said = _find_output(made.notebooks, PRACTITIONER, "text/markdown") or ""
+        cited = f"Every problem, optimizer, budget and rule: [{CITED}](report/{CITED}), measured as section 3.6 says."
+        text = fill_block(text, "benchmark", f"{said}\n\n{_tighten(table)}\n\n{cited}\n")
     published = [folder / path.name for path in (made.html, made.pdf)]
     for source, target in zip((made.html, made.pdf), published):
         write_whole(target, source.read_bytes())
     write_whole(folder / f"{FIGURE}.svg", figure.encode())
+    if data := _find_output(made.notebooks, PROFILES, "text/csv"):
+        write_whole(folder / CITED, data.encode())
     write_whole(project_folder() / "README.md", text.encode())
     return published
 

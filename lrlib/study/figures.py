@@ -34,6 +34,7 @@ from lrlib.study.rows import require_one_problem
 from lrlib.study.statistics import estimate_accuracy
 from lrlib.suggest import TurningPoints
 
+LEAST_REGRET = 0.1  # percent: all below is drawn there
 N_BINS = 180  # points of a curve over steps: what a figure can show
 
 
@@ -299,6 +300,23 @@ def draw_rows(frame: pd.DataFrame, series: Sequence[str]) -> tuple[Figure, pd.Da
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(series))
         label_axes(axes, "", x="test accuracy, %", y="")
     return figure, frame
+
+
+def draw_profiles(cells: pd.DataFrame, choices: Sequence[str]) -> tuple[Figure, pd.DataFrame]:
+    """Performance profiles: of how many cells and budgets each choice loses at most so much, one line a choice.
+
+    cells: a row per cell, budget and choice, with its regret in percent. choices: those that are drawn.
+    """
+    with open_panels(1, height=3.2, width=NARROW) as (figure, (axes,)):
+        for choice, color, style in zip(choices, COLORS * 2, ["-"] * len(COLORS) + ["--"] * len(COLORS)):
+            regrets = np.sort(cells[cells["choice"] == choice]["regret"].clip(lower=LEAST_REGRET))
+            share = 100 * np.arange(len(regrets) + 1) / max(1, len(regrets))
+            axes.step([LEAST_REGRET, *regrets, 100], [*share, share[-1]], where="post", color=color, linestyle=style,
+                      label=choice, gid=choice)  # fmt: skip
+        log_rates(axes)
+        axes.legend(title=None, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        label_axes(axes, "", x="regret, % of what the best rate gains", y="cells and budgets, %")
+    return figure, cells
 
 
 def bin_steps(steps: pd.DataFrame, columns: Sequence[str] = ("loss",)) -> pd.DataFrame:

@@ -84,7 +84,9 @@ class SuperConvergence(FromParameters):
         if self.inv_epochs:
             self._require_whole("inv_epochs")
         if not self.cycle_epochs or any(not isinstance(n, int) or n < 2 for n in self.cycle_epochs):
-            raise ValueError(f"cycle_epochs must be lengths of at least 2, got {list(self.cycle_epochs)}; e.g. [12, 25]")
+            raise ValueError(
+                f"cycle_epochs must be lengths of at least 2, got {list(self.cycle_epochs)}; e.g. [12, 25]"
+            )
 
     @property
     def problem(self) -> str:

@@ -56,6 +56,27 @@ def test_an_extended_report_puts_the_regret_of_suggestions_into_the_readme(made,
     assert "old" not in readme.read_text()
 
 
+def test_the_benchmark_goes_into_the_readme_and_its_data_into_a_file_to_cite(made, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- published -->\n<!-- /published -->\n<!-- benchmark -->\nold\n<!-- /benchmark -->\n")
+    shown = {
+        publish.HEADLINE: {"text/markdown": "| choice | worst |\n| :------ | ------: |\n| suggest_lr | 1.0 |"},
+        publish.PRACTITIONER: {"text/markdown": "It gives away 1 %."},
+        publish.PROFILES: {"text/csv": "problem,regret\ntabular,1\n"},
+    }
+    outputs = [
+        nbformat.v4.new_output("display_data", data, metadata={"report": {"label": label}})
+        for label, data in shown.items()
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=outputs)])
+    nbformat.write(notebook, made.notebooks / "3-6.ipynb")
+    publish.publish_report(made, command="make publish EXTENDED=1")
+    text = readme.read_text()
+    assert "It gives away 1 %.\n\n| choice | worst |\n| :--- | ---: |\n| suggest_lr | 1.0 |\n\n" in text
+    assert "[suggestions.csv](report/suggestions.csv)" in text and "old" not in text
+    assert (tmp_path / "report" / "suggestions.csv").read_text() == "problem,regret\ntabular,1\n"
+
+
 def test_a_block_replaces_what_readme_has_between_its_lines_as_it_is():
     readme = "before\n<!-- bench -->\nold\n<!-- /bench -->\nafter\n"
     expected = "before\n<!-- bench -->\nnew \\1\n<!-- /bench -->\nafter\n"

@@ -5,6 +5,7 @@ import pytest
 from lrlib.report.parameters import ParameterError, parse_assignments
 from lrlib.report.plans import plan_section
 from lrlib.report.sections import find_sections, give_values, pick_section
+from lrlib.study.beyond import Beyond
 from lrlib.study.evidence import Evidence
 from lrlib.study.experiments import Design
 from lrlib.study.super_convergence import SuperConvergence
@@ -31,12 +32,14 @@ def test_sections_stand_in_the_report_s_order_and_the_guide_is_none_of_them(sect
 
 def test_the_extended_report_has_part_3_besides(sections, extended_sections):
     names = [section.name for section in extended_sections]
-    assert names == [section.name for section in sections] + ["3-1", "3-2", "3-3", "3-4", "3-5"]
+    assert names == [section.name for section in sections] + ["3-1", "3-2", "3-3", "3-4", "3-5", "3-6"]
 
 
 def test_defaults_of_every_notebook_are_the_design_s(extended_sections):
     own = {"extended": False, "other_dataset": "fashion_mnist"}
-    fields = SuperConvergence.__dataclass_fields__ | Evidence.__dataclass_fields__ | Design.__dataclass_fields__
+    fields = {}
+    for settings in (Beyond, SuperConvergence, Evidence, Design):
+        fields |= settings.__dataclass_fields__
     for section in extended_sections:
         for name, parameter in section.declared.items():
             default = own[name] if name in own else fields[name].default

@@ -1,0 +1,102 @@
+"""What section 3.6 says of its results: sentences with computed numbers, as Markdown."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from lrlib.study.benchmark import DEFAULT, HALVING, LOSES_MUCH, OURS, PLAIN
+from lrlib.study.beyond import Beyond
+from lrlib.study.words import count, interval, join, spell
+
+
+def say_setting(settings: Beyond) -> str:
+    """How much is trained."""
+    runs = settings.runs()
+    cells, external = settings.cells, settings.deepobs_cells
+    steps = {cell.problem: cell.steps_per_epoch for cell in (*cells, *external)}
+    updates = sum(run.epochs * steps[run.problem] for run in dict.fromkeys(runs))
+    return (
+        f"Trained here: {count(len(cells), 'cell')} ({join(cell.name for cell in cells) if cells else 'none'}), and "
+        f"swept: {count(len(external), 'cell')} of DeepOBS; with {count(settings.beyond_seeds, 'seed')}, in "
+        f"{count(len(runs), 'run')} of {updates:,} updates in all, where runs do not share their beginning."
+    )
+
+
+def say_missing(missing: Mapping[str, str], tools: Sequence[str]) -> str:
+    """What is left out since it is not there, and how to have it. missing: problem -> why; tools: packages."""
+    said = [f"- `{problem}` is left out: {why}" for problem, why in missing.items()]
+    if tools:
+        said.append(
+            f"- Left out, since their packages are not installed: {join(tools)}; `pip install '.[evidence]'` brings "
+            "them."
+        )
+    return "\n".join(said)
+
+
+def compare_rules(table: pd.DataFrame) -> str:
+    """A sentence a budget: what the suggestion loses, and what the best of the others. table: of `summarize`."""
+    sentences = []
+    for (training, steps), group in table.groupby(["training", "steps"], sort=False):
+        of = group.set_index("choice")
+        ours, others = of.loc[OURS], of.drop(index=[OURS, PLAIN])
+        least = others["regret"].idxmin()
+        sentences.append(
+            f"- {_say_budget(training, steps)} `suggest(total_steps=...)` loses {ours['regret']:.1f} % of what the best "
+            f"rate gains ({interval(ours['low'], ours['high'], 1)}; at worst {ours['worst']:.1f} %, on "
+            f"{ours['worst_cell']}), and without the length {of.loc[PLAIN, 'regret']:.1f} %. Of all others {least} does "
+            f"best, with {others.loc[least, 'regret']:.1f} %; {HALVING} at equal compute loses "
+            f"{of.loc[HALVING, 'regret']:.1f} %, and PyTorch's default rate {of.loc[DEFAULT, 'regret']:.1f} %."
+        )
+    return "\n".join(sentences)
+
+
+def say_reliability(table: pd.DataFrame) -> str:
+    """How far "reliable" and "not reliable" can be believed. table: of `count_reliable`."""
+    if not table["suggestions"].sum():
+        return ""
+    good, bad = (table.set_index("said").loc[said] for said in ("reliable", "not reliable"))
+    found = (
+        f"Of {count(int(good['suggestions']), 'suggestion')} called reliable {spell(int(good['loses_much']))} lost "
+        f"more than {LOSES_MUCH} % and {spell(int(good['diverged']))} diverged."
+    )
+    if not bad["suggestions"]:
+        return f"{found} None was called unreliable."
+    right = f"{spell(int(bad['loses_much']), capital=True)} of the {spell(int(bad['suggestions']))} called not reliable"
+    return f"{found} {right} lost more than that, and so were rightly called so."
+
+
+def say_edges(edges: Sequence[str]) -> str:
+    """Where the best rate of the grid is its least or its largest."""
+    if not edges:
+        return ""
+    return f"The best rate is the least or the largest of the grid, and may lie beyond it, on {join(edges)}."
+
+
+def say_bars(table: pd.DataFrame) -> str:
+    """How many of the bars are reached."""
+    reached = int((table["reached"] == "yes").sum())
+    return f"{spell(reached, capital=True)} of {spell(len(table))} bars {'is' if reached == 1 else 'are'} reached."
+
+
+def write_beyond_lenet(table: pd.DataFrame, cells: int) -> str:
+    """What a practitioner can take from it, in a paragraph; "" where nothing was trained. table: of `summarize`."""
+    if table.empty:
+        return ""
+    said = []
+    for choice, name in (
+        (OURS, "the suggested rate"),
+        (DEFAULT, "PyTorch's default rate"),
+        (HALVING, "successive halving with as many steps as the range test"),
+    ):
+        rows = table[table["choice"] == choice].itertuples()
+        found = [f"{row.regret:.1f} % {_say_budget(row.training, row.steps).lower()}" for row in rows]
+        said.append(f"{name} gives away {join(found)}")
+    return (
+        f"**Will it be right for mine?** On {count(cells, 'pair')} of a problem and an optimizer, of what the best "
+        f"rate would have gained over no training {'; '.join(said)}."
+    )
+
+
+def _say_budget(training, steps):
+    how = "As the peak of one cycle of" if training == "one cycle" else "At a constant rate for"
+    return f"{how} {count(int(steps), 'step')}"

@@ -1,0 +1,130 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lrlib.runs.trainer import train
+from lrlib.study import bars, beyond_answers, external
+from lrlib.study import benchmark as benchmarks
+from lrlib.study.benchmark import DEFAULT, HALVING, OURS, PLAIN, Benchmark, Curves
+from lrlib.study.beyond import Beyond
+from lrlib.study.figures import draw_profiles
+
+GRID = [1e-3, 1e-2, 1e-1, 1.0]
+
+
+@pytest.fixture
+def curves():
+    """The loss is 2 without training and 1 at the best rate, 0.01; 1.0 diverges, and 0.1 with one of two seeds."""
+    losses = np.array([[1.5, 1.5], [1.0, 1.0], [5.0, 1.2], [math.nan, math.inf]])
+    return Curves(GRID, losses, np.array([2.0, 2.0]))
+
+
+def test_regret_is_in_percent_of_what_the_best_rate_gains(curves):
+    assert curves.regret(curves.read(1e-2, 0), 0) == pytest.approx(0)
+    assert curves.regret(curves.read(1e-3, 1), 1) == pytest.approx(50)
+    assert curves.regret(math.nan, 0) == curves.regret(7.0, 0) == 100
+    assert 0 < curves.regret(curves.read(3e-3, 0), 0) < 50
+
+
+def test_far_from_the_grid_and_without_a_rate_nothing_was_trained(curves):
+    for lr in (1e-6, 1e-5, 10.0, 1e3, math.nan):
+        assert curves.regret(curves.read(lr, 0), 0) == pytest.approx(100)
+
+
+def test_a_rate_diverges_where_training_at_the_nearest_of_the_grid_does_and_not_where_it_is_too_low(curves):
+    assert curves.diverges(0.7, 1) and curves.diverges(0.09, 0) and curves.diverges(math.nan, 0)
+    assert not curves.diverges(0.09, 1) and not curves.diverges(1e-7, 0)
+
+
+def test_halving_spends_the_steps_of_the_sweep_and_keeps_what_gets_better():
+    # 4 rates for n steps, 2 of them for n more: 6 n = 60. The slow starter is behind at first, the early ones stall.
+    steps = np.arange(1, 61)
+    losses = {
+        1e-3: 2 - 0.001 * steps,
+        1e-2: np.maximum(0.5, 1.6 - 0.05 * steps),
+        1e-1: np.maximum(1.2, 1.5 - 0.1 * steps),
+        1.0: np.where(steps > 3, np.nan, 1.0),
+    }
+    assert benchmarks.choose_by_short_runs({lr: loss[:40] for lr, loss in losses.items()}, 20) == 1e-1
+    assert benchmarks.halve(losses, 60) == 1e-2
+    unseen = {lr: np.where(steps > 20, -9.0, loss) for lr, loss in losses.items()}
+    assert benchmarks.halve(unseen, 60) == 1e-2
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, client):
+    """A tiny benchmark on the cheapest problems."""
+    settings = Beyond(
+        problems=("tabular",), long_problems=("tabular",), deepobs_problems=("quadratic_deep",), beyond_seeds=2,
+        short_steps=14, long_steps=28, deepobs_steps=28, rates_per_decade=1,
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LRLIB_STORE", str(tmp_path_factory.mktemp("store")))
+        results = train(settings.runs(), client=client, progress=False)
+        tools = {"a tool": lambda lr, loss: 1e-2, "no tool": lambda lr, loss: None}
+        return settings, Benchmark(results, settings, tools), external.judge_external(results, settings, tools)
+
+
+def test_every_choice_is_judged_on_every_cell_budget_and_seed(trained):
+    settings, benchmark, judged = trained
+    choices = benchmark.choices.set_index("choice")
+    for choice in (OURS, PLAIN, HALVING, DEFAULT, "a tool", "no tool", "half of critical_lr", "random search, 2 draws"):
+        assert len(choices.loc[choice]) == 3 * 2
+    assert (
+        choices.loc["no tool", "regret"].to_numpy() == pytest.approx(100) and choices.loc["no tool", "diverged"].all()
+    )
+    at_1e_2 = benchmark.curves(settings.cells[0], settings.budgets(settings.cells[0])[0])
+    found = choices.loc["a tool", "regret"].iloc[0]
+    assert found == pytest.approx(at_1e_2.regret(at_1e_2.losses[at_1e_2.grid == 1e-2][0, 0], 0))
+    assert choices["regret"].max() <= 100 + 1e-9
+    assert set(judged["optimizer"]) == {"sgd", "momentum", "adam"}
+
+
+def test_the_table_to_cite_has_a_row_a_cell_budget_and_choice(trained):
+    _, benchmark, _ = trained
+    cells = benchmarks.tabulate_cells(benchmark.choices)
+    assert not cells.duplicated(benchmarks.KEY).any()
+    assert (cells["low"] <= cells["regret"] + 1e-9).all() and (cells["seeds"] == 2).all()
+    summary = benchmarks.summarize(benchmark.choices)
+    _, data = draw_profiles(cells, benchmarks.choose_profiles(summary))
+    assert len(data) == len(cells)
+    assert list(benchmarks.pivot_cells(cells, benchmarks.SHOWN).columns[:4]) == ["problem", "optimizer", "budget", "lr"]
+    assert len(benchmarks.present_summary(summary, benchmarks.HEADLINE)) == len(benchmarks.HEADLINE)
+    assert "gives away" in beyond_answers.write_beyond_lenet(summary, 1)
+    assert beyond_answers.compare_rules(summary).count("\n") == 2
+
+
+def make_choices(**changed):
+    rows = [
+        ("p", "sgd", "constant", 400, choice, seed, 0.1, regret, False, reliable)
+        for choice, regret, reliable in (
+            (OURS, 0.5, True),
+            (PLAIN, 0.6, True),
+            (HALVING, 0.8, None),
+            (DEFAULT, 30.0, None),
+        )
+        for seed in range(3)
+    ]
+    columns = [*benchmarks.KEY, "seed", "lr", "regret", "diverged", "reliable"]
+    return pd.DataFrame(rows, columns=columns).assign(**changed)
+
+
+def test_bars_are_reached_or_not_by_what_was_found():
+    table = bars.tabulate_bars(make_choices(), pd.DataFrame()).set_index("bar")["reached"]
+    assert list(table) == ["yes"] * 4
+    worse = make_choices()
+    worse.loc[worse["choice"] == OURS, ["regret", "diverged"]] = [7.0, True]
+    assert list(bars.tabulate_bars(worse, pd.DataFrame())["reached"]) == ["no"] * 4
+    assert bars.tabulate_bars(pd.DataFrame(), pd.DataFrame()).empty
+
+
+def test_what_is_called_unreliable_is_right_where_it_loses_much():
+    choices = make_choices()
+    ours = choices["choice"] == OURS
+    choices.loc[ours, "reliable"] = [True, False, False]
+    choices.loc[ours, "regret"] = [0.5, 50.0, 0.5]
+    table = benchmarks.count_reliable(choices)
+    assert table.set_index("said").loc["not reliable", ["suggestions", "loses_much"]].tolist() == [2, 1]
+    assert "One of the two called not reliable lost more" in beyond_answers.say_reliability(table)
