@@ -79,8 +79,10 @@ def _find_commit(names):
         for entry in _git("ls-tree", "-r", "-z", "HEAD", "--", ".").split("\0")[:-1]:
             about, name = entry.split("\t", 1)
             tracked[name] = about.split()[2]
-        if not tracked.keys() & set(names):
-            return "", False, "none, the git repository around these files does not track them"
+        n_tracked = len(tracked.keys() & set(names))
+        if 2 * n_tracked < len(names):  # a checkout tracks all of them but what is being written
+            tracks = f"tracks {n_tracked} of the {len(names)}" if n_tracked else "does not track them"
+            return "", False, f"none, the git repository around these files {tracks}"
         # Compared by content: git can be told not to look whether a file has changed.
         above = _git("rev-parse", "--show-prefix").removesuffix("\n")  # which hash-object does not know
         hashes = _git("hash-object", "--stdin-paths", given="".join(f"{above}{name}\n" for name in names)).split()

@@ -1,6 +1,7 @@
 """What a report says of its origin, in copies of the project with git repositories of their own, of others, or none."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -23,6 +24,11 @@ def commit_all(folder):
     git(folder, "add", "-A")
     git(folder, "commit", "-q", "-m", "all")
     return git(folder, "rev-parse", "HEAD")
+
+
+def commit_all_of_nothing(folder):
+    git(folder, "init", "-q")
+    git(folder, "commit", "-q", "--allow-empty", "-m", "nothing")
 
 
 @pytest.fixture
@@ -67,6 +73,31 @@ def test_an_archive_unpacked_in_another_repository_is_not_of_its_commit(project)
     assert len(origin.digest) == 64
     edit(project)
     assert read_origin().digest != origin.digest
+
+
+def test_an_archive_of_which_another_repository_tracks_a_part_is_not_of_its_commit(project):
+    (project.parent / ".gitignore").write_text("project/lrlib/\nproject/report/\n")
+    commit_all(project.parent)
+    said = read_origin().describe()
+    assert re.fullmatch(r"none, the git repository around these files tracks \d+ of the \d+", said), said
+
+
+def test_a_checkout_in_a_work_tree_or_a_submodule_is_of_its_own_commit(project, tmp_path, monkeypatch):
+    commit = commit_all(project)
+    git(project, "worktree", "add", "-q", "--detach", str(tmp_path / "tree"))
+    (tmp_path / "whole").mkdir()
+    commit_all_of_nothing(tmp_path / "whole")
+    git(tmp_path / "whole", "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(project), "sub")
+    for place in (tmp_path / "tree", tmp_path / "whole" / "sub"):
+        monkeypatch.setattr(sources, "project_folder", lambda place=place: place)
+        assert read_origin().describe() == f"{commit}, clean"
+
+
+def test_a_configuration_of_git_s_that_cannot_be_read_is_said(project, tmp_path):
+    commit_all(project)
+    (tmp_path / ".gitconfig").write_text("[user\n")
+    said = read_origin().describe()
+    assert re.fullmatch(r"not known, since git cannot read the checkout \(bad config line 1 in file .*\)", said), said
 
 
 def test_another_repository_that_the_environment_names_is_left_alone(project, tmp_path, monkeypatch):
