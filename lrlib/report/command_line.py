@@ -206,7 +206,10 @@ def _archive(options):
 
 def _texts(options):
     flags = {flag: value for flag in FLAGS if (value := getattr(options, flag)) is not None}
-    return flags | parse_assignments(options.params)
+    params = parse_assignments(options.params)
+    for name in flags.keys() & params.keys():
+        raise ParameterError(f"{name} is given 2 times, {flags[name]} and, in PARAMS, {params[name]}; give it once")
+    return flags | params
 
 
 def _command(target, options):

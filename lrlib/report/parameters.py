@@ -6,6 +6,7 @@ import difflib
 import io
 import re
 import tokenize
+from collections import Counter
 from dataclasses import dataclass
 
 from lrlib.errors import LrlibError
@@ -58,6 +59,11 @@ def read_parameters(source: str) -> dict[str, Parameter]:
     return found
 
 
+def find_commented_out(source: str) -> list[str]:
+    """Names that comment lines of a parameters cell would give a value, were they none."""
+    return re.findall(r"^\s*#\s*([A-Za-z_]\w*)\s*(?::[^=#\n]+)?=(?!=)", source, re.M)
+
+
 def _read_comments(source):
     """line -> the comment on it."""
     found = {}
@@ -79,13 +85,18 @@ def _infer(value):
 def parse_assignments(text: str) -> dict[str, str]:
     """`"turning_points=[10, 20] epochs=20"` -> {"turning_points": "[10, 20]", "epochs": "20"}.
 
-    Raises ParameterError for what is not name=value.
+    Raises ParameterError for what is not name=value, or a name that is given twice.
     """
     words = re.split(r"\s+(?=[^\s=\[\]]+=)", text.strip()) if text.strip() else []
     for word in words:
         if not re.match(r"[A-Za-z_]\w*=.", word):
             raise ParameterError(f"parameters must be name=value with spaces between, got {word!r}; e.g. epochs=20")
-    return dict(word.split("=", 1) for word in words)
+    pairs = [word.split("=", 1) for word in words]
+    for name, n in Counter(name for name, _ in pairs).items():
+        if n > 1:
+            values = " and ".join(value for each, value in pairs if each == name)
+            raise ParameterError(f"{name} is given {n} times, {values}; give it once")
+    return {name: value for name, value in pairs}
 
 
 def parse_value(parameter: Parameter, text: str) -> object:

@@ -18,7 +18,14 @@ from pathlib import Path
 
 from lrlib.project import project_folder
 from lrlib.report.notebook_files import nbformat
-from lrlib.report.parameters import Parameter, ParameterError, name_nearest, parse_value, read_parameters
+from lrlib.report.parameters import (
+    Parameter,
+    ParameterError,
+    find_commented_out,
+    name_nearest,
+    parse_value,
+    read_parameters,
+)
 
 
 @dataclass(frozen=True)
@@ -73,13 +80,15 @@ def _read_section(path):
     if not path.exists():
         return _leave_out(path, "it is a link that leads nowhere")
     try:
-        text = path.read_bytes().decode()
+        text = path.read_bytes().decode("utf-8-sig")
         if not text.strip():
             return _leave_out(path, "it is empty")
         if marks := re.search(r"^(<{7}|>{7}) ", text, re.M):
             line = text.count("\n", 0, marks.start()) + 1
             raise ValueError(f"it has git's merge marks (line {line}); resolve them")
-        notebook = nbformat.reads(text, as_version=4)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of ids that cells lack, which a report gives them
+            notebook = nbformat.reads(text, as_version=4)
         about = notebook.metadata.get("lrlib")
         for cell in notebook.cells:  # what is asked of them below, in a file that need not be a notebook's
             cell.cell_type, cell.source, cell.metadata.get("tags", [])  # noqa: B018
@@ -115,12 +124,18 @@ def _check_section(path, notebook, about):
         if tag not in places and lost:
             return fault(f"its cell {lost[0]} lacks the tag {tag!r}; give it that in JupyterLab's property inspector")
     if "parameters" in places:
+        cell = notebook.cells[places["parameters"]]
         try:
-            declared = read_parameters(notebook.cells[places["parameters"]].source)
+            declared = read_parameters(cell.source)
         except (Exception, SystemExit) as err:
             return fault(
                 f"its parameters, cell {places['parameters'] + 1}, raise {type(err).__name__}: {first_line(err)}"
             )
+        if left := [name for name in find_commented_out(cell.source) if name not in declared]:
+            where = f"{path.name}: its parameters, cell {places['parameters'] + 1}"
+            names = ", ".join(left)
+            what = f"have {names} commented out; the section takes no value of that, neither a given nor a quick one"
+            warnings.warn(f"{where}, {what}", stacklevel=2)
         section = replace(section, declared=declared)
     return section
 

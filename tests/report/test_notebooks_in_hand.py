@@ -221,6 +221,32 @@ def test_a_cell_that_lost_its_tag_is_named(notebooks, tag):
     assert re.search(rf"2-2-multistep.ipynb cannot be used: its cell \d+ lacks the tag '{tag}'", fault_of())
 
 
+def test_parameters_that_are_commented_out_are_warned_of(notebooks):
+    def change(notebook):
+        cell = tagged(notebook, "parameters")
+        cell.source = (
+            cell.source.replace("epochs: int", "# epochs: int") + "\n# two rates = one too many\n# lr: see above"
+        )
+
+    edit(notebooks / "2-2-multistep.ipynb", change)
+    found, heard = find()
+    assert "epochs" not in pick_section(found, "2-2").declared
+    assert heard == [
+        "2-2-multistep.ipynb: its parameters, cell 2, have epochs commented out; "
+        "the section takes no value of that, neither a given nor a quick one"
+    ]
+
+
+def test_a_section_as_an_editor_saves_it_is_read_without_a_word(notebooks):
+    path = notebooks / "2-2-multistep.ipynb"
+    content = json.loads(path.read_text())
+    for cell in content["cells"]:
+        cell.pop("id")
+    path.write_text("\ufeff" + json.dumps(content))
+    found, heard = find()
+    assert plan_section(give_values([pick_section(found, "2-2")], {"dataset": "sample"})[0]).runs and heard == []
+
+
 def test_a_section_without_a_heading_is_named(notebooks):
     edit(notebooks / "2-2-multistep.ipynb", lambda notebook: notebook.cells.pop(0))
     assert "its first cell must be Markdown whose first line is '# ' and its heading" in fault_of()

@@ -2,6 +2,7 @@ import shutil
 
 import pytest
 
+from lrlib.report.command_line import main
 from lrlib.report.parameters import ParameterError, parse_assignments
 from lrlib.report.plans import plan_section
 from lrlib.report.sections import find_sections, give_values, pick_section
@@ -156,6 +157,13 @@ def test_values_outside_their_range_are_refused_before_anything_is_trained(secti
 def test_an_unknown_section_is_refused_with_those_there_are(sections, name, near):
     with pytest.raises(ParameterError, match=f"there is no section '{name}'; sections are 0, 1, 2-1.*{near}"):
         pick_section(sections, name)
+
+
+def test_a_name_that_is_given_twice_is_refused(capsys):
+    with pytest.raises(ParameterError, match="^epochs is given 2 times, 3 and 4; give it once$"):
+        parse_assignments("epochs=3 lr=1 epochs=4")
+    assert main(["report", "--epochs", "3", "--params", "epochs=4"]) == 2
+    assert capsys.readouterr().err == "lrlib: epochs is given 2 times, 3 and, in PARAMS, 4; give it once\n"
 
 
 @pytest.mark.parametrize("text", ["epochs", "epochs=", "=3", "a b=1"])
