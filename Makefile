@@ -42,6 +42,9 @@ IS_MADE := $(IS_READY) if __import__("os").path.islink(".venv") else None; from 
 ENVIRONMENT := $(if $(shell .venv/bin/python -c '$(IS_MADE)' 2>/dev/null && echo yes),,environment-made)
 endif
 
+# Set for other work, it would have Python not look into this folder, where lrlib is.
+unexport PYTHONSAFEPATH
+
 option = $(if $(call value_of,$1),--$2 $(call quote,$(call value_of,$1)))
 OPTIONS = $(call option,SEEDS,seeds) $(call option,EPOCHS,epochs) $(call option,BATCH_SIZE,batch-size) \
 	$(call option,DATASET,dataset) $(call option,BACKEND,backend) $(call option,PROCESSES,processes) \

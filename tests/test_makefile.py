@@ -81,6 +81,12 @@ def test_a_switch_that_is_neither_is_refused(folder):
     assert "QUICK must be 1 or 0, got maybe" in make(folder, "report", "QUICK=maybe").stderr
 
 
+def test_a_python_that_is_told_not_to_look_where_it_is_finds_the_project(folder):
+    python = folder.parent / "python"
+    python.write_text(python.read_text().replace("for word", 'echo "<$PYTHONSAFEPATH>" >&2\nfor word'))
+    assert make(folder, "report", PYTHONSAFEPATH="1").stderr == "<>\n"
+
+
 def test_lab_and_bench_run_in_a_folder_of_any_name(folder):
     assert asked(make(folder, "lab", "LAB_OPTIONS=--allow-root --port=9")) == ["lab", "--allow-root", "--port=9"]
     assert make(folder, "bench").returncode == 0
@@ -113,8 +119,9 @@ def test_the_environment_is_made_once_for_each_content_of_the_lock(bare):
     real_venv(bare, digest)
     future = (2**31, 2**31)
     for name in ("pyproject.toml", "requirements.lock", ".venv/installed"):
-        os.utime(bare / name, future if name.startswith(".") else None)
-        assert not is_made(make(bare, "environment")), name
+        for times in (None, future, (0, 0)):
+            os.utime(bare / name, times)
+            assert not is_made(make(bare, "environment")), (name, times)
     (bare / "requirements.lock").write_text("another")
     assert is_made(make(bare, "environment"))
 
