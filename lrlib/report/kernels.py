@@ -35,8 +35,8 @@ SHARED = (
     "lrlib.study.figures",
     "ipykernel.kernelapp",
 )
-# A fork has the switches of the driver's Python: with -OO it would lack docstrings, which a section may show.
-CAN_FORK = sys.platform == "linux" and not sys.flags.optimize
+# A fork has the switches of the driver's Python: -OO leaves out docstrings, -X dev shows warnings.
+CAN_FORK = sys.platform == "linux" and not (sys.flags.optimize or sys.flags.dev_mode or sys.flags.bytes_warning)
 # What a kernel that is started by itself is told to run; the folder that holds lrlib stands in place of FOLDER.
 START = "import sys; sys.path.insert(0, FOLDER); from lrlib.report.kernels import be_kernel; be_kernel(sys.argv[1:])"
 # Of figures that a section shows plainly; the same bytes each time.

@@ -29,6 +29,7 @@ KEPT_OF_PYTHON = {
 # Jupyter's name folders of kernels and of nbconvert's templates; the report has its own.
 LEFT_OUT = (
     "JUPYTER_",
+    "JPY_",  # of the server whose terminal this is: its process, the notebook that is open
     "IPYTHONDIR",
     "MPLBACKEND",  # a window for each figure, or none of those that a section shows plainly
     "MATPLOTLIBRC",  # fonts, colours, usetex
@@ -61,7 +62,10 @@ def settle() -> None:
     _open_closed_streams()
     sys.stdout, sys.stderr = _Tolerant(sys.stdout), _Tolerant(sys.stderr)
     # Python's own filters: a library that warns is neither ended nor heard where a user is not concerned.
-    sys.warnoptions.clear()
+    # Those of its switches -X dev and -b stay: Python looks for them among these when it starts another one.
+    of_switches = ["default"] if sys.flags.dev_mode else []
+    of_switches += [option for option in sys.warnoptions if option.endswith("::BytesWarning")]
+    sys.warnoptions[:] = of_switches
     warnings.resetwarnings()
     for kind in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
         warnings.simplefilter("ignore", kind)

@@ -102,7 +102,17 @@ def set_matplotlib(home, project):
     wrong = "font.size: 20\naxes.facecolor: red\nfont.family: serif\ntext.usetex: True\nsavefig.transparent: True\n"
     write(home / ".config" / "matplotlib" / "matplotlibrc", wrong)
     write(project / "notebooks" / "matplotlibrc", wrong)
-    return {"MPLBACKEND": "TkAgg"}
+    write(project / "matplotlibrc", wrong)
+    write(home / "mpl" / "matplotlibrc", wrong)
+    # Drawn at another date, in another language and zone, by who wants no colours.
+    there = {
+        "SOURCE_DATE_EPOCH": "86400",
+        "LC_ALL": "de_DE.UTF-8",
+        "TZ": "Asia/Tokyo",
+        "NO_COLOR": "1",
+        "FORCE_COLOR": "1",
+    }
+    return {"MPLBACKEND": "TkAgg", "MPLCONFIGDIR": str(home / "mpl"), "COLUMNS": "20"} | there
 
 
 def set_ipython(home, project):
@@ -113,7 +123,9 @@ def set_ipython(home, project):
         profile / "startup" / "00.py", "import matplotlib; matplotlib.rcParams['lines.linewidth'] = 9; print('hello')"
     )
     write(home / "startup.py", "1 / 0")
-    return {"PYTHONSTARTUP": str(home / "startup.py"), "IPYTHONDIR": str(home / ".ipython")}
+    # As in a terminal of JupyterLab's, whose server is another process.
+    terminal = {"JPY_PARENT_PID": "1", "JPY_SESSION_NAME": "/x.ipynb", "JUPYTER_SERVER_ROOT": "/", "TERM": "dumb"}
+    return {"PYTHONSTARTUP": str(home / "startup.py"), "IPYTHONDIR": str(home / ".ipython")} | terminal
 
 
 def set_jupyter(home, project):
@@ -132,11 +144,16 @@ def set_jupyter(home, project):
     )
     write(home / ".local" / "share" / "pandoc" / "default.csl", style + "</style>")
     write(home / ".local" / "share" / "pandoc" / "abbreviations", "in.\n")
-    return {"JUPYTER_PATH": str(home / "more"), "JUPYTER_DEFAULT_PROVISIONER_NAME": "no-such"}
+    for name in ("jupyter_config.py", "jupyter_nbconvert_config.py", "jupyter_nbclient_config.py"):
+        write(home / ".jupyter" / name, "raise RuntimeError")
+    write(home / ".jupyter" / "jupyter_config.json", '{"NbConvertApp": {"export_format": "pdf"}}')
+    more = {"JUPYTER_CONFIG_PATH": str(home / ".jupyter"), "JUPYTER_PLATFORM_DIRS": "1", "JUPYTER_NO_CONFIG": "0"}
+    return {"JUPYTER_PATH": str(home / "more"), "JUPYTER_DEFAULT_PROVISIONER_NAME": "no-such"} | more
 
 
 def set_python(home, project):
-    return {"PYTHONOPTIMIZE": "2", "PYTHONWARNINGS": "error", "PYTHONHASHSEED": "7", "PYTHONIOENCODING": "ascii"}
+    more = {"PYTHONDEVMODE": "1", "PYTHONUTF8": "0", "PYTHONUNBUFFERED": "1"}
+    return {"PYTHONOPTIMIZE": "2", "PYTHONWARNINGS": "error", "PYTHONHASHSEED": "7", "PYTHONIOENCODING": "ascii"} | more
 
 
 def set_dask(home, project):
@@ -152,11 +169,20 @@ def set_dask(home, project):
     }
     write(home / ".config" / "dask" / "mine.yaml", json.dumps(elsewhere))
     write(home / ".config" / "dask" / "broken.yaml", "a: [1\nb: }")
-    return {"DASK_DISTRIBUTED__WORKER__PRELOAD": "no_such_module", "DASK_TEMPORARY_DIRECTORY": "/dev/null/x"}
+    write(
+        home / "more.yaml",
+        "distributed: {comm: {timeouts: {connect: 0s}}, worker: {daemon: false, use-file-locking: 3}}",
+    )
+    more = {
+        "DASK_CONFIG": str(home / "more.yaml"),
+        "DASK_INTERNAL_INHERIT_CONFIG": "none",
+        "DASK_SCHEDULER_ADDRESS": "",
+    }
+    return {"DASK_DISTRIBUTED__WORKER__PRELOAD": "no_such_module", "DASK_TEMPORARY_DIRECTORY": "/dev/null/x"} | more
 
 
 def set_folders(home, project):
-    return {"LRLIB_STORE": "a-store", "LRLIB_DATA": "data"}
+    return {"LRLIB_STORE": "a-store", "LRLIB_DATA": "data", "LRLIB_BUILD": "report/build"}
 
 
 SETTINGS = [set_matplotlib, set_ipython, set_jupyter, set_python, set_dask, set_folders]
@@ -180,9 +206,12 @@ def test_what_a_user_has_set_does_not_touch_the_page(bare, tmp_path, settings):
         assert (project / "a-store").is_dir() and not (project / "notebooks" / "a-store").exists()
 
 
-def test_switches_of_python_s_command_line_do_not_touch_the_page(bare, tmp_path):
+@pytest.mark.parametrize(
+    "switches", [("-OO", "-W", "error"), pytest.param(("-bb", "-X", "dev", "-E", "-u"), marks=pytest.mark.faults)]
+)
+def test_switches_of_python_s_command_line_do_not_touch_the_page(bare, tmp_path, switches):
     project = make_project(tmp_path / "project")
-    done = run(project, "section", "1", home=tmp_path, python=("-OO", "-W", "error"))
+    done = run(project, "section", "1", home=tmp_path, python=switches)
     assert done.returncode == 0, done.stderr
     assert read_page(project) == bare
     assert "Traceback" not in done.stderr and "Warning" not in done.stderr
