@@ -9,6 +9,7 @@ from lrlib.study import claims
 from lrlib.study.claims import Verdict
 from lrlib.study.evidence import Evidence
 from lrlib.study.experiments import Design
+from lrlib.study.looks import STEP
 from lrlib.study.regret import CONSTANT, TORCH_DEFAULT
 from lrlib.study.words import among, compare, compare_within, count, interval, join, percent, signed, spell, times
 from lrlib.suggest import Suggestion
@@ -48,7 +49,7 @@ def write_abstract(verdicts: Sequence[Verdict], accuracies: pd.DataFrame, design
             "@xie2022 let such a test choose the rates of two schedules, MultiStep and OneCycle, for LeNet-5 "
             "[@lecun1998] on MNIST, and drew conclusions that are checked here one by one.",
             f"**Found.** {found}. {join(methods)}. Between the two schedules lie {abs(first - second):.2f} points.",
-            f"**How sure.** {_say_how_sure(design)} Each claim had its rule before its result was looked at "
+            f"**How sure.** {_say_how_sure(design)} Each claim had its tolerance before its result was looked at "
             "(@tbl-rules). Every number, figure and verdict is computed by the notebooks from which this document is "
             "assembled, and one command makes it again.",
         ]
@@ -96,6 +97,12 @@ def _hold(claims):
 
 
 def _say_how_sure(design):
+    if design.max_seeds:
+        return (
+            f"All runs were made with {count(design.seeds, 'seed')}: they were added in steps of {spell(STEP)}, up to "
+            f"{design.max_seeds}, until the claims were settled, and claims are judged by intervals that allow for "
+            "repeated looks. The intervals of the accuracies are over these seeds, for the mean."
+        )
     if design.seeds > 1:
         return f"All runs were made with {count(design.seeds, 'seed')}; the intervals are over these, for the mean."
     return (

@@ -11,6 +11,8 @@ from lrlib.study import author
 from lrlib.study.abstract import say_regret
 from lrlib.study.claims import Verdict
 from lrlib.study.evidence import TORCH_DEFAULT, TUNING_FREE, Evidence
+from lrlib.study.experiments import Design
+from lrlib.study.looks import STEP
 from lrlib.study.regret import CONSTANT
 from lrlib.study.rows import select_run
 from lrlib.study.statistics import estimate_mean
@@ -93,6 +95,38 @@ def list_verdicts(verdicts: Sequence[Verdict], words: Sequence[str]) -> str:
     """Which claims have which verdict."""
     found = {word: [v.id for v in verdicts if v.verdict == word] for word in words}
     return "; ".join(f"{word.capitalize()}: {join(ids) if ids else 'none'}" for word, ids in found.items()) + "."
+
+
+def describe_looks(design: Design) -> str:
+    """By what intervals claims are judged, and how often these miss."""
+    least = 100 * design.looks.share_errors[0] ** (1 / STEP)
+    shares = (
+        "A claim that is judged by the share of seeds in which it holds is reproduced where that share is more than "
+        "one half by its lower bound, and not where it is less by its upper one; each bound holds in 95 % of cases "
+        f"[@clopper1934]. Five of five seeds say that it holds in {least:.0f} % of all seeds or more, and say no more."
+    )
+    if design.seeds < STEP:
+        shares = (
+            "A claim that is judged by the share of seeds in which it holds is reproduced where it holds in all of "
+            "them, and not where in none; with fewer than five seeds that says little."
+        )
+    if design.seeds == 1:
+        return f"One seed shows no spread, so there are no intervals over seeds. {shares}"
+    if not design.max_seeds:
+        return (
+            f"The number of seeds, {spell(design.seeds)}, was fixed in advance: results were looked at once, and the "
+            f"intervals are plain 95 % intervals, Student's t for means. {shares}"
+        )
+    errors = join(f"{100 * error:.2g} % at {n}" for n, error in zip(design.looks.seeds, design.looks.mean_errors))
+    return (
+        f"Seeds were added in steps of {spell(STEP)}, up to {design.max_seeds}, until every claim was settled that "
+        "seeds settle. Plain 95 % intervals that are looked at again and again miss in more than 5 % of cases. So "
+        "those of means are wider here, and hold at all looks together in 95 % of cases (repeated confidence intervals "
+        f"[@jennison2000]): they are Student's t, with errors, found by simulation, of {errors} seeds. "
+        "A claim is settled by the first look that settles it, and the interval beside it is that look's. "
+        f"{shares} They hold at all looks together as well. All this is so for a limit that was set before the first "
+        "look, and for each claim by itself: that some one of thirteen verdicts is wrong is likelier."
+    )
 
 
 def describe_stability(summary: pd.DataFrame, evidence: Evidence) -> str:

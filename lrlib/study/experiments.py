@@ -14,6 +14,7 @@ from lrlib.problems.data import SAMPLE, choose_dataset
 from lrlib.problems.lenet import name_problem
 from lrlib.runs.plan import Run
 from lrlib.schedules import Constant, Exponential, MultiStep, OneCycle
+from lrlib.study.looks import MOST_SEEDS, STEP, Looks, list_looks, plan_looks
 
 SGD_SWEEP = "SGD range test"
 ADAM_SWEEP = "Adam range test"
@@ -70,7 +71,9 @@ class FromParameters:
 class Design(FromParameters):
     """Settings of the report; the defaults are the author's.
 
-    seeds: number of seeds, 0 .. seeds - 1. dataset: a name, or "auto" for MNIST where it can be had, else the sample.
+    seeds: number of seeds, 0 .. seeds - 1. max_seeds: up to how many they are added by need, of whose looks
+    (`lrlib.study.looks`) `seeds` is then one; 0 where their number is fixed in advance.
+    dataset: a name, or "auto" for MNIST where it can be had, else the sample.
     backend, processes: what trains, and how many processes share each batch, as of Run.
     range_epochs, start_lr .. adam_end_lr: section 1. learning_rates: 2.1. lr, turning_points, milestones, gamma: 2.2.
     max_lr .. div_factor: 2.3.
@@ -78,6 +81,7 @@ class Design(FromParameters):
     """
 
     seeds: int = 1
+    max_seeds: int = 0
     epochs: int = 30
     batch_size: int = 128
     dataset: str = "auto"
@@ -100,6 +104,7 @@ class Design(FromParameters):
 
     def __post_init__(self) -> None:
         self._require_whole("seeds", most=MAX_SEEDS)
+        self._check_max_seeds()
         self._require_whole("epochs", "range_epochs", "batch_size")
         self._fit_default_drops(self.epochs)
         object.__setattr__(self, "dataset", choose_dataset(self.dataset))
@@ -115,6 +120,20 @@ class Design(FromParameters):
         for lr in self.learning_rates:
             if (other := labels[self.constant_label(lr)]) != lr:
                 raise ValueError(f"learning_rates must differ in six digits to be told apart, got {other!r} and {lr!r}")
+
+    def _check_max_seeds(self):
+        if self.max_seeds == 0:
+            return
+        if not isinstance(self.max_seeds, int) or not STEP <= self.max_seeds <= MOST_SEEDS:
+            raise ValueError(
+                f"max_seeds must be a whole number from {STEP} to {MOST_SEEDS}, or 0 where the number of seeds is fixed "
+                f"in advance, got {self.max_seeds!r}"
+            )
+        if self.seeds not in list_looks(self.max_seeds):
+            raise ValueError(
+                f"seeds must be one of {', '.join(map(str, list_looks(self.max_seeds)))} where they are added by need "
+                f"up to {self.max_seeds}, got {self.seeds}"
+            )
 
     def range_test(self) -> list[Run]:
         """Section 1: SGD's range test, and Adam's from the author's notebook."""
@@ -178,6 +197,11 @@ class Design(FromParameters):
     def onecycle_label(self) -> str:
         """What tables and figures call the OneCycle run."""
         return "OneCycle"
+
+    @property
+    def looks(self) -> Looks:
+        """When results were looked at."""
+        return plan_looks(self.seeds, self.max_seeds)
 
     @property
     def is_sample(self) -> bool:

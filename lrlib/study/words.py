@@ -4,6 +4,9 @@ import math
 import re
 from collections.abc import Iterable
 
+from lrlib.study.looks import STEP
+from lrlib.study.statistics import FARTHEST, Estimate
+
 _SPELLED = [
     "none",
     "one",
@@ -60,6 +63,24 @@ def interval(low: float, high: float, digits: int, unit: str = "%") -> str:
         return "one seed, so no interval"
     written = [f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}") for value in (low, high)]
     return f"95 % interval {written[0]} to {written[1]}{f' {unit}' if unit else ''}"
+
+
+def measured(found: Estimate, form: str, unit: str = "", scale: float = 1.0) -> str:
+    """A mean over seeds as evidence has it: `-0.40 points [-0.90, +0.10], 5 seeds`. scale: a factor to all numbers."""
+    mean, low, high = (f"{scale * value:{form}}" for value in (found.mean, found.low, found.high))
+    unit = f" {unit}" if unit else ""
+    return f"{mean}{unit} (one seed)" if found.n == 1 else f"{mean}{unit} [{low}, {high}], {found.n} seeds"
+
+
+def held_in(found: Estimate) -> str:
+    """A share of seeds as evidence has it: `in 7 of 10 seeds [39 %, 91 %]`; of a few seeds without its bounds."""
+    said = f"in {round(found.mean * found.n)} of {count(found.n, 'seed')}"
+    return said if found.n < STEP else f"{said} [{100 * found.low:.0f} %, {100 * found.high:.0f} %]"
+
+
+def needed(seeds: float) -> str:
+    """How many seeds would settle what is open: `about 540 seeds`."""
+    return f"about {float(f'{seeds:.2g}'):,.0f} seeds" if math.isfinite(seeds) else f"more than {FARTHEST:,} seeds"
 
 
 def times(ratio: float) -> str:
