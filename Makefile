@@ -4,7 +4,7 @@
 .PHONY: help report section publish archive test test-faults test-oldest lab bench environment environment-made colossalai peers clean
 
 # What counts is what stands in the command: a variable of the environment may be there for other work (WSL sets NAME).
-OPTION_NAMES := SEEDS EPOCHS BATCH_SIZE DATASET BACKEND PROCESSES PARAMS
+OPTION_NAMES := SEEDS MAX_SEEDS EPOCHS BATCH_SIZE DATASET BACKEND PROCESSES PARAMS
 SWITCHES := QUICK EXTENDED PUBLISH
 VARIABLES := NAME $(OPTION_NAMES) $(SWITCHES) LAB_OPTIONS PYTHON
 is_given = $(filter command,$(origin $1))
@@ -46,7 +46,7 @@ endif
 unexport PYTHONSAFEPATH
 
 option = $(if $(call value_of,$1),--$2 $(call quote,$(call value_of,$1)))
-OPTIONS = $(call option,SEEDS,seeds) $(call option,EPOCHS,epochs) $(call option,BATCH_SIZE,batch-size) \
+OPTIONS = $(call option,SEEDS,seeds) $(call option,MAX_SEEDS,max-seeds) $(call option,EPOCHS,epochs) $(call option,BATCH_SIZE,batch-size) \
 	$(call option,DATASET,dataset) $(call option,BACKEND,backend) $(call option,PROCESSES,processes) \
 	$(call option,PARAMS,params) $(if $(call is_on,QUICK),--quick)
 UNUSED = $(strip $(foreach name,$(OPTION_NAMES) $(SWITCHES),$(if $(filter environment,$(origin $(name))),$(name))))
@@ -55,6 +55,7 @@ SAY_UNUSED = $(if $(UNUSED),@echo 'not used because of standing in the environme
 help:
 	@echo 'make report      train every experiment and make report/build/report.html and report.pdf'
 	@echo '                 SEEDS=5 EPOCHS=30 BATCH_SIZE=128 DATASET=mnist|fashion_mnist|sample PARAMS="name=value ..." QUICK=1'
+	@echo '                 SEEDS=auto MAX_SEEDS=30 adds seeds until the claims are settled'
 	@echo '                 EXTENDED=1 for part 3 too (hours), BACKEND=colossalai|cuda PROCESSES=2'
 	@echo 'make section     run one section anew: NAME=2-2 PARAMS="turning_points=[10,20] epochs=20"'
 	@echo 'make lab         open the notebooks in JupyterLab; LAB_OPTIONS="--allow-root --port=9999" are passed on'

@@ -51,6 +51,11 @@ def test_what_is_given_reaches_the_command_word_by_word(folder):
     assert done.stderr == ""
 
 
+def test_seeds_by_need_and_their_limit_reach_the_command(folder):
+    done = make(folder, "publish", "SEEDS=auto", "MAX_SEEDS=30")
+    assert asked(done) == ["publish", "--seeds", "auto", "--max-seeds", "30"]
+
+
 def test_what_stands_in_the_environment_is_not_given_and_said_where_it_could_be_meant(folder):
     done = make(folder, "section", NAME="DESKTOP-1", SEEDS="5", DATASET="x", BACKEND="y", QUICK="1", EPOCHS="a'b")
     assert asked(done)[:1] == ["section"] and "--seeds" not in done.stdout and "DESKTOP" not in done.stdout
@@ -64,7 +69,7 @@ def test_what_stands_in_the_environment_is_not_given_and_said_where_it_could_be_
 def test_a_variable_that_there_is_not_is_refused(folder, word):
     done = make(folder, "report", word)
     assert done.returncode == 2 and done.stdout == ""
-    assert f"there is no {word.partition('=')[0]} to give; there are NAME SEEDS EPOCHS" in done.stderr
+    assert f"there is no {word.partition('=')[0]} to give; there are NAME SEEDS MAX_SEEDS EPOCHS" in done.stderr
 
 
 @pytest.mark.parametrize("off", ["no", "0", "false", "off", ""])

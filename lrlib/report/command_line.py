@@ -20,7 +20,8 @@ from lrlib.report.surroundings import check_file_limit
 
 # Flags of the whole report, and the parameter that each one gives.
 FLAGS = {
-    "seeds": "how many seeds, from 0 on",
+    "seeds": "how many seeds, from 0 on, or auto: as many as it takes to settle the claims",
+    "max_seeds": "up to how many seeds auto goes, 30 by default",
     "epochs": "epochs of each run, the range tests apart",
     "batch_size": "images in a batch",
     "dataset": "mnist, fashion_mnist, sample, or auto: MNIST where it can be had, else the sample",

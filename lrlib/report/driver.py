@@ -14,6 +14,7 @@ from lrlib.problems.data import SAMPLE, choose_dataset
 from lrlib.project import build_folder
 from lrlib.report.execution import execute_notebooks
 from lrlib.report.folders import move, naming, own_folder, sole
+from lrlib.report.need import add_seeds, give_seeds, read_limit, refuse_auto
 from lrlib.report.parameters import ParameterError
 from lrlib.report.plans import plan_section
 from lrlib.report.provenance import Making
@@ -81,6 +82,7 @@ def make_report(texts, *, command, say, quick=False, extended=False, then=None):
     sections = find_sections(extended=extended)
     if "extended" in texts:
         raise ParameterError("extended is no parameter of the command line; EXTENDED=1 (--extended) adds part 3")
+    texts, limit = read_limit(texts)
     defaults = (quicken(sections) if quick else {}) | ({"extended": "True"} if extended else {})
     sections = _settle_dataset(give_values(sections, texts, defaults=defaults))
     plans = [plan_section(section) for section in sections]
@@ -91,7 +93,12 @@ def make_report(texts, *, command, say, quick=False, extended=False, then=None):
         )
     build = build_folder()
     with own_folder(build) as folder:
-        making = _train(plans, started=started, origin=origin, command=command, say=say)
+        looked = []
+        if limit:
+            seeds, looked = add_seeds(plans[0].design, limit, train=train, say=say)
+            sections = give_seeds(sections, seeds)
+            plans = [plan_section(section) for section in sections]
+        making = _train(plans, looked, started=started, origin=origin, command=command, say=say)
         say(f"executing {len(sections)} notebooks")
         _import_assembly()
         with naming(build):
@@ -130,11 +137,12 @@ def make_section(name, texts, *, command, say, quick=False):
     """
     started, origin = time.time(), read_origin()
     section = pick_section(find_sections(extended=True), name)
+    refuse_auto(texts, section.name)
     sections = _settle_dataset(give_values([section], texts, defaults=quicken([section]) if quick else {}))
     plans = [plan_section(section) for section in sections]
     build = build_folder()
     with own_folder(build) as folder:
-        making = _train(plans, started=started, origin=origin, command=command, say=say)
+        making = _train(plans, [], started=started, origin=origin, command=command, say=say)
         say(f"executing {section.path.name}")
         _import_assembly()
         with naming(build):
@@ -189,26 +197,23 @@ def _with_dataset(section, name):
     return replace(section, values={**section.values, "dataset": name})
 
 
-def _train(plans, *, started, origin, command, say):
-    start = time.time()
+def _train(plans, looked, *, started, origin, command, say):
+    """Train what the plans ask for. Returns its Making. looked: Results of what was trained for it already."""
     runs = [run for plan in plans for run in plan.runs]
-    results = train(runs)
-    n_trained, training_seconds = results.n_computed, results.computed_seconds
+    trained = [*looked, train(runs)]
     more = [run for plan in plans if plan.more_runs for run in plan.more_runs(train(plan.runs))]
     if more:
-        results = train(runs + more)
-        n_trained += results.n_computed
-        training_seconds += results.computed_seconds
+        trained.append(train(runs + more))
+    n_trained = sum(results.n_computed for results in trained)
     making = Making(
         command=command,
         commit=origin.describe(),
         sources=origin.digest,
         started=started,
         n_trained=n_trained,
-        training_seconds=training_seconds,
-        training_wall_seconds=time.time() - start,
+        training_seconds=sum(results.computed_seconds for results in trained),
     )
-    say(f"{n_trained} epochs trained, {results.n_known - n_trained} from the store")
+    say(f"{n_trained} epochs trained, {trained[-1].n_known - n_trained} from the store")
     return making
 
 

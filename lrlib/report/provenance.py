@@ -13,6 +13,7 @@ from dask.system import CPU_COUNT
 
 from lrlib.problems.data import find_dataset
 from lrlib.report.sources import read_origin
+from lrlib.study.looks import STEP
 from lrlib.training.registry import describe_numerics
 
 _MAKING = "LRLIB_MAKING"
@@ -25,7 +26,6 @@ class Making:
 
     commit, sources: the origin and the digest of the sources (`Origin`) when it began.
     started: seconds since 1970. n_trained: epochs trained for it. training_seconds: their time on one core.
-    training_wall_seconds: the time that training them took with all workers, the cluster's start in it.
     """
 
     command: str
@@ -34,7 +34,6 @@ class Making:
     started: float
     n_trained: int
     training_seconds: float
-    training_wall_seconds: float
 
     def as_environment(self):
         """The environment variable that `read_making` reads in the notebooks' kernels."""
@@ -66,13 +65,20 @@ def tabulate_provenance(results, design):
         f"training code {numerics['code']}",
         "trained by": describe_backend(numerics),
         "dataset": f"{info.name}: {info.n_train:,} training and {info.n_test:,} test images, sha256 {info.checksum[:16]}…",
-        "seeds": ", ".join(str(seed) for seed in range(design.seeds)),
+        "seeds": f"{', '.join(str(seed) for seed in range(design.seeds))}; {describe_seeds(design)}",
         "epochs": f"{results.n_epochs} distinct epochs, {results.n_epochs_apart} if each run were trained by itself; "
         f"{results.seconds:,.0f} s on one core",
     }
     if making:
         rows["time"] = describe_time(making, now=time.time(), n_workers=CPU_COUNT)
     return pd.DataFrame(rows.items(), columns=["item", "value"])
+
+
+def describe_seeds(design):
+    """How the number of seeds came about."""
+    if design.max_seeds:
+        return f"added in steps of {STEP} until the claims were settled, at most {design.max_seeds}"
+    return "their number was fixed in advance"
 
 
 def describe_backend(numerics):

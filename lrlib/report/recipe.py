@@ -5,7 +5,7 @@ import re
 import shlex
 
 # Parameters that the Makefile takes by a name of their own; all others go into PARAMS.
-FLAGS = ("seeds", "epochs", "batch_size", "dataset", "backend", "processes")
+FLAGS = ("seeds", "max_seeds", "epochs", "batch_size", "dataset", "backend", "processes")
 
 
 def declared_parameters(notebook):

@@ -12,6 +12,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from lrlib.project import project_folder
+from lrlib.report.need import add_seeds, give_seeds, read_limit
 from lrlib.report.parameters import ParameterError, parse_assignments
 from lrlib.report.plans import plan_section
 from lrlib.report.sections import find_sections, give_values
@@ -60,8 +61,13 @@ def plan_published_runs(command):
     texts = parse_assignments(values.pop("PARAMS", "")) | {name.lower(): value for name, value in values.items()}
     if texts.get("dataset", "auto") == "auto":
         texts["dataset"] = "mnist"
-    sections = give_values(find_sections(extended=texts.pop("extended", "0") != "0"), texts)
+    extended = texts.pop("extended", "0") != "0"
+    texts, limit = read_limit(texts)
+    sections = give_values(find_sections(extended=extended), texts)
     plans = [plan_section(section) for section in sections]
+    if limit:
+        seeds, _ = add_seeds(plans[0].design, limit, train=find_results, say=lambda line: None)
+        plans = [plan_section(section) for section in give_seeds(sections, seeds)]
     more = []
     for plan in plans:
         if plan.more_runs and (results := find_results(plan.runs)):
