@@ -13,17 +13,15 @@ a grid of a thousand rates a decade. Every tool gets its losses as it gets them 
 Lightning after their running means, fastai after its own, each through its own code; ours raw.
 """
 
-import contextlib
-import io
 import itertools
 import json
 from importlib.metadata import version
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 
 from lrlib import suggest
+from lrlib.study.competitors import list_missing, list_tools
 
 REPEATS = 10
 NOISES = {
@@ -107,106 +105,24 @@ def our_tools():
     }
 
 
-def torch_lr_finder_tools():
-    import matplotlib
-
-    matplotlib.use("agg")
-    import torch
-    from matplotlib.figure import Figure
-    from torch_lr_finder import LRFinder
-
-    class Series(LRFinder):
-        """Its finder with the training step replaced by a given series: schedule, running mean and stop are its own."""
-
-        def __init__(self, loss):
-            parameter = torch.nn.Parameter(torch.zeros(1))
-            model = torch.nn.ParameterList([parameter])
-            super().__init__(model, torch.optim.SGD(model.parameters(), lr=1e-6), None, device="cpu")
-            self.losses = iter(loss.tolist())
-
-        def _train_batch(self, *_, **__):
-            return next(self.losses)
-
-    def steepest(lr, loss):
-        finder = Series(loss)
-        loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.zeros(2)))
-        quiet = io.StringIO()
-        with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
-            finder.range_test(loader, start_lr=lr[0], end_lr=lr[-1], num_iter=len(lr), diverge_th=float("inf"))
-            return finder.plot(ax=Figure().add_subplot())[1]
-
-    return {("steepest", "torch-lr-finder"): steepest}
-
-
-def fastai_tools():
-    import torch
-    from fastai.callback.schedule import minimum, slide, steep, valley
-    from fastai.learner import AvgSmoothLoss
-
-    def as_lr_find_does(function):
-        def suggestion(lr, loss):
-            running = AvgSmoothLoss(beta=0.98)
-            running.reset()
-            recorded = []
-            for value in torch.tensor(loss, dtype=torch.float32):
-                running.accumulate(SimpleNamespace(loss=value))
-                recorded.append(running.value)
-            kept = slice(len(lr) // 10, -5)  # what lr_find hands to its functions
-            lrs, losses = torch.tensor(lr[kept], dtype=torch.float32), torch.stack(recorded)[kept]
-            return function(lrs, losses, len(lr))[0]
-
-        return suggestion
-
-    return {
-        ("steepest", "fastai steep"): as_lr_find_does(steep),
-        ("steepest", "fastai slide"): as_lr_find_does(slide),
-        ("lowest / 10", "fastai minimum"): as_lr_find_does(minimum),
-        ("valley", "fastai valley"): as_lr_find_does(valley),
-    }
-
-
-def lightning_tools():
-    from lightning.pytorch.tuner.lr_finder import _LRCallback, _LRFinder
-
-    def suggestion(lr, loss):
-        callback = _LRCallback(num_training=len(lr), early_stop_threshold=None)
-        rates = SimpleNamespace(lr=[None])
-        trainer = SimpleNamespace(
-            fit_loop=SimpleNamespace(batch_idx=0),
-            accumulate_grad_batches=1,
-            lr_scheduler_configs=[SimpleNamespace(scheduler=rates)],
-            strategy=SimpleNamespace(broadcast=lambda value: value),
-            should_stop=False,
-        )
-        for step, (rate, value) in enumerate(zip(lr.tolist(), torch.tensor(loss, dtype=torch.float32), strict=True)):
-            rates.lr[0] = rate
-            trainer.fit_loop.batch_idx = step
-            callback.on_train_batch_start(trainer, None, None, step)
-            trainer.global_step = step + 1  # the trainer has counted the step by the time the batch ends
-            callback.on_train_batch_end(trainer, None, {"loss": value}, None, step)
-        finder = _LRFinder("exponential", lr[0], lr[-1], len(lr))
-        finder.results = {"lr": callback.lrs, "loss": callback.losses}
-        return finder.suggestion()
-
-    import torch
-
-    return {("steepest", "Lightning"): suggestion}
+# tool -> the answer that it is to give.
+ANSWER_OF = {
+    "torch-lr-finder": "steepest",
+    "fastai steep": "steepest",
+    "fastai slide": "steepest",
+    "fastai minimum": "lowest / 10",
+    "fastai valley": "valley",
+    "Lightning": "steepest",
+}
 
 
 def all_tools():
     """({(answer, tool): function}, {peer: version or why it is left out})"""
-    tools, versions = our_tools(), {}
-    for package, of_peer in (
-        ("torch-lr-finder", torch_lr_finder_tools),
-        ("fastai", fastai_tools),
-        ("lightning", lightning_tools),
-    ):
-        try:
-            tools |= of_peer()
-            versions[package] = version(package)
-        except ImportError as err:
-            versions[package] = f"not installed ({err})"
-    return tools, versions
+    installed = list_tools()
+    tools = our_tools() | {(a, tool): installed[tool] for tool, a in ANSWER_OF.items() if tool in installed}
+    missing = list_missing()
+    peers = ("torch-lr-finder", "fastai", "lightning")
+    return tools, {name: "not installed" if name in missing else version(name) for name in peers}
 
 
 def error(answer, tool, found, known):

@@ -33,7 +33,7 @@ TUNING_FREE = {
     "adam": ("Prodigy", "prodigy"),
     "adamw": ("Prodigy", "prodigy"),
 }
-# Which optimizers each problem is trained with; the others with the one that is usual for them.
+# Which optimizers each problem is trained with unless one is named; the others with the one that is usual for them.
 OPTIMIZERS_OF = {
     "lenet5_mnist": ("sgd", "adam"),
     "quadratic_deep": ("sgd", "momentum", "adam"),
@@ -42,7 +42,6 @@ OPTIMIZERS_OF = {
     "fmnist_vae": ("sgd", "momentum", "adam"),
     "fmnist_resnet": ("momentum", "adamw"),
     "char_gpt": ("adamw", "muon"),
-    "char_gpt_finetune": ("adamw", "sgd"),
 }
 CONSTANT, ONE_CYCLE = "constant", "one cycle"
 
@@ -97,8 +96,9 @@ class Budget:
 class Beyond(FromParameters):
     """Settings of section 3.6.
 
-    problems: names of lrlib.problems.registry, trained here; long_problems: those of them that are trained for the long
-    budget too. deepobs_problems: those of which only a sweep is run (lrlib.study.deepobs). beyond_seeds: seeds of
+    problems: names of lrlib.problems.registry, trained here, "problem/optimizer" with one optimizer;
+    long_problems: those of them that are trained for the long budget too. deepobs_problems: those of which only a sweep
+    is run (lrlib.study.deepobs). beyond_seeds: seeds of
     everything, from 0 on, of range tests from 100 on. short_steps, long_steps: the budgets; a sweep has short_steps.
     deepobs_steps: steps of a sweep of a DeepOBS problem. rates_per_decade: of the grid.
     Raises ValueError for a value outside its range or an unknown problem; DatasetMissing where no problem's data can be
@@ -128,8 +128,11 @@ class Beyond(FromParameters):
             raise ValueError(f"long_steps must be above short_steps, {self.short_steps}, got {self.long_steps}")
         for name in ("problems", "long_problems", "deepobs_problems"):
             object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
-        for problem in (*self.problems, *self.long_problems):
+        for name in (*self.problems, *self.long_problems):
+            problem, _, optimizer = name.partition("/")
             load_problem(problem)
+            if optimizer and optimizer not in GRIDS:
+                raise ValueError(f"the optimizer of {name!r} must be one of {', '.join(GRIDS)}; e.g. '{problem}/adam'")
         for problem in self.deepobs_problems:
             if problem not in deepobs.PROBLEMS:
                 raise ValueError(
@@ -139,13 +142,14 @@ class Beyond(FromParameters):
         named = (*self.problems, *self.deepobs_problems)
         if not named:
             raise ValueError("problems must be one or more names, got none; e.g. ['char_gpt']")
-        if all(self.missing.get(problem) for problem in named):
+        if not self.cells and not self.deepobs_cells:
             raise DatasetMissing(next(iter(self.missing.values())))
 
     @property
     def missing(self) -> dict[str, str]:
         """problem -> why its data cannot be had, and how to get them; of those that are left out for that."""
-        whys = {problem: _find_fault(problem) for problem in (*self.problems, *self.deepobs_problems)}
+        named = [name.partition("/")[0] for name in (*self.problems, *self.deepobs_problems)]
+        whys = {problem: _find_fault(problem) for problem in named}
         return {problem: why for problem, why in whys.items() if why}
 
     @property
@@ -212,13 +216,14 @@ class Beyond(FromParameters):
 
     def _list_cells(self, problems: Iterable[str]) -> list[Cell]:
         cells = []
-        for name in problems:
+        for name, _, wanted in (entry.partition("/") for entry in problems):
             if name in self.missing:
                 continue
             problem = load_problem(name)
             steps = problem.count_steps(problem.find_data().n_train, problem.batch_size)
-            cells += [Cell(name, optimizer, steps) for optimizer in OPTIMIZERS_OF.get(name, (problem.optimizer,))]
-        return cells
+            optimizers = (wanted,) if wanted else OPTIMIZERS_OF.get(name, (problem.optimizer,))
+            cells += [Cell(name, optimizer, steps) for optimizer in optimizers]
+        return list(dict.fromkeys(cells))
 
 
 @lru_cache

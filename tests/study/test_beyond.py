@@ -58,10 +58,16 @@ def test_what_cannot_be_had_is_left_out_and_said_and_the_rest_goes_on(without_fa
         Beyond(problems=("lenet5_fashion",), deepobs_problems=())
 
 
+def test_one_optimizer_of_a_problem_can_be_named():
+    settings = Beyond(problems=("tabular/sgd", "tabular", "tabular/adamw"), deepobs_problems=())
+    assert [cell.name for cell in settings.cells] == ["tabular, sgd", "tabular, adamw"]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"problems": ("char_gtp",)}, "problem must be one of .*, got 'char_gtp'; the nearest is 'char_gpt'"),
+        ({"problems": ("tabular/agd",)}, "the optimizer of 'tabular/agd' must be one of sgd, .*; e.g. 'tabular/adam'"),
         ({"deepobs_problems": ("tabular",)}, "deepobs_problems must be among quadratic_deep, .*, got 'tabular'"),
         ({"problems": (), "deepobs_problems": ()}, "problems must be one or more names, got none"),
         ({"short_steps": 0}, "short_steps must be a whole number of at least 1, got 0"),
