@@ -13,6 +13,17 @@ UNKNOWN := $(filter-out $(VARIABLES) SHELL MAKE% .SHELLFLAGS,$(GIVEN))
 ifneq ($(UNKNOWN),)
 $(error there is no $(UNKNOWN) to give; there are $(VARIABLES))
 endif
+# What each goal looks at; what is given to another one would be passed over.
+LOOKED_AT_report := $(OPTION_NAMES) QUICK EXTENDED
+LOOKED_AT_publish := $(LOOKED_AT_report)
+LOOKED_AT_section := NAME $(OPTION_NAMES) QUICK
+LOOKED_AT_lab := LAB_OPTIONS
+LOOKED_AT_bench := PUBLISH
+LOOKED_AT := $(foreach goal,$(MAKECMDGOALS),$(LOOKED_AT_$(goal)))
+PASSED_OVER := $(filter-out $(LOOKED_AT) PYTHON,$(filter $(VARIABLES),$(GIVEN)))
+ifneq ($(PASSED_OVER),)
+$(error make $(or $(MAKECMDGOALS),help) takes no $(PASSED_OVER); it takes $(or $(LOOKED_AT),PYTHON alone))
+endif
 value_of = $(if $(call is_given,$1),$(value $1))
 quote = '$(subst ','\'',$1)'
 OFF := 0 no No NO n N false False FALSE off Off OFF

@@ -72,6 +72,20 @@ def test_a_variable_that_there_is_not_is_refused(folder, word):
     assert f"there is no {word.partition('=')[0]} to give; there are NAME SEEDS MAX_SEEDS EPOCHS" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["report", "NAME=2-2"], "make report takes no NAME; it takes SEEDS EPOCHS"),
+        (["section", "NAME=3-1", "EXTENDED=1"], "make section takes no EXTENDED; it takes NAME SEEDS"),
+        (["test", "QUICK=1"], "make test takes no QUICK; it takes PYTHON alone"),
+        (["SEEDS=5"], "make help takes no SEEDS; it takes PYTHON alone"),
+    ],
+)
+def test_a_variable_that_a_goal_does_not_look_at_is_refused(folder, words, message):
+    done = make(folder, *words)
+    assert done.returncode == 2 and done.stdout == "" and message in done.stderr
+
+
 @pytest.mark.parametrize("off", ["no", "0", "false", "off", ""])
 def test_a_switch_can_be_turned_off_in_words(folder, off):
     assert asked(make(folder, "report", f"QUICK={off}", f"EXTENDED={off}")) == ["report"]
