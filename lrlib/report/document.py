@@ -110,7 +110,7 @@ def _read_section(name, notebook, defaults):
                 if has_image(output) and not output.metadata.get("report", {}).get("alt", "").strip():
                     n_plain += 1
                     frame_image(output, anchor=f"plain-{about['anchor']}-{n_plain}", where=name)
-    recipe = read_recipe(notebook, name, defaults)
+    recipe = read_recipe(notebook, defaults)
     return Section(name, about["section"], about["anchor"], about.get("part"), notebook.cells, recipe)
 
 

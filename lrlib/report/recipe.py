@@ -1,7 +1,7 @@
 """How a section was made: its parameters, and the command that makes it again."""
 
 import ast
-import re
+import contextlib
 import shlex
 
 # Parameters that the Makefile takes by a name of their own; all others go into PARAMS.
@@ -16,24 +16,24 @@ def declared_parameters(notebook):
             for node in ast.parse(cell.source).body:
                 if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
                     target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
-                    try:
-                        found[target.id] = ast.literal_eval(node.value)
-                    except ValueError:
-                        continue  # what is no literal was computed
+                    # What is no literal was computed, and what is no name is no parameter.
+                    with contextlib.suppress(ValueError, TypeError):
+                        if isinstance(target, ast.Name):
+                            found[target.id] = ast.literal_eval(node.value)
     return found
 
 
-def read_recipe(notebook, file_name, defaults):
+def read_recipe(notebook, defaults):
     """How an executed section notebook was made: {"command": str, "parameters": name -> value}.
 
     defaults: name -> default of parameters that this or another notebook of the report declares. Those that papermill
-    was
-    given are in the notebook's metadata; the command holds those that differ.
+    was given are in the notebook's metadata; the command holds those that differ.
     """
     given = notebook.metadata.get("papermill", {}).get("parameters", {})
     values = {**declared_parameters(notebook), **given}
     changed = {name: value for name, value in given.items() if name not in defaults or defaults[name] != value}
-    words = [f"make section NAME={re.match(r'[0-9]+(-[0-9]+)?|', file_name)[0] or file_name}"]
+    number = notebook.metadata["lrlib"]["section"]  # its file may be called otherwise
+    words = [f"make section NAME={number.replace('.', '-') or '0'}"]
     words += [f"{name.upper()}={changed[name]}" for name in FLAGS if name in changed]
     others = " ".join(f"{name}={value}" for name, value in changed.items() if name not in FLAGS)
     words += [f"PARAMS={shlex.quote(others)}"] if others else []

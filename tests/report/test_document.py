@@ -123,8 +123,9 @@ def test_a_caption_displayed_for_jupyterlab_is_left_out(tmp_path):
 
 
 def test_a_section_s_recipe_holds_what_differs_from_the_notebooks_defaults(tmp_path):
-    declared = shows(source="seeds: int = 1\nlrs: list[float] = [0.1]\nname: str = 'a'", tags=["parameters"])
-    path = write_section(tmp_path, "2-2-a", "2.2", "a", [prose("# A"), declared])
+    source = "import math\nseeds: int = 1\nlrs: list[float] = [0.1]\nname: str = 'a'\na, b = 1, 2\nc = 2 * 3"
+    declared = shows(source=source, tags=["parameters"])
+    path = write_section(tmp_path, "mine", "2.2", "a", [prose("# A"), declared])
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata["papermill"] = {"parameters": {"seeds": 5, "lrs": [0.1, 1], "name": "a"}}
     nbformat.write(notebook, path)
