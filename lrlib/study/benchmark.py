@@ -99,7 +99,10 @@ def _mean_of_last(losses, n):
 
 
 class Curves:
-    """The losses of one cell and budget over the grid: those of diverged trainings are the loss without training."""
+    """The losses of one cell and budget over the grid: those of diverged trainings are the loss without training.
+
+    train: whether the best rate gains anything, with every seed; where not, there is no regret.
+    """
 
     def __init__(self, grid: list[float], losses: Floats, start: Floats):
         """losses: (n_rates, n_seeds) at the end, not finite where they diverged; start: (n_seeds,) without training."""
@@ -107,12 +110,12 @@ class Curves:
         self.losses = np.where(np.isfinite(losses), np.minimum(losses, start), start)
         self.best = int(self.losses.mean(1).argmin())
         self.gain = start - self.losses[self.best]  # (n_seeds,)
+        self.train = bool((self.gain > 0).all())
 
     def regret(self, loss: float, seed: int) -> float:
         """Of a training that ends with that loss, in percent of the gain of the best rate."""
         capped = min(loss, self.start[seed]) if math.isfinite(loss) else self.start[seed]
-        gain = self.gain[seed]
-        return float(100 * (capped - self.losses[self.best, seed]) / gain) if gain > 0 else math.nan
+        return float(100 * (capped - self.losses[self.best, seed]) / self.gain[seed])
 
     def read(self, lr: float, seed: int) -> float:
         """The loss that a rate ends with."""
@@ -171,6 +174,8 @@ class Benchmark:
             of_seeds = [self._read_rates(cell, seed) for seed in range(self.settings.beyond_seeds)]
             for budget in self.settings.budgets(cell):
                 curves = self.curves(cell, budget)
+                if not curves.train:
+                    continue
                 for seed, rates in enumerate(of_seeds):
                     key = (cell.problem, cell.optimizer, budget.training, budget.steps)
                     rows += [(*key, *row) for row in self._judge(cell, budget, curves, seed, rates)]
@@ -214,15 +219,18 @@ class Benchmark:
         label = self.settings.tuning_free(cell)
         return [label] if label else []
 
-    def edges(self) -> list[str]:
-        """The cells and budgets whose best rate is the least or the largest of the grid: it may lie beyond."""
-        found = []
+    def doubts(self) -> tuple[list[str], list[str]]:
+        """The cells and budgets whose best rate is the least or the largest of the grid, so that it may lie beyond, and
+        those in which no rate trains with every seed, which have no regret."""
+        edges, untrained = [], []
         for cell in self.settings.cells:
             for budget in self.settings.budgets(cell):
                 curves = self.curves(cell, budget)
-                if curves.best in (0, len(curves.grid) - 1):
-                    found.append(f"{cell.name} ({budget.name})")
-        return found
+                if not curves.train:
+                    untrained.append(f"{cell.name} ({budget.name})")
+                elif curves.best in (0, len(curves.grid) - 1):
+                    edges.append(f"{cell.name} ({budget.name})")
+        return edges, untrained
 
 
 def summarize(choices: pd.DataFrame) -> pd.DataFrame:

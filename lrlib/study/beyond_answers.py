@@ -41,10 +41,10 @@ def compare_rules(table: pd.DataFrame) -> str:
         ours, others = of.loc[OURS], of.drop(index=[OURS, PLAIN])
         least = others["regret"].idxmin()
         sentences.append(
-            f"- {_say_budget(training, steps)} `suggest(total_steps=...)` loses {ours['regret']:.1f} % of what the best "
-            f"rate gains ({interval(ours['low'], ours['high'], 1)}; at worst {ours['worst']:.1f} %, on "
-            f"{ours['worst_cell']}), and without the length {of.loc[PLAIN, 'regret']:.1f} %. Of all others {least} does "
-            f"best, with {others.loc[least, 'regret']:.1f} %; {HALVING} at equal compute loses "
+            f"- {_say_budget(training, steps)} `suggest(total_steps=...)` loses {ours['regret']:.1f} % of what the "
+            f"best rate gains ({interval(ours['low'], ours['high'], 1)}; at worst {ours['worst']:.1f} %, on "
+            f"{ours['worst_cell']}), and without the length {of.loc[PLAIN, 'regret']:.1f} %. Of all others {least} "
+            f"does best, with {others.loc[least, 'regret']:.1f} %; {HALVING} at equal compute loses "
             f"{of.loc[HALVING, 'regret']:.1f} %, and PyTorch's default rate {of.loc[DEFAULT, 'regret']:.1f} %."
         )
     return "\n".join(sentences)
@@ -65,11 +65,14 @@ def say_reliability(table: pd.DataFrame) -> str:
     return f"{found} {right} lost more than that, and so were rightly called so."
 
 
-def say_edges(edges: Sequence[str]) -> str:
-    """Where the best rate of the grid is its least or its largest."""
-    if not edges:
-        return ""
-    return f"The best rate is the least or the largest of the grid, and may lie beyond it, on {join(edges)}."
+def say_doubts(edges: Sequence[str], untrained: Sequence[str]) -> str:
+    """Where the grid may not hold the best rate, and where none trains. Both: of `Benchmark.doubts`."""
+    said = []
+    if edges:
+        said.append(f"The best rate is the least or the largest of the grid, and may lie beyond it, on {join(edges)}.")
+    if untrained:
+        said.append(f"Left out, since no rate trains with every seed: {join(untrained)}.")
+    return " ".join(said)
 
 
 def say_bars(table: pd.DataFrame) -> str:

@@ -3,10 +3,12 @@
 import hashlib
 import json
 import math
+from functools import lru_cache
 
 import torch
 
 from lrlib.finder.critical import critical_lr
+from lrlib.problems.problem import Data
 from lrlib.problems.registry import load_problem
 from lrlib.project import store_folder
 from lrlib.runs.plan import Run
@@ -38,7 +40,7 @@ def find_critical_lr(run: Run, *, store: Store | None = None) -> float:
 def _compute(run: Run) -> float:
     assert run.optimizer and run.batch_size and run.momentum is not None and run.weight_decay is not None
     problem = load_problem(run.problem)
-    data = problem.load_data()
+    data = _load_data(run.problem)
     inputs, targets = data.train
     model = load_model(initial_state(run.seed, run.problem, data), run.problem).train()
     order = epoch_order(run.seed, 1, len(inputs), N_BATCHES * run.batch_size)
@@ -52,3 +54,9 @@ def _compute(run: Run) -> float:
     except ValueError:  # the step goes uphill at every rate
         return math.nan
     return found
+
+
+@lru_cache(maxsize=1)
+def _load_data(problem: str) -> Data:
+    """A problem's data, loaded once for all seeds: what a fine-tuned model was trained on before is kept with them."""
+    return load_problem(problem).load_data()

@@ -21,6 +21,20 @@ def curves():
     return Curves(GRID, losses, np.array([2.0, 2.0]))
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, client):
+    """A tiny benchmark on the cheapest problems."""
+    settings = Beyond(
+        problems=("tabular",), long_problems=("tabular",), deepobs_problems=("quadratic_deep",), beyond_seeds=2,
+        short_steps=14, long_steps=28, deepobs_steps=28, rates_per_decade=1,
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LRLIB_STORE", str(tmp_path_factory.mktemp("store")))
+        results = train(settings.runs(), client=client, progress=False)
+        tools = {"a tool": lambda lr, loss: 1e-2, "no tool": lambda lr, loss: None}
+        return settings, Benchmark(results, settings, tools), external.judge_external(results, settings, tools)
+
+
 def test_regret_is_in_percent_of_what_the_best_rate_gains(curves):
     assert curves.regret(curves.read(1e-2, 0), 0) == pytest.approx(0)
     assert curves.regret(curves.read(1e-3, 1), 1) == pytest.approx(50)
@@ -38,6 +52,20 @@ def test_a_rate_diverges_where_training_at_the_nearest_of_the_grid_does_and_not_
     assert not curves.diverges(0.09, 1) and not curves.diverges(1e-7, 0)
 
 
+def test_where_no_rate_gains_anything_there_is_nothing_to_lose():
+    assert not Curves(GRID, np.full((4, 2), 3.0), np.array([2.0, 2.0])).train
+
+
+def test_the_best_rate_at_an_end_of_the_grid_and_what_does_not_train_are_said(trained, monkeypatch):
+    _, benchmark, _ = trained
+    falling = Curves(GRID, np.linspace(1.5, 1.0, 4)[:, None].repeat(2, 1), np.array([2.0, 2.0]))
+    monkeypatch.setattr(benchmark, "curves", lambda cell, budget: falling)
+    assert benchmark.doubts() == (["tabular, adamw (constant, 14 steps)", "tabular, adamw (constant, 28 steps)",
+                                   "tabular, adamw (one cycle, 14 steps)"], [])  # fmt: skip
+    assert "may lie beyond it, on a" in beyond_answers.say_doubts(["a"], [])
+    assert beyond_answers.say_doubts([], ["b"]) == "Left out, since no rate trains with every seed: b."
+
+
 def test_halving_spends_the_steps_of_the_sweep_and_keeps_what_gets_better():
     # 4 rates for n steps, 2 of them for n more: 6 n = 60. The slow starter is behind at first, the early ones stall.
     steps = np.arange(1, 61)
@@ -51,20 +79,6 @@ def test_halving_spends_the_steps_of_the_sweep_and_keeps_what_gets_better():
     assert benchmarks.halve(losses, 60) == 1e-2
     unseen = {lr: np.where(steps > 20, -9.0, loss) for lr, loss in losses.items()}
     assert benchmarks.halve(unseen, 60) == 1e-2
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, client):
-    """A tiny benchmark on the cheapest problems."""
-    settings = Beyond(
-        problems=("tabular",), long_problems=("tabular",), deepobs_problems=("quadratic_deep",), beyond_seeds=2,
-        short_steps=14, long_steps=28, deepobs_steps=28, rates_per_decade=1,
-    )  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LRLIB_STORE", str(tmp_path_factory.mktemp("store")))
-        results = train(settings.runs(), client=client, progress=False)
-        tools = {"a tool": lambda lr, loss: 1e-2, "no tool": lambda lr, loss: None}
-        return settings, Benchmark(results, settings, tools), external.judge_external(results, settings, tools)
 
 
 def test_every_choice_is_judged_on_every_cell_budget_and_seed(trained):
