@@ -286,7 +286,7 @@ def pivot_cells(cells: pd.DataFrame, choices: Sequence[str]) -> pd.DataFrame:
     index = ["problem", "optimizer", "budget"]
     wide = named.pivot(index=index, columns="choice", values="regret").reindex(columns=list(choices))
     ours = named[named["choice"] == OURS].set_index(index)
-    within = [f"{row.regret:.1f} [{row.low:.1f}, {row.high:.1f}]" for row in ours.itertuples()]
+    within = [_with_interval(row) for row in ours.itertuples()]
     shown = wide.loc[ours.index].assign(**{OURS: within})
     shown.insert(0, "lr", [f"{lr:.2g}" for lr in ours["lr"]])
     return shown.reset_index().rename_axis(columns=None)
@@ -303,7 +303,7 @@ def choose_profiles(table: pd.DataFrame) -> list[str]:
 def present_summary(table: pd.DataFrame, choices: Sequence[str] | None = None) -> pd.DataFrame:
     """summarize as a table to print: a row per choice, the least mean regret first, and a column per budget; the worst
     cell of any budget, and the share that diverges. choices: those that are shown, all by default."""
-    cells = [f"{row.regret:.1f} [{row.low:.1f}, {row.high:.1f}]" for row in table.itertuples()]
+    cells = [_with_interval(row) for row in table.itertuples()]
     named = table.assign(budget=[f"{t}, {s:,}" for t, s in zip(table["training"], table["steps"])], cell=cells)
     wide = named.pivot(index="choice", columns="budget", values="cell")[list(dict.fromkeys(named["budget"]))]
     worst = named.loc[named.groupby("choice")["worst"].idxmax()].set_index("choice")
@@ -313,3 +313,9 @@ def present_summary(table: pd.DataFrame, choices: Sequence[str] | None = None) -
     order = by_choice["regret"].mean().sort_values(kind="stable").index
     shown = order if choices is None else [choice for choice in order if choice in choices]
     return wide.loc[shown].reset_index().rename_axis(columns=None)
+
+
+def _with_interval(row):
+    """A regret and its interval, which one seed does not give."""
+    within = f" [{row.low:.1f}, {row.high:.1f}]" if math.isfinite(row.low) else ""
+    return f"{row.regret:.1f}{within}"

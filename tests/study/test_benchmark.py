@@ -110,6 +110,12 @@ def test_the_table_to_cite_has_a_row_a_cell_budget_and_choice(trained):
     assert beyond_answers.compare_rules(summary).count("\n") == 2
 
 
+def test_one_seed_gives_no_interval():
+    [one] = benchmarks.present_summary(benchmarks.summarize(make_choices().query("seed == 0")), [OURS])["constant, 400"]
+    [three] = benchmarks.present_summary(benchmarks.summarize(make_choices()), [OURS])["constant, 400"]
+    assert (one, three) == ("0.5", "0.5 [0.5, 0.5]")
+
+
 def make_choices(**changed):
     rows = [
         ("p", "sgd", "constant", 400, choice, seed, 0.1, regret, False, reliable)
