@@ -43,6 +43,7 @@ def draw_all():
     )
     rows = pd.DataFrame({"row": ["inv, 85 epochs"], "ours": [99.0], "ours sd": [0.1]})
     labels = ["MultiStep", "OneCycle"]
+    cells = pd.DataFrame({"choice": ["ours", "ours", "default"], "regret": [0.01, 3.0, 40.0]})
     return {
         "range_test": figures.draw_range_test(epochs, steps, "MultiStep"),
         "sweeps": figures.draw_sweeps(steps, labels),
@@ -51,6 +52,7 @@ def draw_all():
         "accuracies": figures.draw_accuracies(epochs, labels, author.ACCURACY),
         "suggestions": figures.draw_suggestions(suggestions, ["SGD"], [1e-3]),
         "rows": figures.draw_rows(rows, ["ours"]),
+        "profiles": figures.draw_profiles(cells, ["ours", "default"]),
     }
 
 
