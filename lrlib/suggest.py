@@ -186,7 +186,14 @@ def suggest_lr(lr: ArrayLike, loss: ArrayLike, *, total_steps: int | None = None
     sixths of the way, but at most half of the lowest point's, and three times where the fall slows.
     lower, for a cycle's base: the start of the fall (Smith 2015, section 3.3), never above lr.
 
-    total_steps: updates of the training to come, at least as many as the sweep has.
+    total_steps: updates of the training to come, at least as many as the sweep has. It moves no rate: that lr should
+        fall with it was a hypothesis that did not hold. Each form below was fitted on all of six problems but one and
+        judged on that one (quadratic_deep, tabular, mnist_vae and three small perceptrons; SGD, momentum, Adam, AdamW;
+        400, 1,600 and 4,000 updates of one seed, and DeepOBS's trainings of 700 and 46,850). Mean regret over the
+        problems, in percent of what the best rate gains, and in hundredths of log10 of the test loss:
+        constant rate: as it is 0.7 and 3.0; lr * (total_steps / num_iter) ** -a 0.7 and 4.1, upper likewise 0.7 and
+        5.0; a tenth of the lowest point always 2.5 and 8.0, from some length on 1.7 and 4.8.
+        peak of a cycle: upper as it is 1.3 and 9.6; upper * (total_steps / num_iter) ** -a 1.5 and 11.0.
     Raises ValueError if it has fewer.
     """
     if total_steps is not None:

@@ -126,8 +126,9 @@ class RangeTestResult:
         """The median suggestion of the sweeps, with its spread in decades: a Suggestion, whatever the curves look like.
 
         heuristic: a function of lrlib.suggest, or any (lr, loss) -> Suggestion.
-        total_steps: updates of the training to come, for suggest_lr, whose docstring says what is made of them: lr is
-            for a constant rate held for so many, upper for the peak of one cycle of so many, lower for its base.
+        total_steps: updates of the training to come: lr is for a constant rate held for so many, upper for the peak
+            of one cycle of so many, lower for its base. For suggest_lr alone, which was found to serve short trainings
+            and long ones alike: its docstring has the figures.
         Raises ValueError if total_steps is below 1 or below the sweeps' own num_iter, or given with another heuristic.
         """
         each = self.suggest_each(heuristic, total_steps=total_steps)

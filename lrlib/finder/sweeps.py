@@ -92,6 +92,8 @@ def range_test(
         end_lr None, with start_lr None or a number: a first coarse look, in at most 65 updates, finds where the
         loss falls and explodes, and what was not given is taken from it, so that the sweeps spend their steps there;
         where the look shows neither, 1e-6 and 10. It is made and undone like a sweep; settings.look_steps is its cost.
+        Worth it where the scale of model or loss is unknown. Where 1e-6 to 10 holds the curve it gains nothing: a
+        ramp with more steps a decade falls earlier, and so is read lower.
     num_iter: updates a sweep, at least 10; step_mode: "exp", "linear" or "staircase". In "exp" the rate of update k is
         start_lr * (end_lr / start_lr) ** (k / (num_iter - 1)). In "staircase" there are num_rates of them, as far
         apart as in "exp", and each is held for num_iter // num_rates updates from the sweep's first state, with the

@@ -57,12 +57,17 @@ def result():
 
 
 def test_a_training_that_cannot_be_is_refused_and_other_rules_know_no_length(result):
-    assert result.suggest(total_steps=150).reliable == result.suggest().reliable
     for total_steps in (0, -3, 149):
         with pytest.raises(ValueError, match=f"at least the sweep's own 150 steps, got {total_steps}; it counts"):
             result.suggest(total_steps=total_steps)
     with pytest.raises(ValueError, match="total_steps must be given with suggest_lr alone, got 500 with valley"):
         result.suggest(suggest.valley, total_steps=500)
+
+
+def test_the_length_of_the_training_that_is_asked_for_changes_no_number(result):
+    for total_steps in (150, 10**7):
+        assert result.suggest(total_steps=total_steps) == result.suggest()
+        assert result.suggest_each(total_steps=total_steps) == result.suggest_each()
 
 
 def test_the_result_is_frozen(result):
