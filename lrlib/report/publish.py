@@ -71,7 +71,7 @@ def publish_report(made, *, command):
     if table := _find_output(made.notebooks, HEADLINE, "text/markdown"):
         said = _find_output(made.notebooks, PRACTITIONER, "text/markdown") or ""
         cited = f"Every problem, optimizer, budget and rule: [{CITED}](report/{CITED}), measured as section 3.6 says."
-        text = fill_block(text, "benchmark", f"{said}\n\n{_tighten(table)}\n\n{cited}\n")
+        text = fill_block(text, "benchmark", f"{said} {cited}\n\n{_tighten(table)}\n")
     published = [folder / path.name for path in (made.html, made.pdf)]
     for source, target in zip((made.html, made.pdf), published):
         write_whole(target, source.read_bytes())

@@ -72,8 +72,9 @@ def test_the_benchmark_goes_into_the_readme_and_its_data_into_a_file_to_cite(mad
     nbformat.write(notebook, made.notebooks / "3-6.ipynb")
     publish.publish_report(made, command="make publish EXTENDED=1")
     text = readme.read_text()
-    assert "It gives away 1 %.\n\n| choice | worst |\n| :--- | ---: |\n| suggest_lr | 1.0 |\n\n" in text
-    assert "[suggestions.csv](report/suggestions.csv)" in text and "old" not in text
+    assert "It gives away 1 %. Every problem, " in text and "[suggestions.csv](report/suggestions.csv)" in text
+    assert "\n\n| choice | worst |\n| :--- | ---: |\n| suggest_lr | 1.0 |\n<!-- /benchmark -->" in text
+    assert "old" not in text
     assert (tmp_path / "report" / "suggestions.csv").read_text() == "problem,regret\ntabular,1\n"
 
 
