@@ -121,9 +121,10 @@ def describe_looks(design: Design) -> str:
     return (
         f"Seeds were added in steps of {spell(STEP)}, up to {design.max_seeds}, until every claim was settled that "
         "seeds settle. Plain 95 % intervals that are looked at again and again miss in more than 5 % of cases. So "
-        "those of means are wider here, and hold at all looks together in 95 % of cases (repeated confidence intervals "
-        f"[@jennison2000]): they are Student's t, with errors, found by simulation, of {errors} seeds. "
-        "A claim is settled by the first look that settles it, and the interval beside it is that look's. "
+        "those of means are wider here, and hold at all looks together in 95 % of cases, where values are spread "
+        "normally (repeated confidence intervals [@jennison2000]): they are Student's t, with errors, found by "
+        f"simulation, of {errors} seeds. A claim is settled by the first look that settles it, and the interval beside "
+        "it is that look's. "
         f"{shares} They hold at all looks together as well. All this is so for a limit that was set before the first "
         "look, and for each claim by itself: that some one of thirteen verdicts is wrong is likelier."
     )

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from lrlib.study.answers import describe_looks
+from lrlib.study.experiments import Design
 from lrlib.study.looks import ERROR, MOST_SEEDS, list_looks, plan_looks, spend_on_means, spend_on_shares
 from lrlib.study.statistics import estimate_mean, estimate_share
 
@@ -86,3 +88,27 @@ def test_looks_are_after_every_five_seeds_and_at_the_limit():
     assert plan_looks(3) == plan_looks(3, 0) and plan_looks(3).mean_errors == (ERROR,)
     assert plan_looks(10, 30).seeds == (5, 10)
     assert plan_looks(10, 30).last_errors == (spend_on_means(30)[-1], spend_on_shares(30)[-1])
+
+
+def test_a_report_says_by_what_intervals_it_judges():
+    one, fixed, by_need = (
+        describe_looks(Design(dataset="sample", seeds=seeds, max_seeds=limit))
+        for seeds, limit in ((1, 0), (5, 0), (10, 30))
+    )
+    assert one.startswith("One seed shows no spread")
+    assert "five, was fixed in advance" in fixed and "it holds in 55 % of all seeds or more" in fixed
+    assert "up to 30" in by_need and "0.09 % at 5 and 0.36 % at 10 seeds" in by_need
+    assert "it holds in 50 % of all seeds or more" in by_need
+
+
+@pytest.mark.parametrize(
+    ("seeds", "limit", "message"),
+    [
+        (7, 30, "seeds must be one of 5, 10, 15, 20, 25, 30 where they are added by need up to 30, got 7"),
+        (5, 4, "max_seeds must be a whole number from 5 to 100, or 0 .*, got 4"),
+        (5, 101, "max_seeds must be a whole number from 5 to 100, or 0 .*, got 101"),
+    ],
+)
+def test_a_number_of_seeds_that_is_no_look_is_refused(seeds, limit, message):
+    with pytest.raises(ValueError, match=message):
+        Design(dataset="sample", seeds=seeds, max_seeds=limit)
