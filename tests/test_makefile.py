@@ -75,7 +75,7 @@ def test_a_variable_that_there_is_not_is_refused(folder, word):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["report", "NAME=2-2"], "make report takes no NAME; it takes SEEDS EPOCHS"),
+        (["report", "NAME=2-2"], "make report takes no NAME; it takes SEEDS MAX_SEEDS EPOCHS"),
         (["section", "NAME=3-1", "EXTENDED=1"], "make section takes no EXTENDED; it takes NAME SEEDS"),
         (["test", "QUICK=1"], "make test takes no QUICK; it takes PYTHON alone"),
         (["SEEDS=5"], "make help takes no SEEDS; it takes PYTHON alone"),
