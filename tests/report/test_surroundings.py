@@ -22,6 +22,8 @@ design, runs = None, [Run(Constant(0.01), problem="lenet5_sample", epochs=epochs
 """
 # Draws, and shows what settings of a user would show in: a docstring, and stray values.
 SHOWN = """
+import os
+
 import matplotlib.pyplot as plt
 import pandas as pd
 
@@ -35,6 +37,7 @@ axes.set_title("a title")
 show_figure(figure, label="line", caption="A line [@smith2017].", alt="A line.", data=pd.DataFrame({"x": [1, 2]}))
 1 + 1
 show_text(f"{' '.join(show_text.__doc__.split())} {results.n_computed} computed here.")
+show_text(f"A terminal's variables: {[name for name in os.environ if name.startswith('JPY_SESSION')]}.")
 """
 
 
