@@ -32,6 +32,7 @@ from lrlib.study.drawing import (
 )
 from lrlib.study.rows import require_one_problem
 from lrlib.study.statistics import estimate_accuracy
+from lrlib.study.words import count
 from lrlib.suggest import TurningPoints
 
 LEAST_REGRET = 0.1  # percent: all below is drawn there
@@ -244,7 +245,7 @@ def draw_search(grid: pd.DataFrame, regret: pd.DataFrame) -> tuple[Figure, pd.Da
     grid: training, budget, lr, seed, log_loss. regret: choice, lr, training, budget, log_loss.
     """
     trainings = list(grid["training"].unique())
-    grid = grid.assign(loss=10 ** grid["log_loss"], curve=[f"{b} epochs" for b in grid["budget"]])
+    grid = grid.assign(loss=10 ** grid["log_loss"], curve=[count(int(b), "epoch") for b in grid["budget"]])
     suggested = regret.dropna(subset="lr").assign(loss=lambda frame: 10 ** frame["log_loss"])
     with open_panels(len(trainings), height=3.0) as (figure, panels):
         for axes, training, letter in zip(panels, trainings, "abcd"):
