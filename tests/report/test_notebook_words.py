@@ -19,6 +19,13 @@ def test_nothing_raw_is_left_in_words_or_code(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_line_within_a_paragraph_begins_like_a_list(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "markdown":
+            assert not re.search(r"^(?![-*\d]).+\n(\d+[.)]|[-*+]) ", cell.source, re.M), cell.source
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_references_say_the_number_and_name_the_notebook_that_they_lead_to(path):
     for cell in nbformat.read(path, as_version=4).cells:
         for words, notebook, anchor in re.findall(r"\[([^\]]+)\]\(([\w.-]*)#((?:fig|tbl|sec)-[\w-]+)\)", cell.source):
