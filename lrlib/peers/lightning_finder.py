@@ -10,7 +10,7 @@ accumulation and loader. Hooks of the training loop and optimizer_step are not c
 """
 
 import copy
-import importlib
+import importlib.util
 import inspect
 import math
 import sys
@@ -30,8 +30,11 @@ from lrlib.finder.result import RangeTestResult
 from lrlib.finder.sweeps import range_test
 from lrlib.peers.loader_generators import generator_states
 
-# The two names under which Lightning is installed hold two sets of classes: that of the two which is in use is taken.
-if not TYPE_CHECKING and "pytorch_lightning" in sys.modules and "lightning.pytorch" not in sys.modules:
+# The two names under which Lightning is installed hold two sets of classes: that of the two which is in use is taken,
+# and before either is, the one that there is.
+USED: list[str] = [name for name in ("lightning.pytorch", "pytorch_lightning") if name in sys.modules]
+FOUND = USED or [name for name in ("lightning", "pytorch_lightning") if importlib.util.find_spec(name)]
+if not TYPE_CHECKING and FOUND[:1] == ["pytorch_lightning"]:
     from pytorch_lightning.callbacks import LearningRateFinder as TheirLearningRateFinder
     from pytorch_lightning.tuner import Tuner as TheirTuner
     from pytorch_lightning.utilities.parsing import lightning_hasattr, lightning_setattr
