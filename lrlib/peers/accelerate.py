@@ -1,6 +1,7 @@
 """The range test of what Accelerate has prepared, in one process or several. Accelerate is not imported."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -28,7 +29,9 @@ def range_test(
     synchronised = state.sync_gradients
     state._set_sync_gradients(True)
     try:
-        return sweep(model, optimizer, loss_fn, train_loader, backward_fn=accelerator.backward, **settings)
+        result = sweep(model, optimizer, loss_fn, train_loader, backward_fn=accelerator.backward, **settings)
     finally:
         state.dataloader_references = loaders
         state._set_sync_gradients(synchronised)
+    name = type(getattr(optimizer, "optimizer", optimizer)).__name__  # what prepare() has wrapped
+    return replace(result, settings=replace(result.settings, optimizer=name))

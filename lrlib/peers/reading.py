@@ -95,9 +95,7 @@ def _result_of(history: object) -> RangeTestResult | None:
         return own
     if isinstance(history, (str, PathLike)):
         path = Path(history)
-        with path.open(encoding="utf-8-sig") as file:
-            start = file.read(3)
-        if path.suffix.lower() == ".json" or start == "# {":
+        if _text_of(path).startswith("# {") or path.suffix.lower() == ".json":
             return RangeTestResult.load(path)
     return None
 
@@ -130,7 +128,10 @@ def _of_monai(finder: Any) -> _History:
 
 
 def _of_ignite(finder: Any) -> _History:
-    return _running("pytorch-ignite", finder.get_results() or {"lr": [], "loss": []}, None)
+    optimizer = getattr(getattr(finder, "_lr_schedule", None), "optimizer", None)
+    if isinstance(optimizer, list):  # a schedule for each parameter group, of one optimizer
+        optimizer = optimizer[0]
+    return _running("pytorch-ignite", finder.get_results() or {"lr": [], "loss": []}, optimizer)
 
 
 def _running(tool: str, kept: Mapping[str, Any], optimizer: Any) -> _History:
@@ -187,9 +188,15 @@ _TOOLS = {
 }
 
 
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} must be text in UTF-8, got something else; save it as CSV in UTF-8") from None
+
+
 def _of_csv(path: Path) -> _History:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = [line for line in file if line.strip() and not line.startswith("#")]
+    lines = [line for line in _text_of(path).splitlines() if line.strip() and not line.startswith("#")]
     delimiter = max(",;\t", key=lines[0].count) if lines else ","
     rows = list(csv.reader(lines, delimiter=delimiter))
     names = rows[0] if rows else []

@@ -1,5 +1,6 @@
 """The range test of a Transformers Trainer: its own model, optimizer, data and loss. Transformers is not imported."""
 
+import warnings
 from typing import Any
 
 from torch import Tensor
@@ -14,7 +15,8 @@ def range_test(trainer: Any, *, apply: bool = False, **settings: Any) -> RangeTe
     Taken from the trainer: model, optimizer (made as train() makes it, if there is none yet), get_train_dataloader(),
     compute_loss(), mixed precision, gradient_accumulation_steps and max_grad_norm. settings: those of lrlib.range_test,
     such as start_lr, end_lr, num_iter, repeats.
-    apply: set args.learning_rate to the suggestion, if it is reliable; an optimizer that train() makes begins there.
+    apply: set args.learning_rate, where an optimizer that train() makes begins, to the suggestion if that is reliable;
+        else warn that it stays.
 
     Raises ValueError in several processes, or for a setting that is the trainer's.
     """
@@ -58,4 +60,7 @@ def range_test(trainer: Any, *, apply: bool = False, **settings: Any) -> RangeTe
     suggestion = result.suggest()
     if apply and suggestion.reliable:
         args.learning_rate = suggestion.lr
+    elif apply:
+        reason = f"the suggested lr is not reliable: {suggestion.reason}"
+        warnings.warn(f"args.learning_rate stays {args.learning_rate:.3g}, since {reason}", stacklevel=2)
     return result

@@ -29,6 +29,7 @@ def test_the_sweep_is_that_of_what_was_prepared_and_all_is_put_back():
     result = range_test(accelerator, model, optimizer, nn.functional.cross_entropy, loader, **SETTINGS)
     plain = lrlib.range_test(*build()[:2], nn.functional.cross_entropy, build()[2], **SETTINGS)
     assert np.allclose(result.sweeps[0].loss, plain.sweeps[0].loss, rtol=1e-5)
+    assert result.settings == plain.settings and result.settings.optimizer == "SGD"
     assert_equal(weights_of(model), before)
     assert not optimizer.state and optimizer.param_groups[0]["lr"] == 1e-4
     state = accelerator.gradient_state

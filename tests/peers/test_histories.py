@@ -84,6 +84,7 @@ def test_ignites(seed, start_lr, groups):
         sweeper.run(loader)
     result = lrlib.read(finder)
     assert len(result.settings.group_ratios) == 1 + groups
+    assert result.settings.optimizer == "SGD" and result.settings.cycles_momentum
     check(result, criterion.losses, rtol=1e-11)
 
 

@@ -78,6 +78,7 @@ def test_sweeps_over_other_rates_have_a_suggestion_and_no_common_plot(files, tmp
     [
         (["nowhere.csv"], 1, "nowhere.csv cannot be read or written (No such file or directory)"),
         (["{bad}"], 2, "must have one column lr"),
+        (["{utf16}"], 2, "utf16.csv must be text in UTF-8, got something else"),
         (["{good}", "--smooth-f", "2"], 2, "smooth_f must be in [0, 1), got 2.0"),
         (["{good}", "--plot", "{good}.xyz"], 2, "xyz"),
     ],
@@ -85,7 +86,9 @@ def test_sweeps_over_other_rates_have_a_suggestion_and_no_common_plot(files, tmp
 def test_bad_input_ends_with_one_sentence_and_a_status(files, tmp_path, capsys, arguments, status, sentence):
     bad = tmp_path / "bad.csv"
     bad.write_text("a,b\n1,2\n")
-    assert main([argument.format(bad=bad, good=files[0]) for argument in arguments]) == status
+    utf16 = tmp_path / "utf16.csv"
+    utf16.write_text("lr,loss\n1,2\n", encoding="utf-16")
+    assert main([argument.format(bad=bad, utf16=utf16, good=files[0]) for argument in arguments]) == status
     printed = capsys.readouterr()
     assert printed.out == "" and sentence in printed.err and printed.err.count("\n") == 1
 

@@ -66,7 +66,10 @@ def test_apply_sets_the_learning_rate_of_a_reliable_suggestion(tmp_path):
     expected = result.suggest().lr
     assert result.suggest().reliable
     assert trainer.args.learning_rate == expected
-    flat = range_test(trainer, apply=True, **{**SETTINGS, "start_lr": 1e-9, "end_lr": 1e-8})
+    with pytest.warns(
+        UserWarning, match="args.learning_rate stays .*, since the suggested lr is not reliable: the loss"
+    ):
+        flat = range_test(trainer, apply=True, **{**SETTINGS, "start_lr": 1e-9, "end_lr": 1e-8})
     assert not flat.suggest().reliable and trainer.args.learning_rate == expected
 
 
