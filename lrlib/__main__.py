@@ -2,6 +2,16 @@
 
 import sys
 
+from lrlib.project import project_folder
+
+# What --help says where the report's packages, and so the list of its commands, are not installed.
+WITHOUT_THE_REPORT = """\
+usage: lrlib suggest FILE [FILE ...]
+
+  suggest  a learning rate from range tests in CSV files, any tool's (lrlib suggest --help)
+
+The report's commands are made in a checkout of lrlib, with what pip install 'lrlib[report]' brings."""
+
 
 def main() -> int:
     """Run the command that is named, importing only what it needs. Returns the exit status."""
@@ -27,8 +37,12 @@ def main() -> int:
     except ModuleNotFoundError as err:
         if err.name is None or err.name.partition(".")[0] == "lrlib":
             raise
+        if sys.argv[1:] in ([], ["-h"], ["--help"]):
+            print(WITHOUT_THE_REPORT)
+            return 0
         missing = f"the report needs {err.name}, which is not installed; pip install 'lrlib[report]'"
-        print(f"lrlib: {missing}", file=sys.stderr)
+        where = "" if (project_folder() / "notebooks").is_dir() else ", and run this in a checkout of lrlib"
+        print(f"lrlib: {missing}{where}", file=sys.stderr)
         return 1
 
 

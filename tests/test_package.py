@@ -96,7 +96,14 @@ def test_the_report_needs_its_extra(installed):
     code = f"{HIDE}\nimport sys; sys.argv = ['lrlib', 'report']\nfrom lrlib.__main__ import main\nsys.exit(main())"
     done = installed("-c", code)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "which is not installed; pip install 'lrlib[report]'" in done.stderr
+    assert "which is not installed; pip install 'lrlib[report]', and run this in a checkout of lrlib" in done.stderr
+
+
+@pytest.mark.parametrize("asked", [[], ["--help"]])
+def test_help_names_what_there_is_without_an_extra(installed, asked):
+    done = installed("-c", f"{HIDE}\nsys.argv = ['lrlib', *{asked}]\nfrom lrlib.__main__ import main\nsys.exit(main())")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: lrlib suggest FILE") and "pip install 'lrlib[report]'" in done.stdout
 
 
 @pytest.mark.parametrize("command", [["report"], ["section", "2-2"], ["publish"], ["store"]])
