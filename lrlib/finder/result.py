@@ -270,7 +270,8 @@ class RangeTestResult:
         swept = (
             f"{settings.start_lr:.3g} to {settings.end_lr:.3g}, {settings.step_mode}, up to {settings.num_iter} steps"
         )
-        lines = [f"Range test of {settings.optimizer}: {len(self.sweeps)} sweeps, lr {swept}", _in_words(suggestion)]
+        counted = "1 sweep" if len(self.sweeps) == 1 else f"{len(self.sweeps)} sweeps"
+        lines = [f"Range test of {settings.optimizer}: {counted}, lr {swept}", _in_words(suggestion)]
         seeds = ["" if sweep.seed is None else f" (seed {sweep.seed})" for sweep in self.sweeps]
         unit = "steps" if settings.num_rates is None else "rates"
         lines += [f"sweep {i}{seeds[i]}: {len(s.lr)} {unit}, {s.stop_reason}" for i, s in enumerate(self.sweeps)]
