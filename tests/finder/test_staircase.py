@@ -94,10 +94,11 @@ def test_everything_is_put_back_to_the_bit(end_lr):
 
 def test_it_is_validated_after_each_rate_shown_and_saved(tmp_path):
     model, optimizer, loader = build()
-    result = sweep(model, optimizer, loader, step_mode="staircase", num_iter=100, val_loader=loader, val_batches=2)
+    held = {"step_mode": "staircase", "num_iter": 100, "end_lr": 1}
+    result = sweep(model, optimizer, loader, **held, val_loader=loader, val_batches=2)
     [found] = result.sweeps
     assert found.val_step.tolist() == list(range(20)) and len(found.val) == 20
-    assert "20 rates, reached end_lr 10" in repr(result) and "staircase" in repr(result)
+    assert "20 rates, reached end_lr 1" in repr(result) and "staircase" in repr(result)
     assert result.plot().get_xscale() == "log"
     result.save(tmp_path / "stairs.csv")
     assert RangeTestResult.load(tmp_path / "stairs.csv") == result
