@@ -101,6 +101,9 @@ class OneSweep:
 
     def _after(self, err: Exception, step: int) -> str:
         """The reason why an exception ends the sweep. Raises it if it is not the explosion's."""
+        if self.training.ranks.is_alone:
+            _explain(err, self.training, step)
+            raise err
         if any(self.state.changed_shapes()):
             _check_shapes(self.state, cause=err)
         reason = self._read()  # a loss may have exploded before, and not have been read yet

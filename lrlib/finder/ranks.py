@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class RankError(RuntimeError):
-    """Another process has raised an exception."""
+    """Another process has raised an exception, or does not answer."""
 
 
 class Ranks:
@@ -24,6 +24,7 @@ class Ranks:
         joined = distributed.is_available() and distributed.is_initialized()
         self.n = distributed.get_world_size() if joined else 1
         self.rank = distributed.get_rank() if joined else 0
+        self.is_alone = False  # the others do not answer, or wait for what this one will never send
         if self.n > 1:
             self._device = torch.device("cpu") if "gloo" in str(distributed.get_backend()) else device
 
@@ -45,15 +46,17 @@ class Ranks:
         if self.n == 1:
             return number
         reduced = torch.tensor(number, device=self._device)
-        distributed.all_reduce(reduced, distributed.ReduceOp.MIN)
-        return int(reduced)
+        with self._waiting():
+            distributed.all_reduce(reduced, distributed.ReduceOp.MIN)
+            return int(reduced)
 
     def of_first(self, thing: T) -> T:
         """The first process's thing, the same in all."""
         if self.n == 1:
             return thing
         things: list[Any] = [thing]
-        distributed.broadcast_object_list(things, src=0, device=self._device)
+        with self._waiting():
+            distributed.broadcast_object_list(things, src=0, device=self._device)
         return things[0]
 
     @contextmanager
@@ -67,14 +70,33 @@ class Ranks:
             yield
         except Exception as err:
             error = err
+        if error is not None and self.is_alone:
+            error.add_note(
+                "range_test: one process alone raised in a backward pass; the others wait until it ends, or time out"
+            )
+            raise error
         if self.any(error is not None):
             said: list[str | None] = [None] * self.n
-            distributed.all_gather_object(said, None if error is None else f"{type(error).__name__}: {error}")
+            with self._waiting():
+                distributed.all_gather_object(said, None if error is None else f"{type(error).__name__}: {error}")
             if error is not None:
                 raise error
             raise RankError("; ".join(f"process {rank} raised {words}" for rank, words in enumerate(said) if words))
 
     def _total(self, values: Tensor) -> list[float]:
         reduced = values.to(self._device, torch.float64)
-        distributed.all_reduce(reduced)
-        return reduced.tolist()
+        with self._waiting():
+            distributed.all_reduce(reduced)
+            return reduced.tolist()
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """Around what the other processes have to answer."""
+        try:
+            yield
+        except RuntimeError as err:  # the connection was closed, or the group's timeout is over
+            self.is_alone = True
+            raise RankError(
+                f"every process must take part in the range test, got no answer from another ("
+                f"{str(err).splitlines()[0][:200]}); see what that one has said"
+            ) from err

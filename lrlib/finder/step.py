@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lrlib.finder.batches import inputs_and_targets, is_whole, n_samples, on_device
 from lrlib.finder.checks import check_loss
 from lrlib.finder.ranks import Ranks
+from lrlib.finder.replicas import Replicas
 from lrlib.finder.result import Settings
 
 
@@ -45,7 +46,7 @@ class Training:
         self.model, self.optimizer, self.loss_of = model, optimizer, loss_of
         self.settings, self.scaler, self.backward_fn, self.device = settings, scaler, backward_fn, device
         self.autocast_dtype, self.val_metric = autocast_dtype, val_metric
-        self.ranks = ranks
+        self.ranks, self.replicas = ranks, Replicas(model)
         self.batch: Any = None  # the last one, for the note of an exception
         self.loss: Tensor | None = None  # of the update under way, as soon as it is known
         self.is_loading = False
@@ -75,7 +76,8 @@ class Training:
                 loss = loss.reshape(())
                 share = loss if n_batches == 1 else loss / n_batches
             self.loss = share.detach() if self.loss is None else self.loss + share.detach()
-            self._backward(share)
+            with self.ranks.together():
+                self._backward(share)
         with self.ranks.together():
             self._step_optimizer()
         assert self.loss is not None
@@ -97,10 +99,16 @@ class Training:
         return total / n_all
 
     def _backward(self, loss: Tensor) -> None:
-        if self.backward_fn is not None:
-            self.backward_fn(loss)
-        else:
-            (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+        self.replicas.begin()
+        try:
+            if self.backward_fn is not None:
+                self.backward_fn(loss)
+            else:
+                (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+        except Exception:
+            is_finished = self.replicas.finish(loss)
+            self.ranks.is_alone = self.ranks.n > 1 and not is_finished
+            raise
 
     def _step_optimizer(self) -> None:
         if self.scaler is None:

@@ -207,16 +207,19 @@ def range_test(
     loaders = [loader for loader in (train_loader, val_loader) if loader is not None]
     sweeps, errors = [], []
     began = time.perf_counter()
-    with kept(
-        model,
-        optimizer,
-        scaler=scaler,
-        loss_fn=loss_fn,
-        also=also,
-        functions=[f for f in (step_fn, backward_fn, val_metric, init_fn) if callable(f)],
-        loaders=loaders,
-        offload=offload,
-    ) as state:
+    with (
+        training.replicas,
+        kept(
+            model,
+            optimizer,
+            scaler=scaler,
+            loss_fn=loss_fn,
+            also=also,
+            functions=[f for f in (step_fn, backward_fn, val_metric, init_fn) if callable(f)],
+            loaders=loaders,
+            offload=offload,
+        ) as state,
+    ):
         seed_everything(seed, state.generators)
         val_subset = [] if val_loader is None else list(islice(val_loader, val_batches))
         del val_subset[ranks.least(len(val_subset)) :]  # with DDP as many forward passes everywhere

@@ -1,7 +1,13 @@
-"""What each of two processes does in test_ranks.py: `python rank_cases.py RANK FOLDER`; answers in FOLDER/RANK.json."""
+"""What each of two processes does in test_ranks.py: `python rank_cases.py RANK FOLDER [CASE]`.
 
+Answers in FOLDER/RANK.json: of all cases after which the processes go on together, or of the one that was named.
+"""
+
+import datetime
 import json
+import os
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -24,10 +30,10 @@ def samples(n=256):
     return TensorDataset(inputs, (inputs[:, 0] > 0.5).long() + (inputs[:, 1] > 0).long())
 
 
-def build(optimizer=torch.optim.SGD, norm=False):
+def build(optimizer=torch.optim.SGD, norm=False, layers=(), **settings):
     torch.manual_seed(0)
-    layers = [nn.Linear(8, 32), nn.BatchNorm1d(32) if norm else nn.ReLU(), nn.Linear(32, 3)]
-    model = DistributedDataParallel(nn.Sequential(*layers))
+    layers = layers or [nn.Linear(8, 32), nn.BatchNorm1d(32) if norm else nn.ReLU(), nn.Linear(32, 3)]
+    model = DistributedDataParallel(nn.Sequential(*layers), **settings)
     if optimizer is ZeroRedundancyOptimizer:
         return model, ZeroRedundancyOptimizer(model.parameters(), torch.optim.Adam, lr=0.01)
     return model, optimizer(model.parameters(), lr=0.01)
@@ -157,6 +163,95 @@ def raising(rank):
     return {**answers, **found(result), "back after": bits(model, optimizer) == before}
 
 
+class Breaking(nn.Module):
+    """Passes on what it gets; its backward pass raises where it was told to, or where the gradient is not finite."""
+
+    def __init__(self, raises=lambda: False):
+        super().__init__()
+
+        class Function(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, values):
+                return values.clone()
+
+            @staticmethod
+            def backward(ctx, gradient):
+                if raises():
+                    raise ValueError("mine")
+                if not gradient.abs().max() < 1e6:
+                    raise ValueError("out of range")
+                return gradient
+
+        self.function = Function
+
+    def forward(self, values):
+        return self.function.apply(values)
+
+
+def in_backward(rank):
+    """One process alone raises in its backward pass, with gradients on their way: by a bug, then by the explosion."""
+    bugs = []
+    for place, settings in {1: {}, 3: {"find_unused_parameters": True}, 5: {}}.items():
+        calls = []
+
+        def raises(calls=calls):
+            calls.append(1)
+            return rank == 1 and len(calls) == 21
+
+        layers = [nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 3)]
+        layers.insert(place, Breaking(raises))
+        model, optimizer = build(layers=layers, bucket_cap_mb=0.01, **settings)
+        before = bits(model, optimizer)
+        try:
+            range_test(model, optimizer, cross_entropy, loader(), accumulation_steps=2, **{**OPTIONS, "end_lr": 0.1})
+        except Exception as err:
+            bugs.append(f"{type(err).__name__}: {err}")
+        assert bits(model, optimizer) == before
+
+    def loss_fn(out, targets):
+        return (out.exp().sum(1) - out.gather(1, targets[:, None])[:, 0]).mean()
+
+    layers = [nn.Linear(8, 32), nn.ReLU(), *([Breaking()] if rank == 1 else [nn.Identity()]), nn.Linear(32, 3)]
+    model, optimizer = build(layers=layers, bucket_cap_mb=1e-4)
+    result = range_test(model, optimizer, loss_fn, loader(), **{**OPTIONS, "end_lr": 1e4, "diverge_th": 1e30})
+    return {**found(result), "bugs": bugs}
+
+
+def stuck(rank):
+    """A sharded model whose backward pass raises in one process: the other waits for its group's timeout."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    calls = []
+
+    def raises():
+        calls.append(1)
+        return rank == 1 and len(calls) == 15
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 32), Breaking(raises), nn.Linear(32, 3))
+    for part in (model[0], model):
+        fully_shard(part, mesh=init_device_mesh("cpu", (2,)))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    before = repr([p.to_local().tolist() for p in model.parameters()])
+    answers = said_by(model, optimizer)
+    time.sleep(20 * rank)  # the other's connection is not closed
+    return {**answers, "back": repr([p.to_local().tolist() for p in model.parameters()]) == before}
+
+
+def ended(rank):
+    """One process ends in its backward pass."""
+    model, optimizer = build(layers=[nn.Linear(8, 32), Breaking(lambda: os._exit(1) if rank == 1 else False)])
+    return said_by(model, optimizer)
+
+
+def said_by(model, optimizer):
+    try:
+        range_test(model, optimizer, cross_entropy, loader(), **OPTIONS)
+    except Exception as err:
+        return {"said": f"{type(err).__name__}: {err}", "notes": getattr(err, "__notes__", [])}
+
+
 def sharded(rank):
     """FSDP, its second kind, on CPUs."""
     from torch.distributed.device_mesh import init_device_mesh
@@ -182,13 +277,18 @@ def sharded(rank):
     return {**found(result), "back": repr([p.to_local().tolist() for p in model.parameters()]) == before}
 
 
-CASES = {case.__name__: case for case in (plain, means, zero, looked, validated, raising, sharded)}
+CASES = {case.__name__: case for case in (plain, means, zero, looked, validated, raising, in_backward, sharded)}
+ALONE = {case.__name__: case for case in (stuck, ended)}
 
 
-def main(rank, folder):
+def main(rank, folder, alone=None):
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    wait = datetime.timedelta(seconds=10 if alone else 120)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2, timeout=wait)
+    if alone:
+        (folder / f"{rank}.json").write_text(json.dumps({alone: ALONE[alone](rank)}))
+        os._exit(0)  # there is nobody to leave the group with
     answers = {}
     for name, case in CASES.items():
         answers[name] = {**case(rank), "went on": goes_on()}
@@ -197,4 +297,4 @@ def main(rank, folder):
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    main(int(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])
