@@ -15,6 +15,8 @@ Floats = NDArray[np.float64]
 MIN_POINTS = 10
 FALL_FRACTION = 0.05  # the share of the fall that counts as its start
 MAX_POINTS = 600  # above, neighbours are averaged first: 100 points a decade over six decades
+MEAN_WEIGHT = 0.05  # of the newest loss, in the running means that range tests keep
+ENOUGH = 40  # points in which the noise of such a mean can be told from that of losses
 HUGE = 1e100  # losses beyond count as this, so that their squares are finite
 
 
@@ -35,6 +37,11 @@ class Curve:
     later: float  # how far above the start the loss is after the bottom, where most of the curve comes after it
     ends_high: bool  # the history ends in a loss far above the start
     ends_not_finite: bool  # it ends in NaN or infinity
+
+    @property
+    def noise(self) -> float:
+        """The standard error of the fall."""
+        return float(np.hypot(self.error[self.low], self.start_error))
 
     @property
     def exploded(self) -> bool:
@@ -86,6 +93,39 @@ def read_curve(lr: Floats, loss: Floats) -> Curve:
         ends_high=bool(last > start + max(0.05 * abs(start), 4 * np.median(scatter))),
         ends_not_finite=bool(not finite[-1]),
     )
+
+
+def looks_smoothed(loss: Floats, *, n_calm: int) -> bool:
+    """Whether a loss's noise wanders, as a running mean's does, rather than being drawn anew at each point.
+
+    loss: (n,), all finite; n_calm: how many are before the bottom. Two signs count: how each difference goes with the
+    one before (correlation -0.5 for losses, near 0 for their mean), and how much worse a loss is predicted by its four
+    neighbours than by twenty (1.3 times for losses, 0.8 for their mean).
+    """
+    if len(loss) < ENOUGH:
+        return False
+    calm = loss[: max(n_calm, ENOUGH)]
+    steps = np.diff(calm)
+    steps = steps - np.convolve(np.pad(steps, 4, mode="reflect"), np.full(9, 1 / 9), "valid")
+    widest = 4 * 1.4826 * np.median(np.abs(steps))
+    if widest == 0:
+        return False
+    steps = np.clip(steps, -widest, widest) / widest
+    follows = (steps[1:] @ steps[:-1]) / (steps @ steps)
+    misses = []
+    for window in (5, 21):
+        level, _, _, own = _fit_parabolas(np.arange(len(calm), dtype=np.float64), calm, window)
+        miss = np.abs(calm - level) / (1 - own)
+        misses.append(np.mean(np.minimum(miss, 4 * np.median(miss))))
+    return bool(misses[0] < (1.4 + follows) * misses[1])
+
+
+def losses_of_means(means: Floats) -> tuple[Floats, Floats]:
+    """The losses whose running means these would be, (n,) each: if begun at the first loss, and if bias-corrected."""
+    kept = 1 - MEAN_WEIGHT
+    begun = np.append(means[:1], (means[1:] - kept * means[:-1]) / MEAN_WEIGHT)
+    sums = means * (1 - kept ** np.arange(1, len(means) + 1))
+    return begun, (sums - kept * np.append(0.0, sums[:-1])) / MEAN_WEIGHT
 
 
 def _without_spikes(y: Floats) -> Floats:

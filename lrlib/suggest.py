@@ -16,6 +16,9 @@ median (Hampel 1974). Losses above the starting level plus a quarter of the fall
 level, so that an explosion does not bend the curve before it. Where the bottom is flat to within four
 standard errors of the smoothed curve, the point two thirds into it is taken and not the luckiest. A curve without
 noise (scatter under a thousandth of its fall) is read as it stands.
+
+Give the losses themselves. The running mean of a loss that is level wanders, and above all at first, when it is the
+mean of few; a history that looks like one is reliable only where the losses behind it would fall as well.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lrlib.smoothing import FALL_FRACTION, MIN_POINTS, Curve, Floats, read_curve
+from lrlib.smoothing import FALL_FRACTION, HUGE, MIN_POINTS, Curve, Floats, looks_smoothed, losses_of_means, read_curve
 
 SMALL = 0.2  # of the rise that most of the curve is: a fall before it is the noise of a loss that only rises
 # Where a loss falls more than so many-fold, most of that can lie behind where 95 % of it is made on a linear scale:
@@ -122,7 +125,7 @@ def turning_points(lr: ArrayLike, loss: ArrayLike, *, fraction: float = FALL_FRA
         first = _first(lr)
         return TurningPoints(first, first, np.nan, np.nan, False, "no loss is finite: start at a smaller learning rate")
     curve = read_curve(lr, loss)
-    reliable, reason = _judge(curve)
+    reliable, reason = _judge(curve, lr, loss)
     return TurningPoints(
         start_of_fall=_lr(_start_of_fall(curve, fraction)),
         lowest=_lr(_lowest(curve)),
@@ -263,7 +266,7 @@ def _suggest(
     # Where a rule leads out of what was swept, its end is all that the curve can say.
     suggested, lower, upper = np.clip(locate(curve), *np.log10(lr[[0, -1]]))
     lower, upper = min(lower, suggested), max(upper, suggested)
-    reliable, reason = _judge(curve)
+    reliable, reason = _judge(curve, lr, loss)
     return Suggestion(_lr(suggested), _lr(lower), _lr(upper), None, reliable, reason, heuristic)
 
 
@@ -334,19 +337,23 @@ def _steepest(curve: Curve) -> float:
     return curve.x[np.argmin(curve.slope[: curve.low + 1])]
 
 
-def _judge(curve: Curve) -> tuple[bool, str]:
-    """(reliable, reason): whether the curve is flat, falls, and turns up again."""
+def _judge(curve: Curve, lr: Floats, loss: Floats) -> tuple[bool, str]:
+    """(reliable, reason): whether the curve of these losses is flat, falls, and turns up again."""
     if curve.n_finite < MIN_POINTS:
         return (
             False,
             f"too short: {curve.n_finite} finite losses, and it takes {MIN_POINTS}; use more steps or start lower",
         )
-    drop = curve.start - curve.level[curve.low]
-    noise = float(np.hypot(curve.error[curve.low], curve.start_error))
+    drop, noise = curve.start - curve.level[curve.low], curve.noise
     # Six, not two: the bottom is the least of many points, and pure noise must not pass for a fall.
-    fall = min(drop, curve.fell)
-    if not (fall > 6 * noise and fall > 1e-6 * abs(curve.start) and fall > SMALL * curve.later):
-        return False, _why_no_fall(curve, fall, noise)
+    if not _falls(curve, times_noise=6):
+        return False, _why_no_fall(curve, min(drop, curve.fell), noise)
+    if _wanders(curve, lr, loss):
+        return (
+            False,
+            "the loss falls no further than a running mean of level losses may wander; give the losses themselves "
+            "(lrlib.read undoes other tools' means), or use more steps",
+        )
     back = curve.level[-1] - curve.level[curve.low]
     if not curve.exploded and back < max(0.05 * drop, 3 * curve.error[-1]):
         return (
@@ -364,6 +371,25 @@ def _judge(curve: Curve) -> tuple[bool, str]:
     if curve.at_once:
         return True, "the loss falls and turns up; it falls from the first learning rate on, so lower is only a bound"
     return True, "the loss is level, falls, and turns up again"
+
+
+def _falls(curve: Curve, *, times_noise: float) -> bool:
+    fall = min(curve.start - curve.level[curve.low], curve.fell)
+    return bool(fall > times_noise * curve.noise and fall > 1e-6 * abs(curve.start) and fall > SMALL * curve.later)
+
+
+def _wanders(curve: Curve, lr: Floats, loss: Floats) -> bool:
+    """Whether the losses look like a running mean, and those behind it do not fall.
+
+    Two and a half times the noise of these: undone with too small a weight, they have more of it than was there.
+    """
+    if curve.noise == 0:
+        return False
+    finite = np.isfinite(loss)
+    lr, loss = lr[finite], np.clip(loss[finite], -HUGE, HUGE)
+    if not looks_smoothed(loss, n_calm=int(np.searchsorted(np.log10(lr), curve.x[curve.low], side="right"))):
+        return False
+    return not all(_falls(read_curve(lr, behind), times_noise=2.5) for behind in losses_of_means(loss))
 
 
 def _near_least(curve: Curve) -> float:
