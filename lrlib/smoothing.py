@@ -15,6 +15,7 @@ Floats = NDArray[np.float64]
 MIN_POINTS = 10
 FALL_FRACTION = 0.05  # the share of the fall that counts as its start
 MAX_POINTS = 600  # above, neighbours are averaged first: 100 points a decade over six decades
+SMALL = 0.2  # of the rise that most of the curve is: a fall before it is the noise of a loss that only rises
 MEAN_WEIGHT = 0.05  # of the newest loss, in the running means that range tests keep
 ENOUGH = 40  # points in which the noise of such a mean can be told from that of losses
 HUGE = 1e100  # losses beyond count as this, so that their squares are finite
@@ -95,7 +96,27 @@ def read_curve(lr: Floats, loss: Floats) -> Curve:
     )
 
 
-def looks_smoothed(loss: Floats, *, n_calm: int) -> bool:
+def falls(curve: Curve, *, times_noise: float) -> bool:
+    """Whether the loss falls by more than so many times its noise, and by a share of what it rises by later."""
+    fall = min(curve.start - curve.level[curve.low], curve.fell)
+    return bool(fall > times_noise * curve.noise and fall > 1e-6 * abs(curve.start) and fall > SMALL * curve.later)
+
+
+def wanders(curve: Curve, lr: Floats, loss: Floats) -> bool:
+    """Whether the losses look like a running mean, and those behind it do not fall.
+
+    Two and a half times the noise of these: undone with too small a weight, they have more of it than was there.
+    """
+    if curve.noise == 0:
+        return False
+    finite = np.isfinite(loss)
+    lr, loss = lr[finite], np.clip(loss[finite], -HUGE, HUGE)
+    if not _looks_smoothed(loss, n_calm=int(np.searchsorted(np.log10(lr), curve.x[curve.low], side="right"))):
+        return False
+    return not all(falls(read_curve(lr, behind), times_noise=2.5) for behind in _losses_of_means(loss))
+
+
+def _looks_smoothed(loss: Floats, *, n_calm: int) -> bool:
     """Whether a loss's noise wanders, as a running mean's does, rather than being drawn anew at each point.
 
     loss: (n,), all finite; n_calm: how many are before the bottom. Two signs count: how each difference goes with the
@@ -120,7 +141,7 @@ def looks_smoothed(loss: Floats, *, n_calm: int) -> bool:
     return bool(misses[0] < (1.4 + follows) * misses[1])
 
 
-def losses_of_means(means: Floats) -> tuple[Floats, Floats]:
+def _losses_of_means(means: Floats) -> tuple[Floats, Floats]:
     """The losses whose running means these would be, (n,) each: if begun at the first loss, and if bias-corrected."""
     kept = 1 - MEAN_WEIGHT
     begun = np.append(means[:1], (means[1:] - kept * means[:-1]) / MEAN_WEIGHT)

@@ -27,9 +27,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lrlib.smoothing import FALL_FRACTION, HUGE, MIN_POINTS, Curve, Floats, looks_smoothed, losses_of_means, read_curve
+from lrlib.smoothing import FALL_FRACTION, MIN_POINTS, SMALL, Curve, Floats, falls, read_curve, wanders
 
-SMALL = 0.2  # of the rise that most of the curve is: a fall before it is the noise of a loss that only rises
 # Where a loss falls more than so many-fold, most of that can lie behind where 95 % of it is made on a linear scale:
 MANYFOLD = 20
 # Decades from there to where the loss is within 1 % of the fall, or its noise, of the least; and, where
@@ -346,9 +345,9 @@ def _judge(curve: Curve, lr: Floats, loss: Floats) -> tuple[bool, str]:
         )
     drop, noise = curve.start - curve.level[curve.low], curve.noise
     # Six, not two: the bottom is the least of many points, and pure noise must not pass for a fall.
-    if not _falls(curve, times_noise=6):
+    if not falls(curve, times_noise=6):
         return False, _why_no_fall(curve, min(drop, curve.fell), noise)
-    if _wanders(curve, lr, loss):
+    if wanders(curve, lr, loss):
         return (
             False,
             "the loss falls no further than a running mean of level losses may wander; give the losses themselves "
@@ -371,25 +370,6 @@ def _judge(curve: Curve, lr: Floats, loss: Floats) -> tuple[bool, str]:
     if curve.at_once:
         return True, "the loss falls and turns up; it falls from the first learning rate on, so lower is only a bound"
     return True, "the loss is level, falls, and turns up again"
-
-
-def _falls(curve: Curve, *, times_noise: float) -> bool:
-    fall = min(curve.start - curve.level[curve.low], curve.fell)
-    return bool(fall > times_noise * curve.noise and fall > 1e-6 * abs(curve.start) and fall > SMALL * curve.later)
-
-
-def _wanders(curve: Curve, lr: Floats, loss: Floats) -> bool:
-    """Whether the losses look like a running mean, and those behind it do not fall.
-
-    Two and a half times the noise of these: undone with too small a weight, they have more of it than was there.
-    """
-    if curve.noise == 0:
-        return False
-    finite = np.isfinite(loss)
-    lr, loss = lr[finite], np.clip(loss[finite], -HUGE, HUGE)
-    if not looks_smoothed(loss, n_calm=int(np.searchsorted(np.log10(lr), curve.x[curve.low], side="right"))):
-        return False
-    return not all(_falls(read_curve(lr, behind), times_noise=2.5) for behind in losses_of_means(loss))
 
 
 def _near_least(curve: Curve) -> float:
