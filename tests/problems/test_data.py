@@ -89,14 +89,13 @@ def test_the_sample_is_5000_digits_400_and_100_of_each():
     assert (sample.info.n_train, sample.info.n_test) == (4000, 1000)
 
 
-def find_real_mnist():
-    return next((folder for folder in data.data_folders() if (folder / "MNIST" / "raw").is_dir()), None)
+# Looked for here, since the folders that a user names are not there while a test runs.
+REAL_MNIST = next((folder for folder in data.data_folders() if (folder / "MNIST" / "raw").is_dir()), None)
 
 
-@pytest.mark.skipif(find_real_mnist() is None, reason="MNIST is not on this machine")
+@pytest.mark.skipif(REAL_MNIST is None, reason="MNIST is not on this machine")
 def test_mnist_in_the_named_folder_is_found_first_and_is_torchvision_s(tmp_path, monkeypatch):
-    source = find_real_mnist()
-    shutil.copytree(source / "MNIST" / "raw", tmp_path / "MNIST" / "raw", copy_function=shutil.copyfile)
+    shutil.copytree(REAL_MNIST / "MNIST" / "raw", tmp_path / "MNIST" / "raw", copy_function=shutil.copyfile)
     monkeypatch.setenv("LRLIB_DATA", str(tmp_path))
     mnist = load_dataset("mnist")
     assert mnist.info.source == str(tmp_path / "MNIST" / "raw")
