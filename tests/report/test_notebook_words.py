@@ -22,7 +22,7 @@ def test_nothing_raw_is_left_in_words_or_code(path):
 def test_no_line_within_a_paragraph_begins_like_a_numbered_list(path):
     for cell in nbformat.read(path, as_version=4).cells:
         if cell.cell_type == "markdown":
-            assert not re.search(r"^(?!\d+[.)]).+\n\d+[.)] ", cell.source, re.M), cell.source
+            assert not re.search(r"^(?!\d+[.)] ).+\n\d+[.)] ", cell.source, re.M), cell.source
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
