@@ -195,3 +195,38 @@ def test_a_changed_shape_is_said_whatever_the_loss_has_done():
 
     with pytest.raises(ValueError, match="parameters must keep their shape"):
         sweep(model, optimizer, loader, loss_fn=None, step_fn=step_fn, diverge_th=1e90, end_lr=1e-3)
+
+
+def test_an_exception_of_the_loader_passes_through_also_after_the_loss_has_risen():
+    model, optimizer = net()
+    calls = []
+
+    class Loader:
+        def __iter__(self):
+            for batch in batches() * 9:
+                calls.append(1)
+                if len(calls) == 40:
+                    raise ValueError("a broken file")
+                yield batch
+
+    def rising(out, targets):
+        return cross_entropy(out, targets) + 1.5 ** len(calls)
+
+    with pytest.raises(ValueError, match="a broken file"):
+        sweep(model, optimizer, Loader(), loss_fn=rising, end_lr=1e-3, diverge_th=1e30)
+
+
+def test_weights_that_are_no_longer_finite_show_the_explosion_before_the_loss_does():
+    model, optimizer = net()
+    calls = []
+
+    def loss_fn(out, targets):
+        calls.append(1)
+        if len(calls) == 30:
+            with torch.no_grad():
+                model[0].weight[0, 0] = float("nan")
+            raise ValueError("out of range")
+        return cross_entropy(out, targets)
+
+    [swept] = sweep(model, optimizer, batches(), loss_fn=loss_fn, end_lr=0.1).sweeps
+    assert len(swept.loss) == 30 and "when model.0.weight was no longer finite" in swept.stop_reason
