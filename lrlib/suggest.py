@@ -346,7 +346,7 @@ def _judge(curve: Curve, lr: Floats, loss: Floats) -> tuple[bool, str]:
     drop, noise = curve.start - curve.level[curve.low], curve.noise
     # Six, not two: the bottom is the least of many points, and pure noise must not pass for a fall.
     if not falls(curve, times_noise=6):
-        return False, _why_no_fall(curve, min(drop, curve.fell), noise)
+        return False, _why_no_fall(curve, min(drop, curve.fell), noise, began_least=loss[0] <= np.nanmin(loss))
     if wanders(curve, lr, loss):
         return (
             False,
@@ -379,9 +379,9 @@ def _near_least(curve: Curve) -> float:
     return float(curve.x[np.argmax(curve.level[: curve.low + 1] <= near)])
 
 
-def _why_no_fall(curve: Curve, fall: float, noise: float) -> str:
-    """What is to be said of a curve that does not fall by more than its noise."""
-    if fall < SMALL * curve.later:
+def _why_no_fall(curve: Curve, fall: float, noise: float, *, began_least: bool) -> str:
+    """What is to be said of a curve that does not fall by more than its noise. began_least: no loss is below the first."""
+    if fall < SMALL * curve.later or (began_least and curve.exploded):
         return "the loss only rises: start at a smaller learning rate"
     if (noise > 0 and fall > max(3.5 * noise, 1e-6 * abs(curve.start))) or fall > 0.25 * abs(curve.start):
         return "the loss falls, but not by enough for its noise; use more steps or larger batches"

@@ -136,6 +136,9 @@ def test_turning_points_of_a_long_noisy_sweep_like_the_reports():
 
 RANGE = np.logspace(-6, 0, 100)
 NOISE = 0.05 * np.random.default_rng(0).standard_normal(100)
+# Adam, begun at the optimum with too large a rate: its first step leaves, the next ones swing back, and later ones explode.
+SWINGS = [0.1763, 0.2185, 0.1782, 0.1896, 0.2044, 0.1925, 0.1778, 0.1797, 0.1909, 0.1917, 0.182, 0.1763, 0.1817, 0.1876]
+LEFT_AT_ONCE = np.array([*SWINGS, *np.linspace(0.184, 0.177, 43), *np.geomspace(0.18, 5, 43)])
 
 
 @pytest.mark.parametrize(
@@ -145,11 +148,12 @@ NOISE = 0.05 * np.random.default_rng(0).standard_normal(100)
         (np.full(100, 2.3), "flat"),
         (2.3 + NOISE - 2 / (1 + 1e-2 / RANGE), "has not turned up"),
         (2.3 + NOISE + 30 * RANGE**0.5, "only rises"),
+        (LEFT_AT_ONCE, "only rises"),
         (np.where(RANGE < 1e-5, 2.3, np.nan), "flat|only rises"),
         (np.full(100, np.nan), "no loss is finite"),
         (np.where(np.arange(100) < 4, [2.3 - i for i in range(100)], np.inf), "too short"),
     ],
-    ids=["flat", "constant", "all falling", "all rising", "explodes at once", "all NaN", "too short"],
+    ids=["flat", "constant", "all falling", "all rising", "left at once", "explodes at once", "all NaN", "too short"],
 )
 def test_a_curve_that_shows_nothing_gives_a_number_marked_unreliable_and_says_why(loss, words):
     for heuristic in HEURISTICS:
