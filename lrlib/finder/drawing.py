@@ -1,9 +1,10 @@
 """Drawing range tests on matplotlib axes; nothing here computes a suggestion."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lrlib.suggest import Suggestion
 
@@ -11,23 +12,24 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-    from lrlib.finder.result import Overlay, RangeTestResult
 
-
-def plot_range_test(result: "RangeTestResult", ax: "Axes", suggestions: Sequence[Suggestion] = ()) -> "Axes":
+def plot_range_test(
+    ax: "Axes",
+    curves: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
+    median: "pd.DataFrame",
+    suggestions: Sequence[Suggestion] = (),
+) -> None:
     """Draw every sweep's losses, their smoothed median and band, and the suggestions as marks.
 
-    suggestions: Suggestion objects; each is a line at its lr, the first one's range from lower to upper is shaded.
-    Returns ax.
+    curves: learning rates and losses, each float64 (n,), a pair a sweep. median: `RangeTestResult.median_curve`'s.
+    suggestions: each is a line at its lr, the first one's range from lower to upper is shaded.
     """
-    for sweep in result.sweeps:
-        lr, loss = sweep.curve()
+    for lr, loss in curves:
         ax.plot(lr, loss, color="0.6", linewidth=0.6, alpha=0.7, zorder=1)
-    curve = result.median_curve()
-    ax.plot(curve.lr, curve.median_loss, color="C0", linewidth=1.8, label="smoothed median", zorder=3)
-    if len(result.sweeps) > 1:
+    ax.plot(median.lr, median.median_loss, color="C0", linewidth=1.8, label="smoothed median", zorder=3)
+    if len(curves) > 1:
         ax.fill_between(
-            curve.lr, curve.least, curve.greatest, color="C0", alpha=0.2, linewidth=0, label="all sweeps", zorder=2
+            median.lr, median.least, median.greatest, color="C0", alpha=0.2, linewidth=0, label="all sweeps", zorder=2
         )
     for i, suggestion in enumerate(suggestions):
         doubt = "" if suggestion.reliable else ", not reliable"
@@ -39,27 +41,21 @@ def plot_range_test(result: "RangeTestResult", ax: "Axes", suggestions: Sequence
         ax.axvspan(
             suggestion.lower, suggestion.upper, color="C1", alpha=0.12, linewidth=0, label="lower to upper", zorder=0
         )
-    _finish(ax, result, [curve])
-    return ax
 
 
-def plot_overlay(overlay: "Overlay", ax: "Axes") -> "Axes":
-    """Draw the smoothed median of every result of an Overlay in one plot. Returns ax."""
-    curves = []
-    for i, (value, result) in enumerate(overlay.results.items()):
-        curve = result.median_curve()
-        curves.append(curve)
-        ax.plot(curve.lr, curve.median_loss, color=f"C{i}", label=f"{overlay.parameter} = {value:g}")
+def plot_medians(ax: "Axes", curves: "Mapping[str, pd.DataFrame]") -> None:
+    """Draw the smoothed medians of several range tests in one plot. curves: what each is called -> its `median_curve`."""
+    for i, (label, curve) in enumerate(curves.items()):
+        ax.plot(curve.lr, curve.median_loss, color=f"C{i}", label=label)
         ax.fill_between(curve.lr, curve.least, curve.greatest, color=f"C{i}", alpha=0.15, linewidth=0)
-    _finish(ax, result, curves)
-    return ax
 
 
-def _finish(ax: "Axes", result: "RangeTestResult", curves: "list[pd.DataFrame]") -> None:
-    if result.settings.step_mode != "linear":
+def finish(ax: "Axes", curves: "Sequence[pd.DataFrame]", *, objective: str, log: bool) -> "Axes":
+    """Scale, frame and name the axes of smoothed medians. objective: what was measured, in words. Returns ax."""
+    if log:
         ax.set_xscale("log")
     ax.set_xlabel("learning rate")
-    ax.set_ylabel(result.objective)
+    ax.set_ylabel(objective)
     levels = np.concatenate([curve.median_loss.to_numpy() for curve in curves])
     levels = levels[np.isfinite(levels)]
     if len(levels):
@@ -67,3 +63,4 @@ def _finish(ax: "Axes", result: "RangeTestResult", curves: "list[pd.DataFrame]")
         margin = 0.05 * (np.ptp(levels) or abs(levels[0]) or 1.0)
         ax.set_ylim(levels.min() - margin, levels.max() + margin)
     ax.legend(fontsize="small")
+    return ax

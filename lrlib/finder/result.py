@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrlib import suggest as heuristics
-from lrlib.finder.drawing import plot_overlay, plot_range_test
+from lrlib.finder.drawing import finish, plot_medians, plot_range_test
 from lrlib.finder.extras import need
 from lrlib.finder.files import Columns, ending_of, from_text, to_text, write_whole
 from lrlib.suggest import Suggestion
@@ -235,7 +235,10 @@ class RangeTestResult:
         if ax is None:
             plt = need("matplotlib.pyplot", what="a plot", extra="plot")
             _, ax = plt.subplots(figsize=(7, 4), layout="constrained")
-        return plot_range_test(self, ax, [self.suggest()] if marks is None else list(marks))
+        median = self.median_curve()
+        suggestions = [self.suggest()] if marks is None else list(marks)
+        plot_range_test(ax, [sweep.curve() for sweep in self.sweeps], median, suggestions)
+        return finish(ax, [median], objective=self.objective, log=self.settings.step_mode != "linear")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to path, whose ending says how: .json, or .csv with everything but the steps in a first comment line.
@@ -370,7 +373,10 @@ class Overlay:
         if ax is None:
             plt = need("matplotlib.pyplot", what="a plot", extra="plot")
             _, ax = plt.subplots(figsize=(7, 4), layout="constrained")
-        return plot_overlay(self, ax)
+        curves = {f"{self.parameter} = {value:g}": result.median_curve() for value, result in self.results.items()}
+        plot_medians(ax, curves)
+        *_, last = self.results.values()
+        return finish(ax, list(curves.values()), objective=last.objective, log=last.settings.step_mode != "linear")
 
     def __repr__(self) -> str:
         lines = [
