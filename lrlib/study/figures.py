@@ -308,14 +308,14 @@ def draw_profiles(cells: pd.DataFrame, choices: Sequence[str]) -> tuple[Figure, 
 
     cells: a row per cell, budget and choice, with its regret in percent. choices: those that are drawn.
     """
-    with open_panels(1, height=3.2, width=NARROW) as (figure, (axes,)):
+    with open_panels(1, height=3.9, width=NARROW) as (figure, (axes,)):
         for choice, color, style in zip(choices, COLORS * 2, ["-"] * len(COLORS) + ["--"] * len(COLORS)):
             regrets = np.sort(cells[cells["choice"] == choice]["regret"].clip(lower=LEAST_REGRET))
             share = 100 * np.arange(len(regrets) + 1) / max(1, len(regrets))
             axes.step([LEAST_REGRET, *regrets, 100], [*share, share[-1]], where="post", color=color, linestyle=style,
                       label=choice, gid=choice)  # fmt: skip
         log_rates(axes)
-        axes.legend(title=None, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        axes.legend(title=None, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
         label_axes(axes, "", x="regret, % of what the best rate gains", y="cells and budgets, %")
     return figure, cells
 
