@@ -32,13 +32,18 @@ is_on = $(filter-out $(OFF),$(call value_of,$1))
 $(foreach name,$(SWITCHES),$(if $(filter-out $(OFF) $(ON),$(call value_of,$(name))),\
 	$(error $(name) must be 1 or 0, got $(call value_of,$(name)))))
 
+# Set for other work, it would have Python wait at a prompt when it is done; what make exports does not reach its own
+# questions in every version.
+unexport PYTHONINSPECT
+ASK := PYTHONINSPECT=
+
 BASE_PYTHON = $(or $(PYTHON),$(shell for python in python3 python python3.14 python3.13 python3.12 python3.11; do \
-	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done))
+	$(ASK) $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done))
 # The packages whose presence makes an active environment good enough; versions are those of pyproject.toml.
 IS_READY := import importlib.util as u, sys; sys.exit(sys.prefix == sys.base_prefix and not u.os.environ.get("CONDA_PREFIX") \
 	or not all(map(u.find_spec, "torch torchvision jupyterlab papermill seaborn nbconvert distributed mlxtend pypandoc \
 	safetensors typst ipywidgets pytest".split())))
-ACTIVE_IS_READY := $(shell $(or $(BASE_PYTHON),false) -c '$(IS_READY)' 2>/dev/null && echo yes)
+ACTIVE_IS_READY := $(shell $(ASK) $(or $(BASE_PYTHON),false) -c '$(IS_READY)' 2>/dev/null && echo yes)
 ifeq ($(ACTIVE_IS_READY),yes)
 RUN := $(BASE_PYTHON)
 ENVIRONMENT :=
@@ -50,7 +55,7 @@ IS_MADE := $(IS_READY) if __import__("os").path.islink(".venv") else None; from 
 	stamp, lock = Path(".venv/installed"), Path("requirements.lock"); said = stamp.read_text().strip(); \
 	sys.exit(sys.version_info < (3, 11) or (said != hashlib.sha256(lock.read_bytes()).hexdigest() if said else \
 	lock.stat().st_mtime > stamp.stat().st_mtime))
-ENVIRONMENT := $(if $(shell .venv/bin/python -c '$(IS_MADE)' 2>/dev/null && echo yes),,environment-made)
+ENVIRONMENT := $(if $(shell $(ASK) .venv/bin/python -c '$(IS_MADE)' 2>/dev/null && echo yes),,environment-made)
 endif
 
 # Set for other work, it would have Python not look into this folder, where lrlib is.

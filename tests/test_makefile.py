@@ -106,6 +106,13 @@ def test_a_python_that_is_told_not_to_look_where_it_is_finds_the_project(folder)
     assert make(folder, "report", PYTHONSAFEPATH="1").stderr == "<>\n"
 
 
+def test_a_python_that_is_told_to_wait_at_a_prompt_when_it_is_done_is_not(folder):
+    python = folder.parent / "python"
+    waits = 'if [ "$PYTHONINSPECT" ]; then echo "waits: $*" >&2; exit 9; fi\n'
+    python.write_text(python.read_text().replace("#!/bin/sh\n", f"#!/bin/sh\n{waits}"))
+    assert asked(make(folder, "report", PYTHONINSPECT="1")) == ["report"]
+
+
 def test_lab_and_bench_run_in_a_folder_of_any_name(folder):
     assert asked(make(folder, "lab", "LAB_OPTIONS=--allow-root --port=9")) == ["lab", "--allow-root", "--port=9"]
     assert make(folder, "bench").returncode == 0
