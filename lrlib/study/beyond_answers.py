@@ -61,8 +61,10 @@ def say_reliability(table: pd.DataFrame) -> str:
     )
     if not bad["suggestions"]:
         return f"{found} None was called unreliable."
-    right = f"{spell(int(bad['loses_much']), capital=True)} of the {spell(int(bad['suggestions']))} called not reliable"
-    return f"{found} {right} lost more than that, and so were rightly called so."
+    n_right, n_bad = int(bad["loses_much"]), int(bad["suggestions"])
+    if not n_right:
+        return f"{found} Of {spell(n_bad)} called not reliable none lost more than that: they were better than was said."
+    return f"{found} {spell(n_right, capital=True)} of {spell(n_bad)} called not reliable lost more: rightly called so."
 
 
 def say_doubts(edges: Sequence[str], untrained: Sequence[str]) -> str:
