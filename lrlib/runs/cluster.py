@@ -115,8 +115,9 @@ def _start_cluster(n_workers, threads_per_worker):
                 client = opened.enter_context(Client(cluster, set_as_default=False))
             yield client
         finally:
-            # Broken off, it would leave workers to print what they miss; a worker too busy to answer is ended all the same.
-            with _deaf_to_interrupts(), contextlib.suppress(TimeoutError):
+            # Broken off, it would leave workers to print what they miss. A worker too busy to answer is ended all the
+            # same, and Dask's last look at one that was lost just now (KeyError) comes after all have ended.
+            with _deaf_to_interrupts(), contextlib.suppress(TimeoutError, KeyError):
                 opened.close()
 
 

@@ -5,7 +5,9 @@ import subprocess
 import sys
 
 import dask
+import pytest
 from conftest import ROOT
+from distributed import LocalCluster
 
 from lrlib.runs.cluster import WORKER_ENVIRONMENT, open_client
 
@@ -65,3 +67,17 @@ def test_the_local_cluster_leaves_the_caller_s_environment_and_configuration_as_
     assert found.items() >= WORKER_ENVIRONMENT.items()
     assert {name: value for name, value in os.environ.items() if name != "__DASK_PARENT_PID"} == environment
     assert dask.config.get("distributed.nanny") == configuration
+
+
+def test_dask_s_last_look_at_a_worker_that_was_lost_does_not_end_a_run(monkeypatch):
+    close = LocalCluster.__exit__
+
+    def close_and_look(self, *error):
+        close(self, *error)
+        raise KeyError("tcp://127.0.0.1:1")
+
+    monkeypatch.setattr(LocalCluster, "__exit__", close_and_look)
+    with open_client(1) as client:
+        assert client.submit(sum, [1, 2]).result() == 3
+    with pytest.raises(KeyError, match="own"), open_client(1):
+        raise KeyError("own")
