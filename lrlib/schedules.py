@@ -7,6 +7,7 @@ torch's own scheduler, so torch stays the definition and no formula is written a
 import math
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -94,8 +95,10 @@ class OneCycle:
     """lr up from max_lr / div_factor to max_lr and down to that start over final_div_factor; torch's OneCycleLR.
 
     pct_start: fraction of the steps spent rising, in (0, 1). torch peaks at step pct_start * total_steps - 1.
-    cycle_momentum: move momentum from 0.95 to 0.85 and back, as torch does by default; the optimizer's own
-    momentum is then not used.
+    cycle_momentum: move momentum from max_momentum to base_momentum and back, as torch does by default; the optimizer's
+    own momentum is then not used.
+    anneal_strategy: "cos" or "linear". three_phase: come down to the start in as many steps as it took to rise, and
+    only then go below it, as Smith's own cycle does.
     Raises ValueError if a value is outside its range.
     """
 
@@ -104,12 +107,23 @@ class OneCycle:
     pct_start: float = 0.3
     div_factor: float = 25.0
     cycle_momentum: bool = True
+    anneal_strategy: Literal["cos", "linear"] = "cos"
+    three_phase: bool = False
+    base_momentum: float = 0.85
+    max_momentum: float = 0.95
 
     def __post_init__(self) -> None:
         for name in ("max_lr", "final_div_factor", "div_factor"):
             _require_positive(name, getattr(self, name))
         if not isinstance(self.pct_start, (int, float)) or not 0 < self.pct_start < 1:
             raise ValueError(f"pct_start must be in (0, 1), got {self.pct_start!r}; it is a fraction of the steps")
+        if self.anneal_strategy not in ("cos", "linear"):
+            raise ValueError(f'anneal_strategy must be "cos" or "linear", got {self.anneal_strategy!r}; it is torch\'s')
+        if not 0 <= self.base_momentum <= self.max_momentum < 1:
+            raise ValueError(
+                f"base_momentum and max_momentum must be in [0, 1), the first at most the second, got "
+                f"{self.base_momentum!r} and {self.max_momentum!r}; momentum is least where the lr is largest"
+            )
 
     def check_epochs(self, epochs: int) -> None:
         """Any number of epochs fits one cycle."""
@@ -124,6 +138,10 @@ class OneCycle:
             div_factor=self.div_factor,
             final_div_factor=self.final_div_factor,
             cycle_momentum=self.cycle_momentum,
+            anneal_strategy=self.anneal_strategy,
+            three_phase=self.three_phase,
+            base_momentum=self.base_momentum,
+            max_momentum=self.max_momentum,
         )
 
     def __str__(self) -> str:

@@ -48,6 +48,16 @@ def drive(lr, make, *, per_epoch=False):
             ),
         ),
         (
+            OneCycle(0.1, pct_start=0.4, anneal_strategy="linear", three_phase=True, base_momentum=0.8, max_momentum=0.9),
+            drive(
+                1.0,
+                lambda o: lr_scheduler.OneCycleLR(
+                    o, 0.1, total_steps=TOTAL, pct_start=0.4, anneal_strategy="linear", three_phase=True,
+                    base_momentum=0.8, max_momentum=0.9,
+                ),
+            ),
+        ),
+        (
             Exponential(1e-6, 1.18),
             drive(1e-6, lambda o: lr_scheduler.ExponentialLR(o, gamma=(1.18 / 1e-6) ** (1 / TOTAL))),
         ),
@@ -91,6 +101,8 @@ def test_exponential_is_the_protocol_s_formula():
         (lambda: MultiStep(0.1, []), "milestones must be"),
         (lambda: MultiStep(0.1, [5], gamma=2.0), r"gamma must be in \(0, 1\], got 2.0"),
         (lambda: OneCycle(0.1, pct_start=30), r"pct_start must be in \(0, 1\), got 30; it is a fraction"),
+        (lambda: OneCycle(0.1, anneal_strategy="exp"), 'anneal_strategy must be "cos" or "linear", got \'exp\''),
+        (lambda: OneCycle(0.1, base_momentum=0.96), "base_momentum and max_momentum must be .* got 0.96 and 0.95"),
         (lambda: Exponential(1.0, 0.1), "start_lr must be less than end_lr, got 1.0 and 0.1"),
         (lambda: Exponential(0.0, 0.1), "start_lr must be a positive number"),
     ],

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
-from torch.optim import lr_scheduler
 
 from lrlib.problems.data import choose_dataset
 from lrlib.problems.lenet import name_problem
@@ -25,7 +23,7 @@ from lrlib.study.statistics import estimate_mean
 BATCH_SIZE, WEIGHT_DECAY = 512, 5e-4
 PROBLEM = "caffe_lenet_mnist"
 INV_EPOCHS = 85
-# epochs of a cycle: epochs of one of its two steps; after both the rate falls on to the end.
+# epochs of a cycle: epochs of one of its two steps, straight up and straight down; then the rate falls on to the end.
 STEP_EPOCHS = {12: 5, 25: 12, 50: 23, 85: 40}
 # (policy, epochs): test accuracy in percent, its standard deviation; the repeat's, its standard deviation.
 TABLE = {
@@ -36,31 +34,6 @@ TABLE = {
     ("1cycle 0.02-0.2", 85): (99.35, 0.03, 99.07, 0.08),
 }
 Accuracies = Mapping[tuple[str, int], npt.NDArray[np.float64]]
-
-
-class StraightCycle(OneCycle):
-    """Smith's own cycle: straight up, straight down, then straight on to the end; momentum 0.95 to 0.8 and back.
-
-    pct_start: the share of the steps that one of the two legs takes. torch's OneCycleLR in three phases.
-    """
-
-    def build(self, optimizer: torch.optim.Optimizer, *, epochs: int, steps_per_epoch: int) -> lr_scheduler.LRScheduler:
-        """torch's scheduler of this schedule, to be stepped after each optimizer step."""
-        return lr_scheduler.OneCycleLR(
-            optimizer,
-            max_lr=self.max_lr,
-            total_steps=epochs * steps_per_epoch,
-            pct_start=self.pct_start,
-            div_factor=self.div_factor,
-            final_div_factor=self.final_div_factor,
-            anneal_strategy="linear",
-            three_phase=True,
-            base_momentum=0.8,
-            max_momentum=0.95,
-        )
-
-    def __str__(self) -> str:
-        return f"1cycle to {self.max_lr:g}"
 
 
 @dataclass(frozen=True)
@@ -106,8 +79,15 @@ class SuperConvergence(FromParameters):
         for epochs in self.cycle_epochs:
             low, high = (0.02, 0.2) if epochs == max(STEP_EPOCHS) else (0.01, 0.1)
             share = STEP_EPOCHS.get(epochs, 0.4 * epochs) / epochs
-            cycle = StraightCycle(high, div_factor=high / low, final_div_factor=1e5, pct_start=share)
-            found[f"1cycle {low:g}-{high:g}", epochs] = cycle
+            found[f"1cycle {low:g}-{high:g}", epochs] = OneCycle(
+                high,
+                div_factor=high / low,
+                final_div_factor=1e5,
+                pct_start=share,
+                anneal_strategy="linear",
+                three_phase=True,
+                base_momentum=0.8,
+            )
         if self.inv_epochs:
             found["inv", self.inv_epochs] = Inverse(0.01)
         return found
