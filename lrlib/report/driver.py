@@ -4,7 +4,8 @@ All runs of all sections are trained at once, so that every core has work to the
 the notebooks then find their runs in the store. A notebook does not rely on that: what is missing it trains itself.
 """
 
-import importlib
+import contextlib
+import importlib.util
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -52,6 +53,10 @@ QUICK = {
 }
 
 
+# What lrlib.report.assembly needs and nothing before it does: looked for before anything is trained.
+ASSEMBLED_WITH = ("IPython", "matplotlib", "nbconvert", "pypandoc", "typst")
+
+
 @dataclass(frozen=True)
 class Made:
     """What was made: the files, and, of the whole report, PDF, notebooks and accuracies (`tabulate_accuracies`).
@@ -79,6 +84,7 @@ def make_report(texts, *, command, say, quick=False, extended=False, then=None):
     NotebookError, ReportError.
     """
     started, origin = time.time(), read_origin()
+    _look_for_assembly()
     sections = find_sections(extended=extended)
     if "extended" in texts:
         raise ParameterError("extended is no parameter of the command line; EXTENDED=1 (--extended) adds part 3")
@@ -109,9 +115,8 @@ def make_report(texts, *, command, say, quick=False, extended=False, then=None):
             from lrlib.report.assembly import write_report
 
             write_report(executed, folder, started=started, origin=origin)
-        design = plans[
-            0
-        ].design  # the abstract's is the whole report's; part 3 has runs of the same labels on other data
+        # The abstract's is the whole report's; part 3 has runs of the same labels on other data.
+        design = plans[0].design
         made = Made(
             html=build / "report.html",
             pdf=build / "report.pdf",
@@ -136,6 +141,7 @@ def make_section(name, texts, *, command, say, quick=False):
     Arguments and errors as of `make_report`.
     """
     started, origin = time.time(), read_origin()
+    _look_for_assembly()
     section = pick_section(find_sections(extended=True), name)
     refuse_auto(texts, section.name)
     sections = _settle_dataset(give_values([section], texts, defaults=quicken([section]) if quick else {}))
@@ -217,6 +223,18 @@ def _train(plans, looked, *, started, origin, command, say):
     return making
 
 
+def _look_for_assembly():
+    """Raises ModuleNotFoundError for a package that would be missed only when all is trained and executed."""
+    for name in ASSEMBLED_WITH:
+        if importlib.util.find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
 def _import_assembly():
     """Begin to import what puts sections together, which is not needed before they are executed."""
-    threading.Thread(target=importlib.import_module, args=["lrlib.report.assembly"], daemon=True).start()
+
+    def begin():
+        with contextlib.suppress(ImportError):  # which is raised where it is used
+            importlib.import_module("lrlib.report.assembly")
+
+    threading.Thread(target=begin, daemon=True).start()
