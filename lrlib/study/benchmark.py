@@ -16,10 +16,10 @@ import pandas as pd
 
 from lrlib.runs.results import Results
 from lrlib.schedules import Constant
-from lrlib.study.beyond import CONSTANT, DEFAULT_LR, FIRST_SWEEP_SEED, Beyond, Budget, Cell
+from lrlib.study.beyond import CONSTANT, FIRST_SWEEP_SEED, Beyond, Budget, Cell
 from lrlib.study.competitors import Rule as Tool
 from lrlib.study.curvature import find_critical_lr
-from lrlib.study.evidence import RULES
+from lrlib.study.evidence import DEFAULT_LR, RULES
 from lrlib.study.regret import expect_least
 from lrlib.study.statistics import bootstrap_mean
 from lrlib.suggest import Suggestion, suggest_lr

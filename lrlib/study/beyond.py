@@ -5,26 +5,24 @@ of some, the long budget, and peaks of one cycle of the short budget from the sa
 test, and what its rate comes to is read off the grid, so that all rules share what is trained.
 """
 
-import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 
 import numpy as np
-import torch
 
 from lrlib.problems.data import DatasetError, DatasetMissing
 from lrlib.problems.registry import load_problem
 from lrlib.runs.plan import Run
 from lrlib.schedules import Constant, Exponential, OneCycle, Schedule
 from lrlib.study import deepobs
+from lrlib.study.evidence import DEFAULT_LR
 from lrlib.study.experiments import MAX_SEEDS, FromParameters
 from lrlib.training.optimizers import OPTIMIZERS
 
 FIRST_SWEEP_SEED = 100
 SWEEP_FROM, SWEEP_TO = 1e-7, 10.0
-DEFAULT_LR = inspect.signature(torch.optim.SGD).parameters["lr"].default
 # The grid of an optimizer: its least rate and its decades. The default rate, 1e-3, is always on it.
 GRIDS = {"sgd": (1e-3, 4), "momentum": (1e-4, 4), "adam": (1e-5, 4), "adamw": (1e-5, 4), "muon": (1e-5, 4)}
 # Optimizers that find their own rate, beside those whose place they take: (label, name of OPTIMIZERS).

@@ -10,9 +10,10 @@ from lrlib.runs.results import Results
 from lrlib.schedules import Constant
 from lrlib.study import deepobs
 from lrlib.study.benchmark import CRITICAL, DEFAULT, OURS, read_ours, read_rates
-from lrlib.study.beyond import DEFAULT_LR, FIRST_SWEEP_SEED, Beyond
+from lrlib.study.beyond import FIRST_SWEEP_SEED, Beyond
 from lrlib.study.competitors import Rule as Tool
 from lrlib.study.curvature import find_critical_lr
+from lrlib.study.evidence import DEFAULT_LR
 
 RANDOM = "random search, 1 draw"
 CELL = ["problem", "optimizer", "choice"]
