@@ -32,9 +32,9 @@ is_on = $(filter-out $(OFF),$(call value_of,$1))
 $(foreach name,$(SWITCHES),$(if $(filter-out $(OFF) $(ON),$(call value_of,$(name))),\
 	$(error $(name) must be 1 or 0, got $(call value_of,$(name)))))
 
-# Set for other work, it would have Python wait at a prompt when it is done; what make exports does not reach its own
-# questions in every version.
-unexport PYTHONINSPECT
+# Set for other work, the first would have Python wait at a prompt when it is done, the second not look into this
+# folder, where lrlib is. What make exports does not reach its own questions in every version.
+unexport PYTHONINSPECT PYTHONSAFEPATH
 ASK := PYTHONINSPECT=
 
 BASE_PYTHON = $(or $(PYTHON),$(shell for python in python3 python python3.14 python3.13 python3.12 python3.11; do \
@@ -57,9 +57,6 @@ IS_MADE := $(IS_READY) if __import__("os").path.islink(".venv") else None; from 
 	lock.stat().st_mtime > stamp.stat().st_mtime))
 ENVIRONMENT := $(if $(shell $(ASK) .venv/bin/python -c '$(IS_MADE)' 2>/dev/null && echo yes),,environment-made)
 endif
-
-# Set for other work, it would have Python not look into this folder, where lrlib is.
-unexport PYTHONSAFEPATH
 
 option = $(if $(call value_of,$1),--$2 $(call quote,$(call value_of,$1)))
 OPTIONS = $(call option,SEEDS,seeds) $(call option,MAX_SEEDS,max-seeds) $(call option,EPOCHS,epochs) $(call option,BATCH_SIZE,batch-size) \

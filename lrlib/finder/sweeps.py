@@ -123,7 +123,8 @@ def range_test(
     device: where batches go; None is the device of the model's first parameter.
     offload: None keeps the one copy of model and optimizer state in memory, "disk" in a temporary file.
     Several processes (torch.distributed initialised: DDP, FSDP) all call this at the same place: losses and metrics are
-        means over them, all stop at the same step and return one result; where one raises, all do. Whatever has
+        means over them, all stop at the same step and return one result; where one raises, all do, those of a sharded
+        model at the group's timeout if that was in a backward pass. Whatever has
         set_epoch (DistributedSampler) gets an epoch of its own for every pass, and afterwards its own back.
     max_spread_decades: sweeps that disagree by more make the suggestion unreliable.
 

@@ -238,7 +238,7 @@ def compare_with_theirs(table: pd.DataFrame) -> str:
         f"the repeat's ({row['row']})"
         for _, row in both.iterrows()
     ]
-    return f"Our accuracies are {join(apart)} away."
+    return f"Our accuracies are {join(apart)}."
 
 
 def name_left_out(left_out: Mapping[tuple[str, int], int]) -> str:

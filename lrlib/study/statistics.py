@@ -92,8 +92,9 @@ def bootstrap_mean(values: npt.ArrayLike) -> Estimate:
 def estimate_accuracy(accuracies: npt.ArrayLike, n_test: int) -> Estimate:
     """Accuracy of a method, as fractions, with a 95 % interval.
 
-    accuracies: (n,) one a seed, each measured on n_test images; NaN where a run diverged, and then the mean is too. For one seed the interval is Wilson's (1927) for
-    one network's accuracy on other images of the kind; for several it is Student's t for the mean over seeds.
+    accuracies: (n,) one a seed, each measured on n_test images; NaN where a run diverged, and then the mean is too.
+    For one seed the interval is Wilson's (1927) for one network's accuracy on other images of the kind; for several it
+    is Student's t for the mean over seeds.
     """
     accuracies = np.asarray(accuracies, dtype=float)
     if len(accuracies) > 1 or not np.isfinite(accuracies).all():
