@@ -214,3 +214,12 @@ def test_images_without_words_are_in_the_pdf(tmp_path):
     pdf = pypdf.PdfReader(tmp_path / "r.pdf")
     described = alternative_texts(pdf.trailer["/Root"]["/StructTreeRoot"])
     assert described.count("A figure that its notebook does not describe.") == 2 and "A line." in described
+
+
+def test_a_name_that_is_wider_than_its_column_goes_on_in_the_next_line(tmp_path):
+    names = [f"learning_rate_of_rule_{number}" for number in range(9)]
+    rows = "\n".join(["| " + " | ".join(names) + " |", "|---" * 9 + "|", "| 1 " * 9 + "|"])
+    section = write_section(tmp_path, "1-a", "1", "a", [prose("# A"), shows(table("t", rows))])
+    export_pdf(merge_notebooks([section]), out=tmp_path / "r.pdf")
+    read = "".join(page.extract_text() for page in pypdf.PdfReader(tmp_path / "r.pdf").pages)
+    assert not re.search(r"_\d\s*learning_rate_of", read) and names[0] in "".join(read.split())
