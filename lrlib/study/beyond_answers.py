@@ -55,16 +55,19 @@ def say_reliability(table: pd.DataFrame) -> str:
     if not table["suggestions"].sum():
         return ""
     good, bad = (table.set_index("said").loc[said] for said in ("reliable", "not reliable"))
-    found = (
-        f"Of {count(int(good['suggestions']), 'suggestion')} called reliable {spell(int(good['loses_much']))} lost "
-        f"more than {LOSES_MUCH} % and {spell(int(good['diverged']))} diverged."
-    )
+    found = "None was called reliable."
+    if good["suggestions"]:
+        found = (
+            f"Of {count(int(good['suggestions']), 'suggestion')} called reliable {spell(int(good['loses_much']))} lost "
+            f"more than {LOSES_MUCH} % and {spell(int(good['diverged']))} diverged."
+        )
     if not bad["suggestions"]:
         return f"{found} None was called unreliable."
     n_right, n_bad = int(bad["loses_much"]), int(bad["suggestions"])
-    if not n_right:
-        return f"{found} Of {spell(n_bad)} called not reliable none lost more than that: they were better than was said."
-    return f"{found} {spell(n_right, capital=True)} of {spell(n_bad)} called not reliable lost more: rightly called so."
+    lost, verdict = "none", "they were better than was said"
+    if n_right:
+        lost, verdict = spell(n_right), "rightly called so"
+    return f"{found} Of {spell(n_bad)} called not reliable {lost} lost more than {LOSES_MUCH} %: {verdict}."
 
 
 def say_doubts(edges: Sequence[str], untrained: Sequence[str]) -> str:

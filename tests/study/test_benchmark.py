@@ -147,5 +147,7 @@ def test_what_is_called_unreliable_is_right_where_it_loses_much():
     choices.loc[ours, "regret"] = [0.5, 50.0, 0.5]
     table = benchmarks.count_reliable(choices)
     assert table.set_index("said").loc["not reliable", ["suggestions", "loses_much"]].tolist() == [2, 1]
-    assert "One of two called not reliable lost more" in beyond_answers.say_reliability(table)
+    assert "Of two called not reliable one lost more than 10 %: rightly" in beyond_answers.say_reliability(table)
     assert "two called not reliable none lost more" in beyond_answers.say_reliability(table.assign(loses_much=0))
+    none = beyond_answers.say_reliability(table.assign(suggestions=[0, 2]))
+    assert none.startswith("None was called reliable. Of two")
