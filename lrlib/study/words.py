@@ -74,7 +74,7 @@ def measured(found: Estimate, form: str, unit: str = "", scale: float = 1.0) -> 
 
 def held_in(found: Estimate) -> str:
     """A share of seeds as evidence has it: `in 7 of 10 seeds [39 %, 91 %]`; of a few seeds without its bounds."""
-    said = f"in {round(found.mean * found.n)} of {count(found.n, 'seed')}"
+    said = f"in {round(found.mean * found.n)} of {found.n} seed{'s' * (found.n > 1)}"
     return said if found.n < STEP else f"{said} [{100 * found.low:.0f} %, {100 * found.high:.0f} %]"
 
 

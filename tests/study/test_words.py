@@ -7,6 +7,7 @@ from lrlib.study import abstract, answers, words
 from lrlib.study.claims import Verdict
 from lrlib.study.evidence import Evidence
 from lrlib.study.experiments import Design
+from lrlib.study.statistics import estimate_share
 from lrlib.suggest import Suggestion
 
 
@@ -143,3 +144,11 @@ def test_what_is_not_there_is_not_spoken_of():
         answers.describe_changes(same, "one seed", "5 seeds")
         == "None of the one verdicts change between one seed and 5 seeds."
     )
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [([True], "in 1 of 1 seed"), ([True, False], "in 1 of 2 seeds"), ([True] * 5, "in 5 of 5 seeds [55 %, 100 %]")],
+)
+def test_a_share_of_seeds_is_counted_in_digits_and_has_bounds_where_they_are_enough(held, said):
+    assert words.held_in(estimate_share(held)) == said
