@@ -16,7 +16,7 @@ import pandas as pd
 
 from lrlib.runs.results import Results
 from lrlib.schedules import Constant
-from lrlib.study.beyond import CONSTANT, FIRST_SWEEP_SEED, Beyond, Budget, Cell
+from lrlib.study.beyond import CONSTANT, FIRST_SWEEP_SEED, FROM_DEFAULT, FROM_LOWER, ONE_CYCLE, Beyond, Budget, Cell
 from lrlib.study.competitors import Rule as Tool
 from lrlib.study.curvature import find_critical_lr
 from lrlib.study.evidence import DEFAULT_LR, RULES
@@ -214,6 +214,21 @@ class Benchmark:
             regret = curves.regret(expect_least(curves.losses[:, seed], draws), seed)
             share = float((curves.losses[:, seed] >= curves.start[seed]).mean() ** draws)
             yield f"random search, {draws} draw{'s' * (draws > 1)}", seed, math.nan, regret, share, None
+
+    def compare_bases(self) -> pd.DataFrame:
+        """A row per cell and seed: the regret of one cycle from the suggested lower bound, and from PyTorch's default
+        base, both up to the suggested upper one.
+
+        Needs the results of `Beyond.follow_suggestions`. Columns: problem, optimizer, seed, lower, default (percent).
+        """
+        rows = []
+        for cell in self.settings.cells:
+            budget = Budget(ONE_CYCLE, self.settings.short_steps)
+            curves = self.curves(cell, budget)
+            for seed in range(self.settings.beyond_seeds) if curves.train else ():
+                losses = [self._loss(cell, what, seed, budget.steps) for what in (FROM_LOWER, FROM_DEFAULT)]
+                rows.append((cell.problem, cell.optimizer, seed, *(curves.regret(loss, seed) for loss in losses)))
+        return pd.DataFrame(rows, columns=["problem", "optimizer", "seed", "lower", "default"])
 
     def _tuning_free(self, cell):
         label = self.settings.tuning_free(cell)

@@ -15,10 +15,12 @@ import numpy as np
 from lrlib.problems.data import DatasetError, DatasetMissing
 from lrlib.problems.registry import load_problem
 from lrlib.runs.plan import Run
+from lrlib.runs.results import Results
 from lrlib.schedules import Constant, Exponential, OneCycle, Schedule
 from lrlib.study import deepobs
 from lrlib.study.evidence import DEFAULT_LR
 from lrlib.study.experiments import MAX_SEEDS, FromParameters
+from lrlib.suggest import suggest_lr
 from lrlib.training.optimizers import OPTIMIZERS
 
 FIRST_SWEEP_SEED = 100
@@ -42,6 +44,8 @@ OPTIMIZERS_OF = {
     "char_gpt": ("adamw", "muon"),
 }
 CONSTANT, ONE_CYCLE = "constant", "one cycle"
+# Where a cycle that peaks at the suggested upper bound begins and ends: at the suggested lower one, or as OneCycle does.
+FROM_LOWER, FROM_DEFAULT = "cycle from lower", "cycle from PyTorch's default"
 
 
 @dataclass(frozen=True)
@@ -200,6 +204,21 @@ class Beyond(FromParameters):
     def runs(self) -> list[Run]:
         """All that the section trains."""
         return self.sweeps() + self.trainings()
+
+    def follow_suggestions(self, results: Results) -> list[Run]:
+        """One cycle up to the suggested upper bound, from the suggested lower one and from PyTorch's default base.
+
+        results: of at least sweeps(). Bounds are taken to three digits.
+        """
+        runs = []
+        sweeps = dict(tuple(results.steps.groupby(["run", "seed"], sort=False))) if self.cells else {}
+        for cell, seed in ((cell, seed) for cell in self.cells for seed in range(self.beyond_seeds)):
+            sweep = sweeps[cell.label("range test"), FIRST_SWEEP_SEED + seed]
+            found = suggest_lr(sweep["lr"], sweep["loss"])
+            lower, upper = float(f"{found.lower:.3g}"), float(f"{found.upper:.3g}")
+            cycles = {FROM_LOWER: OneCycle(upper, div_factor=upper / lower), FROM_DEFAULT: OneCycle(upper)}
+            runs += [cell.run(cycle, self.short_steps, seed, what) for what, cycle in cycles.items()]
+        return runs
 
     @staticmethod
     def tuning_free(cell: Cell) -> str | None:

@@ -6,7 +6,8 @@ import pandas as pd
 
 from lrlib.study.benchmark import DEFAULT, HALVING, LOSES_MUCH, OURS, PLAIN
 from lrlib.study.beyond import Beyond
-from lrlib.study.words import count, interval, join, spell
+from lrlib.study.statistics import bootstrap_mean
+from lrlib.study.words import count, interval, join, signed, spell
 
 
 def say_setting(settings: Beyond) -> str:
@@ -78,6 +79,27 @@ def say_doubts(edges: Sequence[str], untrained: Sequence[str]) -> str:
     if untrained:
         said.append(f"Left out, since no rate trains with every seed: {join(untrained)}.")
     return " ".join(said)
+
+
+def compare_bases(table: pd.DataFrame) -> str:
+    """What beginning a cycle at the suggested lower bound comes to; "" where nothing trains.
+
+    table: of `Benchmark.compare_bases`.
+    """
+    if table.empty:
+        return ""
+    lower, default = table["lower"].mean(), table["default"].mean()
+    more = table.assign(more=table["lower"] - table["default"])
+    found = bootstrap_mean(more.groupby("seed")["more"].mean())
+    of_cells = more.groupby(["problem", "optimizer"])["more"].mean()
+    verdict = "begin there" if found.high < 0 else "keep PyTorch's" if found.low > 0 else "either will do"
+    within = f" ({interval(found.low, found.high, 1, 'points')})" if table["seed"].nunique() > 1 else ""
+    return (
+        f"*The base of a cycle*: up from `.lower` to `.upper` a cycle loses {lower:.1f} % in the mean over the cells; "
+        f"up from PyTorch's default, a 25th of the peak, {default:.1f} %. That is a difference of "
+        f"{signed(found.mean, 1)} points{within}, and `.lower` is ahead on {spell(int((of_cells < 0).sum()))} of "
+        f"{count(len(of_cells), 'cell')}: {verdict}."
+    )
 
 
 def say_bars(table: pd.DataFrame) -> str:

@@ -31,6 +31,7 @@ def trained(tmp_path_factory, client):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LRLIB_STORE", str(tmp_path_factory.mktemp("store")))
         results = train(settings.runs(), client=client, progress=False)
+        results = train(settings.runs() + settings.follow_suggestions(results), client=client, progress=False)
         tools = {"a tool": lambda lr, loss: 1e-2, "no tool": lambda lr, loss: None}
         return settings, Benchmark(results, settings, tools), external.judge_external(results, settings, tools)
 
@@ -108,6 +109,23 @@ def test_the_table_to_cite_has_a_row_a_cell_budget_and_choice(trained):
     assert len(benchmarks.present_summary(summary, benchmarks.HEADLINE)) == len(benchmarks.HEADLINE)
     assert "gives away" in beyond_answers.write_beyond_lenet(summary, 1)
     assert beyond_answers.compare_rules(summary).count("\n") == 2
+
+
+def test_the_base_of_a_cycle_is_judged_by_cycles_that_were_trained(trained):
+    _, benchmark, _ = trained
+    table = benchmark.compare_bases()
+    assert table["seed"].tolist() == [0, 1] and (table[["lower", "default"]] <= 100 + 1e-9).all(axis=None)
+    assert "of one cell" in beyond_answers.compare_bases(table)
+
+
+def test_which_base_is_better_is_said_only_where_the_seeds_agree():
+    table = pd.DataFrame({"problem": "p", "optimizer": "sgd", "seed": range(3), "lower": [1.0, 1.1, 0.9], "default": 2.0})
+    assert "loses 1.0 %" in beyond_answers.compare_bases(table) and "begin there" in beyond_answers.compare_bases(table)
+    swapped = table.rename(columns={"lower": "default", "default": "lower"})
+    assert "keep PyTorch's" in beyond_answers.compare_bases(swapped)
+    assert "either will do" in beyond_answers.compare_bases(table.assign(default=[0.0, 2.0, 1.0]))
+    assert "points, and" in beyond_answers.compare_bases(table[:1])
+    assert beyond_answers.compare_bases(table[:0]) == ""
 
 
 def test_one_seed_gives_no_interval():

@@ -1,9 +1,24 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
 import pytest
 
 from lrlib.problems.data import DatasetMissing
 from lrlib.runs.plan import plan_epochs
 from lrlib.study import beyond, beyond_answers
-from lrlib.study.beyond import CONSTANT, DEFAULT_LR, FIRST_SWEEP_SEED, GRIDS, ONE_CYCLE, Beyond, Budget
+from lrlib.study.beyond import (
+    CONSTANT,
+    DEFAULT_LR,
+    FIRST_SWEEP_SEED,
+    FROM_DEFAULT,
+    FROM_LOWER,
+    GRIDS,
+    ONE_CYCLE,
+    Beyond,
+    Budget,
+)
+from lrlib.suggest import suggest_lr
 from lrlib.training.optimizers import OPTIMIZERS
 
 TABULAR = {"problems": ("tabular",), "deepobs_problems": ()}
@@ -45,6 +60,23 @@ def test_the_default_rate_goes_on_from_what_the_grid_trains_of_it():
     longer, shorter = (next(run for run in runs if run.label.endswith(f", {what}")) for what in ("default", "lr 0.001"))
     names = [epoch.name for epoch in plan_epochs(longer)]
     assert names[: shorter.epochs] == [epoch.name for epoch in plan_epochs(shorter)]
+
+
+def test_a_cycle_goes_up_to_the_suggested_upper_bound_from_the_lower_one_and_from_pytorchs_base():
+    settings = Beyond(**TABULAR, beyond_seeds=2)
+    lr = np.geomspace(1e-7, 10, 400)
+    loss = 2 - 1 / (1 + (3e-3 / lr) ** 2) + 5 * (lr > 1)
+    found = suggest_lr(lr, loss)
+    steps = [pd.DataFrame({"run": "tabular, adamw, range test", "seed": 100 + i, "lr": lr, "loss": loss}) for i in (0, 1)]
+    runs = settings.follow_suggestions(SimpleNamespace(steps=pd.concat(steps)))
+    assert {(run.label, run.seed) for run in runs} == {
+        (f"tabular, adamw, {what}", seed) for what in (FROM_LOWER, FROM_DEFAULT) for seed in (0, 1)
+    }
+    for run in runs:
+        assert run.schedule.max_lr == pytest.approx(found.upper, rel=5e-3) and run.epochs == 29
+        lowest = found.lower if run.label.endswith(FROM_LOWER) else found.upper / 25
+        assert run.schedule.max_lr / run.schedule.div_factor == pytest.approx(lowest, rel=1e-2)
+    assert Beyond(problems=(), deepobs_problems=("quadratic_deep",)).follow_suggestions(SimpleNamespace()) == []
 
 
 def test_what_cannot_be_had_is_left_out_and_said_and_the_rest_goes_on(without_fashion):
