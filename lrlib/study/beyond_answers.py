@@ -6,6 +6,7 @@ import pandas as pd
 
 from lrlib.study.benchmark import DEFAULT, HALVING, LOSES_MUCH, OURS, PLAIN
 from lrlib.study.beyond import Beyond
+from lrlib.study.horizon import AS_IT_IS, DEEPOBS
 from lrlib.study.statistics import bootstrap_mean
 from lrlib.study.words import count, interval, join, signed, spell
 
@@ -100,6 +101,23 @@ def compare_bases(table: pd.DataFrame) -> str:
         f"{signed(found.mean, 1)} points{within}, and `.lower` is ahead on {spell(int((of_cells < 0).sum()))} of "
         f"{count(len(of_cells), 'cell')}: {verdict}."
     )
+
+
+def say_forms(table: pd.DataFrame) -> str:
+    """Whether another form of the rate does better where it was not fitted. table: of `compare_forms`."""
+    if table.empty:
+        return "It takes two problems to judge a form on one that it was not fitted on."
+    sentences = []
+    for training, group in table.groupby("training", sort=False):
+        of = group.set_index("form")["regret"]
+        others = of.drop(index=AS_IT_IS)
+        if others.empty:
+            continue
+        unit, digits = ("in log10", 3) if training == DEEPOBS else ("%", 1)
+        least, said = others.idxmin(), f"{training}: as it is the rate loses {of[AS_IT_IS]:.{digits}f} {unit}"
+        better = "better" if others[least] < of[AS_IT_IS] else "no better"
+        sentences.append(f"- {said}, and the best other form, *{least}*, {others[least]:.{digits}f}: {better}.")
+    return "\n".join(sentences)
 
 
 def say_bars(table: pd.DataFrame) -> str:

@@ -10,6 +10,7 @@ from lrlib.study import benchmark as benchmarks
 from lrlib.study.benchmark import DEFAULT, HALVING, OURS, PLAIN, Benchmark, Curves
 from lrlib.study.beyond import Beyond
 from lrlib.study.figures import draw_profiles
+from lrlib.study.horizon import DEEPOBS, list_cases
 
 GRID = [1e-3, 1e-2, 1e-1, 1.0]
 
@@ -126,6 +127,17 @@ def test_which_base_is_better_is_said_only_where_the_seeds_agree():
     assert "either will do" in beyond_answers.compare_bases(table.assign(default=[0.0, 2.0, 1.0]))
     assert "points, and" in beyond_answers.compare_bases(table[:1])
     assert beyond_answers.compare_bases(table[:0]) == ""
+
+
+def test_forms_of_a_rate_are_judged_by_the_same_trainings(trained):
+    settings, benchmark, _ = trained
+    cases = list_cases(benchmark)
+    own = [case for case in cases if case.training != DEEPOBS]
+    assert len(own) == 3 * 2 and len(cases) - len(own) == 3 * 2
+    assert {case.longer for case in own} == {1.0, 2.0}
+    ours = benchmark.choices[(benchmark.choices["choice"] == "suggest_lr")]
+    assert sorted(case.regret(case.lr) for case in own) == pytest.approx(sorted(ours["regret"]))
+    assert {case.longer for case in cases if case.training == DEEPOBS} == {25.0}
 
 
 def test_one_seed_gives_no_interval():
