@@ -34,6 +34,7 @@ MANYFOLD = 20
 # Decades from there to where the loss is within 1 % of the fall, or its noise, of the least; and, where
 # there is next to no noise, to the least itself.
 STILL_FALLING, FAR = 1.4, 1.9
+LENGTH_POWER = 0.32  # by which a constant rate falls with the length of the training (`suggest_lr`)
 
 
 @dataclass(frozen=True)
@@ -179,32 +180,35 @@ def smith_bounds(lr: ArrayLike, loss: ArrayLike) -> Suggestion:
     return _suggest(lr, loss, "smith_bounds", bounds)
 
 
-def suggest_lr(lr: ArrayLike, loss: ArrayLike, *, total_steps: int | None = None) -> Suggestion:
+def suggest_lr(
+    lr: ArrayLike, loss: ArrayLike, *, total_steps: int | None = None, sweep_steps: int | None = None
+) -> Suggestion:
     """The project's recommended learning rate.
 
     lr, for a constant rate: two thirds, over log lr, of the way from the start of the fall to the lowest point, but
     at most a third of the lowest point's, and at most where the fall slows (smith_bounds), since beyond it a
-    loss that is level says little. upper, for the peak of a cycle, which is held for a few steps only: five
-    sixths of the way, but at most half of the lowest point's, and three times where the fall slows.
+    loss that is level says little. upper, for the peak of a cycle, which is held for a few steps only: nearly all
+    of the way (0.95), but at most two thirds of the lowest point's, and three times where the fall slows.
     lower, for a cycle's base: the start of the fall (Smith 2015, section 3.3), never above lr.
 
-    total_steps: updates of the training to come, at least as many as the sweep has. It moves no rate: that lr should
-        fall with it was a hypothesis that did not hold. Each form below was fitted on all of six problems but one and
-        judged on that one (quadratic_deep, tabular, mnist_vae and three small perceptrons; SGD, momentum, Adam, AdamW;
-        400, 1,600 and 4,000 updates of one seed, and DeepOBS's trainings of 700 and 46,850). Mean regret over the
-        problems, in percent of what the best rate gains, and in hundredths of log10 of the test loss:
-        constant rate: as it is 0.7 and 3.0; lr * (total_steps / num_iter) ** -a 0.7 and 4.1, upper likewise 0.7 and
-        5.0; a tenth of the lowest point always 2.5 and 8.0, from some length on 1.7 and 4.8.
-        peak of a cycle: upper as it is 1.3 and 9.6; upper * (total_steps / num_iter) ** -a 1.5 and 11.0.
+    total_steps: updates of the training to come at a constant rate, at least as many as the sweep has. A longer training
+        asks for a lower rate: lr is divided by (total_steps / sweep_steps) ** 0.32, the power that Bjorck et al. 2024
+        (arXiv 2409.19913) found for AdamW and language models. Section 3.6 of the report judges it on other
+        problems, beside powers that are fitted there. upper stays, since a cycle comes down by itself.
+    sweep_steps: updates of the sweep, by default as many as there are losses.
     Raises ValueError if it has fewer.
     """
+    longer = 1.0
     if total_steps is not None:
-        check_total_steps(total_steps, len(np.asarray(lr)))
+        sweep_steps = max(len(np.asarray(lr)) if sweep_steps is None else sweep_steps, 1)
+        check_total_steps(total_steps, sweep_steps)
+        longer = total_steps / sweep_steps
 
     def recommend(curve: Curve) -> tuple[float, float, float]:
         lowest, slows = _lowest(curve), _crossing(curve, 1 - FALL_FRACTION)
         recommended = min(_part_way(curve, 2 / 3), lowest - np.log10(3), slows)
-        upper = min(_part_way(curve, 5 / 6), lowest - np.log10(2), slows + np.log10(3))
+        upper = min(_part_way(curve, 0.95), lowest - np.log10(1.5), slows + np.log10(3))
+        recommended -= LENGTH_POWER * np.log10(longer)
         return recommended, min(_start_of_fall(curve), recommended), upper
 
     return _suggest(lr, loss, "suggest_lr", recommend)
@@ -212,9 +216,9 @@ def suggest_lr(lr: ArrayLike, loss: ArrayLike, *, total_steps: int | None = None
 
 def check_total_steps(total_steps: int, sweep_steps: int) -> None:
     """Raise ValueError for a training that is shorter than the sweep that a rate for it is read from."""
-    if not total_steps >= max(sweep_steps, 1):
+    if not total_steps >= sweep_steps:
         raise ValueError(
-            f"total_steps must be at least the sweep's own {max(sweep_steps, 1)} steps, got {total_steps}; it counts "
+            f"total_steps must be at least the sweep's own {sweep_steps} steps, got {total_steps}; it counts "
             "the updates of the training to come, and for one so short use a shorter sweep"
         )
 

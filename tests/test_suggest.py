@@ -5,7 +5,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lrlib import suggest
-from lrlib.suggest import Suggestion, combine, smith_bounds, smooth, steepest, suggest_lr, turning_points, valley
+from lrlib.suggest import (
+    LENGTH_POWER,
+    Suggestion,
+    combine,
+    smith_bounds,
+    smooth,
+    steepest,
+    suggest_lr,
+    turning_points,
+    valley,
+)
 
 HEURISTICS = [steepest, suggest.minimum_over_ten, valley, smith_bounds, suggest_lr]
 
@@ -213,7 +223,7 @@ def test_the_recommended_lr_lies_between_its_bounds_and_below_the_bottom():
         lr, loss = sample(curve)
         found, lowest = suggest_lr(lr, loss), turning_points(lr, loss).lowest
         assert found.lower <= found.lr < found.upper
-        assert found.lr <= lowest / 2.999 and found.upper <= lowest / 1.999
+        assert found.lr <= lowest / 2.999 and found.upper <= lowest / 1.499
 
 
 # What is said of a curve
@@ -432,3 +442,12 @@ def test_combine_needs_more_than_half_of_the_sweeps_and_leaves_the_others_out():
 def test_arguments_that_cannot_be_a_curve_are_refused_in_one_sentence(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_longer_training_gets_a_lower_rate_by_the_updates_of_the_sweep():
+    lr, loss = sample("plain")
+    plain, longer = suggest_lr(lr, loss), suggest_lr(lr, loss, total_steps=100 * len(lr))
+    assert longer.lr == pytest.approx(plain.lr * 100**-LENGTH_POWER) and longer.upper == plain.upper
+    # Losses that stand for ten updates each are of a sweep ten times as long.
+    sparse = suggest_lr(lr, loss, total_steps=100 * len(lr), sweep_steps=10 * len(lr))
+    assert sparse.lr == pytest.approx(plain.lr * 10**-LENGTH_POWER)

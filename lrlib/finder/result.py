@@ -126,9 +126,9 @@ class RangeTestResult:
         """The median suggestion of the sweeps, with its spread in decades: a Suggestion, whatever the curves look like.
 
         heuristic: a function of lrlib.suggest, or any (lr, loss) -> Suggestion.
-        total_steps: updates of the training to come: lr is for a constant rate held for so many, upper for the peak
-            of one cycle of so many, lower for its base. For suggest_lr alone, which was found to serve short trainings
-            and long ones alike: its docstring has the figures.
+        total_steps: updates of the training to come: lr is for a constant rate held for so many, and lower the longer
+            it is; upper is for the peak of one cycle of so many, lower for its base. Without it lr is for a training as
+            long as a sweep. For suggest_lr alone, whose docstring says how.
         Raises ValueError if total_steps is below 1 or below the sweeps' own num_iter, or given with another heuristic.
         """
         each = self.suggest_each(heuristic, total_steps=total_steps)
@@ -148,7 +148,8 @@ class RangeTestResult:
                     f"{getattr(heuristic, '__name__', heuristic)}; other rules do not know how long a training is"
                 )
             heuristics.check_total_steps(total_steps, self.settings.num_iter)
-            heuristic = partial(heuristics.suggest_lr, total_steps=total_steps)
+            lengths = {"total_steps": total_steps, "sweep_steps": self.settings.num_iter}
+            heuristic = partial(heuristics.suggest_lr, **lengths)
         return [self._with_val_every(heuristic(*sweep.curve()), sweep) for sweep in self.sweeps]
 
     def one_cycle(

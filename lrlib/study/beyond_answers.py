@@ -6,7 +6,7 @@ import pandas as pd
 
 from lrlib.study.benchmark import DEFAULT, HALVING, LOSES_MUCH, OURS, PLAIN
 from lrlib.study.beyond import Beyond
-from lrlib.study.horizon import AS_IT_IS, DEEPOBS
+from lrlib.study.horizon import AS_IT_IS, DEEPOBS, RULE
 from lrlib.study.statistics import bootstrap_mean
 from lrlib.study.words import count, interval, join, signed, spell
 
@@ -45,7 +45,7 @@ def compare_rules(table: pd.DataFrame) -> str:
         sentences.append(
             f"- {_say_budget(training, steps)} `suggest(total_steps=...)` loses {ours['regret']:.1f} % of what the "
             f"best rate gains ({interval(ours['low'], ours['high'], 1)}; at worst {ours['worst']:.1f} %, on "
-            f"{ours['worst_cell']}), and without the length {of.loc[PLAIN, 'regret']:.1f} %. Of all others {least} "
+            f"{ours['worst_cell']}), and not told the length {of.loc[PLAIN, 'regret']:.1f} %. Of all others {least} "
             f"does best, with {others.loc[least, 'regret']:.1f} %; {HALVING} at equal compute loses "
             f"{of.loc[HALVING, 'regret']:.1f} %, and PyTorch's default rate {of.loc[DEFAULT, 'regret']:.1f} %."
         )
@@ -104,19 +104,24 @@ def compare_bases(table: pd.DataFrame) -> str:
 
 
 def say_forms(table: pd.DataFrame) -> str:
-    """Whether another form of the rate does better where it was not fitted. table: of `compare_forms`."""
+    """What the length of the training is good for, and forms that were not fitted on what judges them.
+
+    table: of `compare_forms`.
+    """
     if table.empty:
         return "It takes two problems to judge a form on one that it was not fitted on."
     sentences = []
     for training, group in table.groupby("training", sort=False):
         of = group.set_index("form")["regret"]
-        others = of.drop(index=AS_IT_IS)
-        if others.empty:
+        fitted = of.drop(index=[AS_IT_IS, RULE], errors="ignore")
+        if fitted.empty:
             continue
         unit, digits = ("in log10", 3) if training == DEEPOBS else ("%", 1)
-        least, said = others.idxmin(), f"{training}: as it is the rate loses {of[AS_IT_IS]:.{digits}f} {unit}"
-        better = "better" if others[least] < of[AS_IT_IS] else "no better"
-        sentences.append(f"- {said}, and the best other form, *{least}*, {others[least]:.{digits}f}: {better}.")
+        told = f"; told it, as `suggest_lr` is, {of[RULE]:.{digits}f}" if RULE in of else ""
+        sentences.append(
+            f"- {training}: without the length the rate loses {of[AS_IT_IS]:.{digits}f} {unit}{told}; the best form "
+            f"that is fitted on other problems, *{fitted.idxmin()}*, {fitted.min():.{digits}f}."
+        )
     return "\n".join(sentences)
 
 

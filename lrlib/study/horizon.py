@@ -15,10 +15,10 @@ import pandas as pd
 from lrlib.study import deepobs
 from lrlib.study.benchmark import Benchmark, Curves
 from lrlib.study.beyond import CONSTANT, Cell
-from lrlib.suggest import minimum_over_ten, suggest_lr
+from lrlib.suggest import LENGTH_POWER, minimum_over_ten, suggest_lr
 
 DEEPOBS = "DeepOBS, to the end"
-AS_IT_IS = "as it is"
+AS_IT_IS, RULE = "without the length", "told the length, as suggest_lr is"
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Form:
 
 FORMS = (
     Form(AS_IT_IS, lambda case, _: case.lr, (1.0,)),
+    Form(RULE, lambda case, p: case.lr * case.longer**-p, (LENGTH_POWER,)),
     Form("times p", lambda case, p: case.lr * p, (0.125, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0)),
     Form("over the p-th power of the length", lambda case, p: case.lr * case.longer**-p, (0, 0.1, 0.2, 0.3, 0.4, 0.5)),
     Form(
@@ -75,15 +76,17 @@ def compare_forms(cases: Sequence[Case]) -> pd.DataFrame:
         problems = list(dict.fromkeys(case.problem for case in group))
         for form in FORMS if len(problems) > 1 else ():
             regrets = np.array([[case.regret(form.rate(case, p)) for p in form.parameters] for case in group])
-            if form.name != AS_IT_IS and not np.ptp(regrets, axis=1).any():
-                continue  # all these trainings are of one length
+            as_it_is = np.array([[case.regret(case.lr)] for case in group])
+            if form.name != AS_IT_IS and (regrets == as_it_is).all():
+                continue  # all these trainings are as long as their range test
             found, chosen = [], set()
             for problem in problems:
                 is_left_out = np.array([case.problem == problem for case in group])
                 place = regrets[~is_left_out].mean(0).argmin()
                 found.append(regrets[is_left_out, place].mean())
                 chosen.add(form.parameters[place])
-            rows.append((training, form.name, float(np.mean(found)), _say_range(chosen), len(problems)))
+            p = _say_range(chosen) if form.name != AS_IT_IS else ""
+            rows.append((training, form.name, float(np.mean(found)), p, len(problems)))
     return pd.DataFrame(rows, columns=["training", "form", "regret", "p", "problems"])
 
 

@@ -64,10 +64,15 @@ def test_a_training_that_cannot_be_is_refused_and_other_rules_know_no_length(res
         result.suggest(suggest.valley, total_steps=500)
 
 
-def test_the_length_of_the_training_that_is_asked_for_changes_no_number(result):
-    for total_steps in (150, 10**7):
-        assert result.suggest(total_steps=total_steps) == result.suggest()
-        assert result.suggest_each(total_steps=total_steps) == result.suggest_each()
+def test_a_longer_training_gets_a_lower_constant_rate_and_the_same_peak(result):
+    plain, as_long, longer = result.suggest(), result.suggest(total_steps=150), result.suggest(total_steps=15_000)
+    assert as_long == plain
+    assert longer.lr == pytest.approx(plain.lr * 100**-0.32) and longer.upper == plain.upper
+    assert longer.lower <= longer.lr and longer.reliable == plain.reliable
+    assert [s.lr for s in result.suggest_each(total_steps=15_000)] == pytest.approx(
+        [s.lr * 100**-0.32 for s in result.suggest_each()]
+    )
+    assert result.suggest(total_steps=10**12).lr >= 1e-5  # where the sweep began
 
 
 def test_the_result_is_frozen(result):

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from lrlib.study import beyond_answers
-from lrlib.study.horizon import AS_IT_IS, DEEPOBS, Case, compare_forms
+from lrlib.study.horizon import AS_IT_IS, DEEPOBS, RULE, Case, compare_forms
 
 
 def make_case(problem, *, best, lr=0.1, longer=1.0, training="constant"):
@@ -19,7 +19,7 @@ def test_a_form_is_judged_on_problems_that_it_was_not_fitted_on():
     expected = (2 * math.log10(fitted_on_bc / 0.05) ** 2 + math.log10(0.05 / 0.2) ** 2) / 3
     assert table.loc["times p", "regret"] == pytest.approx(expected)
     assert table.loc[AS_IT_IS, "regret"] == pytest.approx(math.log10(2) ** 2)
-    assert "no better" in beyond_answers.say_forms(table.reset_index())
+    assert "without the length the rate loses 0.1 %; the best" in beyond_answers.say_forms(table.reset_index())
     assert table.loc["times p", "problems"] == 3
 
 
@@ -33,7 +33,8 @@ def test_a_rate_that_should_fall_with_the_length_is_found_to():
     falling = table.loc["over the p-th power of the length"]
     assert falling["regret"] == pytest.approx(0, abs=1e-12) and falling["p"] == "0.3"
     said = beyond_answers.say_forms(table.reset_index())
-    assert "in log10" in said and said.endswith("*over the p-th power of the length*, 0.000: better.")
+    assert "in log10; told it, as" in said and said.endswith("*over the p-th power of the length*, 0.000.")
+    assert table.loc[RULE, "regret"] < 0.1 * table.loc[AS_IT_IS, "regret"] and table.loc[RULE, "p"] == "0.32"
 
 
 def test_forms_with_a_length_are_left_out_where_all_trainings_have_one_and_one_problem_judges_nothing():
