@@ -99,9 +99,9 @@ def test_the_readme_s_accuracies_are_those_of_the_published_report(root):
     rows = re.findall(r"\| (MultiStep|OneCycle) \| ([\d.]+) % \| ([\d.]+) to ([\d.]+) % \| (\d+) \|", readme)
     assert [row[0] for row in rows] == ["MultiStep", "OneCycle"]
     for method, accuracy, low, high, n in rows:
-        cells = re.search(rf"<tr[^>]*> ?<td[^>]*>{method}</td>(.*?)</tr>", page)[1]
-        numbers = re.findall(r">([\d.]+)</td>", cells)
-        assert numbers[:3] == [accuracy, low, high]
+        # Other tables have rows of that name too.
+        cells = re.findall(rf"<tr[^>]*> ?<td[^>]*>{method}</td>(.*?)</tr>", page)
+        assert [accuracy, low, high] in [re.findall(r">([\d.]+)</td>", row)[:3] for row in cells]
         assert int(n) >= 5
 
 
