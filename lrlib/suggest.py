@@ -189,7 +189,8 @@ def suggest_lr(
     at most a third of the lowest point's, and at most where the fall slows (smith_bounds), since beyond it a
     loss that is level says little. upper, for the peak of a cycle, which is held for a few steps only: nearly all
     of the way (0.95), but at most two thirds of the lowest point's, and three times where the fall slows.
-    lower, for a cycle's base: the start of the fall (Smith 2015, section 3.3), never above lr.
+    lower, for a cycle's base: the start of the fall (Smith 2015, section 3.3), never above lr; as the base of a single
+    cycle a 25th of the peak does better (section 3.6 of the report).
 
     total_steps: updates of the training to come at a constant rate, at least as many as the sweep has. A longer training
         asks for a lower rate: lr is divided by (total_steps / sweep_steps) ** 0.32, the power that Bjorck et al. 2024

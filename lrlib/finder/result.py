@@ -148,8 +148,7 @@ class RangeTestResult:
                     f"{getattr(heuristic, '__name__', heuristic)}; other rules do not know how long a training is"
                 )
             heuristics.check_total_steps(total_steps, self.settings.num_iter)
-            lengths = {"total_steps": total_steps, "sweep_steps": self.settings.num_iter}
-            heuristic = partial(heuristics.suggest_lr, **lengths)
+            heuristic = partial(heuristics.suggest_lr, total_steps=total_steps, sweep_steps=self.settings.num_iter)
         return [self._with_val_every(heuristic(*sweep.curve()), sweep) for sweep in self.sweeps]
 
     def one_cycle(

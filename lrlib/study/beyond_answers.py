@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from lrlib.study.benchmark import DEFAULT, HALVING, LOSES_MUCH, OURS, PLAIN
-from lrlib.study.beyond import Beyond
+from lrlib.study.beyond import ONE_CYCLE, Beyond
 from lrlib.study.horizon import AS_IT_IS, DEEPOBS, RULE
 from lrlib.study.statistics import bootstrap_mean
 from lrlib.study.words import count, interval, join, signed, spell
@@ -144,12 +144,13 @@ def write_beyond_lenet(table: pd.DataFrame, cells: int) -> str:
         rows = table[table["choice"] == choice].itertuples()
         found = [f"{row.regret:.1f} % {_say_budget(row.training, row.steps).lower()}" for row in rows]
         said.append(f"{name} gives away {join(found)}")
+    fitted = " The rule for a peak was raised on these very problems." if ONE_CYCLE in set(table["training"]) else ""
     return (
         f"**Will it be right for mine?** On {count(cells, 'pair')} of a problem and an optimizer, of what the best "
-        f"rate would have gained over no training {'; '.join(said)}."
+        f"rate would have gained over no training {'; '.join(said)}.{fitted}"
     )
 
 
 def _say_budget(training, steps):
-    how = "As the peak of one cycle of" if training == "one cycle" else "At a constant rate for"
+    how = "As the peak of one cycle of" if training == ONE_CYCLE else "At a constant rate for"
     return f"{how} {count(int(steps), 'step')}"

@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 
 from lrlib.study import deepobs
-from lrlib.study.benchmark import Benchmark, Curves
+from lrlib.study.benchmark import PLAIN, Benchmark, Curves, read_rates
 from lrlib.study.beyond import CONSTANT, Cell
-from lrlib.suggest import LENGTH_POWER, minimum_over_ten, suggest_lr
+from lrlib.suggest import LENGTH_POWER
 
 DEEPOBS = "DeepOBS, to the end"
+TENTH = "minimum_over_ten"
 AS_IT_IS, RULE = "without the length", "told the length, as suggest_lr is"
 
 
@@ -74,9 +75,9 @@ def compare_forms(cases: Sequence[Case]) -> pd.DataFrame:
     for training in dict.fromkeys(case.training for case in cases):
         group = [case for case in cases if case.training == training]
         problems = list(dict.fromkeys(case.problem for case in group))
+        as_it_is = np.array([[case.regret(case.lr)] for case in group])
         for form in FORMS if len(problems) > 1 else ():
             regrets = np.array([[case.regret(form.rate(case, p)) for p in form.parameters] for case in group])
-            as_it_is = np.array([[case.regret(case.lr)] for case in group])
             if form.name != AS_IT_IS and (regrets == as_it_is).all():
                 continue  # all these trainings are as long as their range test
             found, chosen = [], set()
@@ -96,13 +97,12 @@ def _list_own(benchmark: Benchmark) -> Iterator[Case]:
         for budget in settings.budgets(cell):
             curves = benchmark.curves(cell, budget)
             for seed in range(settings.beyond_seeds) if curves.train else ():
-                lr, loss = benchmark.sweep(cell, seed)
-                found = suggest_lr(lr, loss)
+                rates = read_rates(*benchmark.sweep(cell, seed), {})
                 yield Case(
                     training=budget.training,
                     problem=cell.problem,
-                    lr=found.lr if budget.training == CONSTANT else found.upper,
-                    tenth=minimum_over_ten(lr, loss).lr,
+                    lr=rates[PLAIN].lr if budget.training == CONSTANT else rates[PLAIN].peak,
+                    tenth=rates[TENTH].lr,
                     longer=budget.steps / settings.short_steps,
                     regret=partial(_read_own, curves, seed),
                 )
@@ -112,11 +112,12 @@ def _list_deepobs(benchmark: Benchmark) -> Iterator[Case]:
     for cell in benchmark.settings.deepobs_cells:
         for seed in range(benchmark.settings.beyond_seeds):
             lr, loss = benchmark.sweep(cell, seed)
+            rates = read_rates(lr, loss, {})
             yield Case(
                 training=DEEPOBS,
                 problem=cell.problem,
-                lr=suggest_lr(lr, loss).lr,
-                tenth=minimum_over_ten(lr, loss).lr,
+                lr=rates[PLAIN].lr,
+                tenth=rates[TENTH].lr,
                 longer=deepobs.count_steps(cell.problem, cell.optimizer) / len(lr),
                 regret=partial(_read_deepobs, cell),
             )
