@@ -34,7 +34,12 @@ def finish_table(html, anchors=()):
         head = head.replace("<table", '<table class="cards" role="table"').replace("<tr", '<tr role="row"', 1)
         head = re.sub(r"<th(?=[ >])", '<th role="columnheader"', head)
         head = head.replace("<thead", '<thead role="rowgroup"').replace("<tbody", '<tbody role="rowgroup"')
-    return head + "\n".join(written) + foot
+    return _break_names(head + "\n".join(written) + foot)
+
+
+def _break_names(html):
+    """Lets a name like minimum_over_ten go on in the next line; what is copied or read aloud is as it was."""
+    return re.sub(r"(<[^>]*>)|_(?=\w)", lambda found: found[1] or "_<wbr>", html)
 
 
 def _finish_cell(attributes, cell, name):

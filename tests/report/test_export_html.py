@@ -12,6 +12,7 @@ from test_document import SVG, figure, prose, shows, table, words, write_section
 
 from lrlib.report.document import merge_notebooks
 from lrlib.report.export_html import export_html
+from lrlib.report.tables_html import finish_table
 
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -267,3 +268,10 @@ def test_figures_are_dark_where_the_reader_asks_for_dark(chromium, path):
         context.close()
     assert colours["light"] == "rgb(255, 255, 255)"
     assert colours["dark"] == "rgb(20, 24, 29)"
+
+
+def test_a_name_in_a_table_may_go_on_in_the_next_line_and_what_is_no_text_stays():
+    head = "<table><thead><tr><th>a_rule</th><th>of</th></tr></thead><tbody>"
+    made = finish_table(head + '<tr><td title="x_y">minimum_over_ten</td><td>_</td></tr></tbody></table>', ["row_1"])
+    assert "<th>a_<wbr>rule</th>" in made and ">minimum_<wbr>over_<wbr>ten</td>" in made and ">_</td>" in made
+    assert 'title="x_y"' in made and 'id="row_1"' in made
