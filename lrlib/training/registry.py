@@ -34,7 +34,11 @@ class Backend:
 
 BACKENDS = {
     "torch": Backend("lrlib.training.backends.plain"),
-    "cuda": Backend("lrlib.training.backends.cuda", files=("training/backends/cuda.py",), epochs_at_once=8),
+    "cuda": Backend(
+        "lrlib.training.backends.cuda",
+        files=("training/backends/cuda.py", "training/backends/thin_conv.py"),
+        epochs_at_once=16,
+    ),
     "colossalai": Backend("lrlib.training.backends.colossal:torch_ddp", files=("training/backends/colossal_rank.py",)),
     "colossalai:LowLevelZeroPlugin": Backend(
         "lrlib.training.backends.colossal:low_level_zero", files=("training/backends/colossal_rank.py",)

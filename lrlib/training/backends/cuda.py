@@ -6,7 +6,8 @@ device, from tables that are filled once an epoch. Within an epoch the host neve
 One process drives the device. Several runs at once are threads of it, each with a graph and a stream of its own, so
 that their kernels, which are too small to fill a device, run side by side; what runs beside changes no bit.
 
-This file's code is part of the name of every epoch that it trains; so are the device and its libraries' versions.
+This file's code and that of thin_conv.py are part of the name of every epoch that it trains; so are the device and its
+libraries' versions.
 """
 
 import math
@@ -22,13 +23,16 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from lrlib.problems.registry import DEFAULT, load_problem
 from lrlib.training.backends import BackendError
+from lrlib.training.backends.thin_conv import make_thin
 from lrlib.training.optimizers import OPTIMIZERS
 
 WARM_UP_STEPS = 3  # before a capture, so that libraries have chosen their kernels and made their workspaces
 EVALUATED_AT_ONCE = 2500  # images; a compromise between launches and memory
 
-# Without it cuBLAS is not deterministic; it is read when CUDA starts, which importing torch does not do.
+# Read when CUDA starts, which importing torch does not do. Without the first cuBLAS is not deterministic; with the 8
+# queues that CUDA has by default, more than 8 threads would wait for each other.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
 
 _preparing = threading.Lock()  # torch allows a process one capture at a time, and data is copied once
 _on_device = WeakTensorKeyDictionary()  # a tensor of the host -> its copy on the device
@@ -107,8 +111,9 @@ def train_epoch(
 def evaluate(state, *, inputs, targets, batch_size, problem=DEFAULT):
     """lrlib.training.epoch.evaluate on the device: the mean of the batch means, and the number of right answers."""
     _fix_numerics()
-    inputs, targets, problem = _copy_to_device(inputs), _copy_to_device(targets), load_problem(problem)
-    model, losses, n_correct = _build_model(problem, inputs.device).eval(), [], 0
+    inputs, targets = _copy_to_device(inputs), _copy_to_device(targets)
+    model, losses, n_correct = _build_to_evaluate(problem, inputs.device, threading.get_ident()), [], 0
+    problem = load_problem(problem)
     model.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})
     with torch.inference_mode():
         for part, right in zip(inputs.split(EVALUATED_AT_ONCE), targets.split(EVALUATED_AT_ONCE)):
@@ -155,6 +160,7 @@ class TrainingStep:
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.graphs = {}
         self.model = _build_model(self.problem, device)
+        make_thin(self.model)
         self.names, self.weights = zip(*self.model.named_parameters())
         # All parameters in one tensor, of which the model's are views: an update is then a few kernels for all of them.
         self.parameters = torch.zeros(sum(weight.numel() for weight in self.weights), device=device)
@@ -191,10 +197,14 @@ class TrainingStep:
                 for _ in range(WARM_UP_STEPS):
                     self.step.zero_()
                     self.take(size)
-                graph = torch.cuda.CUDAGraph()
+                # Not by torch.cuda.graph, which has the device come to rest and hand its free memory back first.
                 # thread_local: other threads of a worker may go on using the device meanwhile.
-                with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
+                graph = torch.cuda.CUDAGraph()
+                graph.capture_begin(capture_error_mode="thread_local")
+                try:
                     self.take(size)
+                finally:
+                    graph.capture_end()
                 self.graphs[size] = graph
 
     def repeat(self, state, *, lr, momentum, order):
@@ -324,6 +334,12 @@ def _capture_step(inputs, targets, n_samples, batch_size, optimizer, weight_deca
         )
         step.capture()
     return step
+
+
+@lru_cache(maxsize=64)
+def _build_to_evaluate(problem, device, thread):
+    """A model for states to be loaded into; one for each thread, as of `_capture_step`."""
+    return _build_model(load_problem(problem), device).eval()
 
 
 def _build_model(problem, device):
