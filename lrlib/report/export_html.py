@@ -1,6 +1,7 @@
 """A merged notebook as one HTML page that needs nothing else."""
 
 import base64
+import gzip
 import hashlib
 import json
 import re
@@ -18,6 +19,9 @@ from lrlib.report.made import fold_making
 from lrlib.report.pandoc import TEMPLATES, render_markdown
 from lrlib.report.tables_html import finish_table
 from lrlib.runs.store import write_whole
+
+# Characters of a CSV that a link holds as they are. More are packed: the curves of 30 seeds are 2 MB as text.
+PLAIN_DATA = 50_000
 
 _HEADING = re.compile(r'<h(?P<level>[2-6]) id="(?P<anchor>[^"]+)"[^>]*>(?P<title>.*?)</h(?P=level)>', re.S)
 
@@ -54,7 +58,7 @@ class HtmlReport(TemplateExporter):
         yield "panels_of", panels_of
         yield "panels_json", panels_json
         yield "finish_table", finish_table
-        yield "data_uri", data_uri
+        yield "data_link", data_link
 
     def from_notebook_node(self, nb, resources=None, **kw):
         nb = deepcopy(nb)
@@ -115,5 +119,11 @@ def read_script():
     return "\n".join(line for line in lines if line and not line.startswith("//"))
 
 
-def data_uri(csv):
-    return "data:text/csv;charset=utf-8," + quote(csv, safe="/,:;+*()!~")
+def data_link(csv, name):
+    """What a link to data has: download (the file's name), href, and words; a large CSV is gzip's, as pandas reads it."""
+    if len(csv) <= PLAIN_DATA:
+        href = "data:text/csv;charset=utf-8," + quote(csv, safe="/,:;+*()!~")
+        return {"download": f"{name}.csv", "href": href, "words": "Data (CSV)"}
+    packed = base64.b64encode(gzip.compress(csv.encode(), mtime=0)).decode()
+    href = f"data:application/gzip;base64,{packed}"
+    return {"download": f"{name}.csv.gz", "href": href, "words": "Data (CSV, gzip)"}

@@ -97,18 +97,18 @@ def _hold(claims):
 
 
 def _say_how_sure(design):
+    run = f"The author's experiments were run with {count(design.seeds, 'seed')}"
     if design.max_seeds:
         return (
-            f"The author's experiments were run with {count(design.seeds, 'seed')}: they were added in steps of {spell(STEP)}, up to "
-            f"{design.max_seeds}, until the claims were settled, and claims are judged by intervals that allow for "
-            "repeated looks. The intervals of the accuracies are over these seeds, for the mean."
+            f"{run}: they were added in steps of {spell(STEP)}, up to {design.max_seeds}, until the claims were settled, "
+            "and claims are judged by intervals that allow for repeated looks. The intervals of the accuracies are over "
+            "these seeds, for the mean."
         )
     if design.seeds > 1:
-        return f"The author's experiments were run with {count(design.seeds, 'seed')}; the intervals are over these, for the mean."
+        return f"{run}; the intervals are over these, for the mean."
     return (
-        "The author's experiments were run with one seed: the intervals are for these very networks on other images of the kind, "
-        "and what another seed would bring they do not say. Where a claim compares two close values the verdict is "
-        "therefore open."
+        f"{run}: the intervals are for these very networks on other images of the kind, and what another seed would "
+        "bring they do not say. Where a claim compares two close values the verdict is therefore open."
     )
 
 

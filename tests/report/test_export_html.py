@@ -5,13 +5,14 @@ from copy import deepcopy
 from pathlib import Path
 from urllib.parse import unquote
 
+import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_output
 from test_document import SVG, figure, prose, shows, table, words, write_section
 
 from lrlib.report.document import merge_notebooks
-from lrlib.report.export_html import export_html
+from lrlib.report.export_html import PLAIN_DATA, data_link, export_html
 from lrlib.report.tables_html import finish_table
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -156,6 +157,19 @@ def test_the_data_of_figures_and_tables_can_be_downloaded(page):
     head, _, data = links["fig-one.csv"].partition(",")
     assert head == "data:text/csv;charset=utf-8"
     assert unquote(data) == "x,y\n1,2\n"
+
+
+def test_much_data_is_packed_as_pandas_reads_it(tmp_path):
+    csv = "x,y\n" + "".join(f"{i},{i % 7}\n" for i in range(PLAIN_DATA // 4))
+    link = data_link(csv, "fig-one")
+    assert link["download"] == "fig-one.csv.gz"
+    head, _, data = link["href"].partition(",")
+    assert head == "data:application/gzip;base64"
+    assert len(link["href"]) < len(csv) / 2
+    file = tmp_path / link["download"]
+    file.write_bytes(base64.b64decode(data))
+    assert pd.read_csv(file).to_csv(index=False, lineterminator="\n") == csv
+    assert data_link(csv, "fig-one") == link
 
 
 def test_each_figure_table_and_result_says_how_it_was_made_and_hidden_code_is_gone_but_not_its_output(page):

@@ -74,6 +74,9 @@ def path(tmp_path_factory):
     document = merge_notebooks(sections)
     document.metadata["report"] = {"date": "25 November 2026", "commit": "abc", "subtitle": "S"}
     export_html(document, out=folder / "report.html")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("lrlib.report.export_html.PLAIN_DATA", 0)
+        export_html(document, out=folder / "packed.html")
     return folder / "report.html"
 
 
@@ -93,14 +96,14 @@ def chromium():
 def open_page(chromium, path):
     contexts = []
 
-    def open_page(width=1280, **options):
+    def open_page(width=1280, name="report.html", **options):
         context = chromium.new_context(viewport={"width": width, "height": 900}, offline=True, **options)
         contexts.append(context)
         tab = context.new_page()
         tab.said = []
         tab.on("console", lambda message: tab.said.append(message.text))
         tab.on("pageerror", lambda error: tab.said.append(str(error)))
-        tab.goto(path.as_uri())
+        tab.goto(path.with_name(name).as_uri())
         return tab
 
     yield open_page
@@ -179,13 +182,24 @@ def test_a_series_goes_and_comes_back_by_its_button(open_page):
     assert line.is_visible()
 
 
-def test_each_seed_is_drawn_from_the_page_s_data(open_page):
-    tab = open_page()
-    assert tab.locator(".own path").count() == 0
-    press(tab, "each seed")
-    assert tab.locator(".own path").count() == 4
-    press(tab, "each seed")
-    assert tab.locator(".own path").count() == 0
+@pytest.mark.parametrize(("name", "link"), [("report.html", "Data (CSV)"), ("packed.html", "Data (CSV, gzip)")])
+def test_each_seed_is_drawn_from_the_page_s_data(open_page, name, link):
+    tab = open_page(name=name)
+    assert tab.locator("#fig-curves .data a").inner_text() == link
+    for n_lines in (4, 0, 4):
+        press(tab, "each seed")
+        tab.wait_for_function(f"document.querySelectorAll('.own path').length === {n_lines}")
+    assert tab.said == []
+
+
+@pytest.mark.parametrize(("name", "file"), [("report.html", "fig-curves.csv"), ("packed.html", "fig-curves.csv.gz")])
+def test_the_data_of_a_figure_is_downloaded_by_its_link(open_page, tmp_path, name, file):
+    tab = open_page(name=name)
+    with tab.expect_download() as waiting:
+        tab.locator("#fig-curves .data a").click()
+    assert waiting.value.suggested_filename == file
+    waiting.value.save_as(tmp_path / file)
+    assert pd.read_csv(tmp_path / file)["run"].unique().tolist() == ["ours", "theirs"]
 
 
 def test_an_axis_becomes_logarithmic_and_a_curve_is_zoomed_and_all_is_put_back(open_page):

@@ -33,9 +33,9 @@ def test_a_thin_convolution_is_torch_s(channels, kernel, size, bias):
     torch.manual_seed(0)
     plain, thin = make_both(*channels, kernel, bias=bias)
     assert type(thin) is ThinConv2d
-    inputs = [torch.randn(4, channels[0], *size, dtype=torch.float64) for _ in range(2)]
-    inputs[1].copy_(inputs[0])
-    outputs = [conv(x.requires_grad_()) for conv, x in zip((plain, thin), inputs)]
+    images = torch.randn(4, channels[0], *size, dtype=torch.float64)
+    inputs = [images.clone().requires_grad_() for _ in range(2)]
+    outputs = [conv(x) for conv, x in zip((plain, thin), inputs)]
     torch.testing.assert_close(outputs[1], outputs[0])
     direction = torch.randn_like(outputs[0])
     for output in outputs:
@@ -45,7 +45,9 @@ def test_a_thin_convolution_is_torch_s(channels, kernel, size, bias):
         torch.testing.assert_close(one.grad, other.grad)
 
 
-@pytest.mark.parametrize("settings", [{"stride": 2}, {"padding": 1}, {"padding": "valid"}, {"dilation": 2}, {"groups": 2}])
+@pytest.mark.parametrize(
+    "settings", [{"stride": 2}, {"padding": 1}, {"padding": "valid"}, {"dilation": 2}, {"groups": 2}]
+)
 def test_what_is_not_simple_stays_as_it_is(settings):
     assert type(make_both(2, 4, 3, **settings)[1]) is nn.Conv2d
 
@@ -54,6 +56,6 @@ def test_lenet_s_convolutions_are_thin():
     model = load_problem("lenet5_mnist").build_model()
     make_thin(model)
     assert {type(conv) for conv in (model.conv1, model.conv2, model.conv3)} == {ThinConv2d}
-    before = load_problem("fmnist_2c2d").build_model()
-    make_thin(before)
-    assert type(before.conv1) is nn.Conv2d
+    padded = load_problem("fmnist_2c2d").build_model()
+    make_thin(padded)
+    assert type(padded.conv1) is nn.Conv2d

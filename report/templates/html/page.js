@@ -157,6 +157,13 @@ const readRows = csv => {
   const names = lines.shift();
   return lines.map(cells => Object.fromEntries(names.map((name, i) => [name, cells[i]])));
 };
+// What a link to data holds: a CSV as it is, or packed by gzip.
+const readData = link => {
+  const data = link.href.slice(link.href.indexOf(",") + 1);
+  if (link.href.startsWith("data:text/csv")) return decodeURIComponent(data);
+  const bytes = Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+};
 
 class Panel {
   constructor(plot, about, group) {
@@ -303,9 +310,9 @@ class Panel {
   }
   seedsOf(one) {
     const seeds = this.about.seeds;
-    if (!seeds) return new Map();
     const found = new Map();
-    for (const row of this.plot.rows) {
+    if (!seeds) return found;
+    for (const row of this.plot.rows ?? []) {
       if (row[seeds.by] !== one.name || row.seed === "" || row.seed === undefined) continue;
       if (Object.entries(seeds.where).some(([name, value]) => row[name] !== value)) continue;
       const point = [row[seeds.x], row[seeds.y]];
@@ -340,7 +347,7 @@ class Plot {
     for (const panel of this.panels) panel.redraw();
     this.listen();
   }
-  get rows() { return (this.csv ??= readRows(decodeURIComponent($$(".data a[download]", this.figure)[0].href.replace(/^[^,]*,/, "")))); }
+  async readSeeds() { this.rows ??= readRows(await readData($$(".data a[download]", this.figure)[0])); }
   ink(color) { return inks[color] ?? color; }
   addTools() {
     this.tools = make("div", { className: "tools" });
@@ -362,9 +369,10 @@ class Plot {
       button.setAttribute("aria-pressed", !this.hidden.has(name));
       this.hide();
     }, true, color);
-    if (this.panels.some(panel => panel.series.some(one => panel.seedsOf(one).size > 1))) add("each seed", button => {
+    if (this.panels.some(panel => panel.about.seeds)) add("each seed", async button => {
       this.showsSeeds = !this.showsSeeds;
       button.setAttribute("aria-pressed", this.showsSeeds);
+      await this.readSeeds();
       for (const panel of this.panels) panel.redraw();
     }, false);
     for (const side of ["x", "y"]) {
