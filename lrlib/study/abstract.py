@@ -100,9 +100,9 @@ def _say_how_sure(design):
     run = f"The author's experiments were run with {count(design.seeds, 'seed')}"
     if design.max_seeds:
         return (
-            f"{run}: they were added in steps of {spell(STEP)}, up to {design.max_seeds}, until the claims were settled, "
-            "and claims are judged by intervals that allow for repeated looks. The intervals of the accuracies are over "
-            "these seeds, for the mean."
+            f"{run}: they were added in steps of {spell(STEP)} until the claims were settled or there were "
+            f"{design.max_seeds}, and claims are judged by intervals that allow for repeated looks. The intervals of the "
+            "accuracies are over these seeds, for the mean."
         )
     if design.seeds > 1:
         return f"{run}; the intervals are over these, for the mean."

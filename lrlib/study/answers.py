@@ -119,9 +119,9 @@ def describe_looks(design: Design) -> str:
         )
     errors = join(f"{100 * error:.2g} % at {n}" for n, error in zip(design.looks.seeds, design.looks.mean_errors))
     return (
-        f"Seeds were added in steps of {spell(STEP)}, up to {design.max_seeds}, until every claim was settled that "
-        "seeds settle. Plain 95 % intervals that are looked at again and again miss in more than 5 % of cases. So "
-        "those of means are wider here, and hold at all looks together in 95 % of cases, where values are spread "
+        f"Seeds were added in steps of {spell(STEP)} until every claim was settled that seeds settle, or there were "
+        f"{design.max_seeds}. Plain 95 % intervals that are looked at again and again miss in more than 5 % of cases. "
+        "So those of means are wider here, and hold at all looks together in 95 % of cases, where values are spread "
         "normally (repeated confidence intervals [@jennison2000]): they are Student's t, with errors, found by "
         f"simulation, of {errors} seeds. A claim is settled by the first look that settles it, and the interval beside "
         "it is that look's. "

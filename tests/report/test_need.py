@@ -148,6 +148,7 @@ def test_a_report_whose_seeds_are_added_says_so(project):
     page = (project / "report" / "build" / "report.html").read_text(encoding="utf-8")
     text = " ".join(page.replace("\xa0", " ").split())
     assert "make report SEEDS=auto MAX_SEEDS=10" in text
-    assert f"experiments were run with {looks[-1]} seeds: they were added in steps of five, up to 10" in text
+    assert f"experiments were run with {looks[-1]} seeds: they were added in steps of five until the" in text
+    assert "until the claims were settled or there were 10" in text
     assert "added in steps of 5 until the claims were settled, at most 10" in text
     assert "repeated confidence intervals" in text and "Group Sequential Methods" in text
