@@ -54,11 +54,12 @@ def show_figure(figure, *, label, caption, alt, data, width="full"):
     _show_caption("figure", label, caption)
 
 
-def show_table(frame, *, label, caption, formats=None, widths=None, align=None, anchors=None):
+def show_table(frame, *, label, caption, data=None, formats=None, widths=None, align=None, anchors=None):
     """Display a DataFrame with its caption; the index is not shown.
 
     label    what references name: `@tbl-label`.
     caption  Markdown; the number is added by the report.
+    data     DataFrame of what the table sums up, kept as CSV in its place.
     formats  column -> format specification (`".2f"`) or callable; other floats get 6 significant digits.
     widths   one relative width per column: the table then fills the text width and its cells wrap.
     align    column -> "left", "right" or "center"; numbers go right, all else left.
@@ -66,8 +67,7 @@ def show_table(frame, *, label, caption, formats=None, widths=None, align=None, 
 
     Text in cells is Markdown. A missing value is shown as an en dash.
     Raises ValueError for a malformed label, an empty caption, an unknown column or alignment, a wrong number of widths
-    or
-    anchors.
+    or anchors.
     """
     _check(label, caption)
     formats, align = formats or {}, align or {}
@@ -85,7 +85,7 @@ def show_table(frame, *, label, caption, formats=None, widths=None, align=None, 
     sides = [align.get(name, _side(frame[name])) for name in frame.columns]
     bundle = {
         "text/markdown": _pipe_table(shown.map(spell_out), sides, widths),
-        "text/csv": _csv(frame),
+        "text/csv": _csv(frame if data is None else data),
         "text/plain": shown.to_string(index=False),
     }
     report = {"kind": "table", "label": label, "caption": spell_out(caption)}

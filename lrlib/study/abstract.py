@@ -20,7 +20,7 @@ def say_result(verdicts: Sequence[Verdict], design: Design) -> str:
     held, failed, opened = (_list_ids(verdicts, word) for word in claims.WORDS)
     ground = f"with {count(design.seeds, 'seed')} on {_name_dataset(design)}"
     rest = [f"{spell(len(failed))} {'does' if len(failed) == 1 else 'do'} not"] if failed else []
-    rest += [f"{spell(len(opened))} cannot be settled"] if opened else []
+    rest += [f"{spell(len(opened))} {'remains' if len(opened) == 1 else 'remain'} open"] if opened else []
     found = join([f"{spell(len(held))} of its {spell(len(verdicts))} claims {_hold(held)}", *rest])
     return f"Every experiment of the report was run again, {ground}: {found}."
 

@@ -14,6 +14,7 @@ from lrlib.runs.trainer import find_results
 from lrlib.study import author
 from lrlib.study.evidence import suggest_each
 from lrlib.study.experiments import SGD_SWEEP, Design
+from lrlib.study.looks import STEP
 from lrlib.study.rows import require_one_problem, select_run
 from lrlib.study.statistics import estimate_accuracy, estimate_mean
 from lrlib.suggest import TurningPoints, smooth, turning_points
@@ -41,6 +42,15 @@ def tabulate_turning_points(points: Sequence[TurningPoints]) -> pd.DataFrame:
     """A row per seed: seed, start of fall, lowest (learning rates), level before, lowest loss. points: TurningPoints."""
     rows = [(i, p.start_of_fall, p.lowest, p.loss_at_start, p.loss_at_lowest) for i, p in enumerate(points)]
     return pd.DataFrame(rows, columns=["seed", "start of fall", "lowest", "level before", "lowest loss"])
+
+
+def summarize_turning_points(turning: pd.DataFrame) -> pd.DataFrame:
+    """tabulate_turning_points over seeds, each column by itself: rows median, least and largest; as it is up to five."""
+    if len(turning) <= STEP:
+        return turning
+    columns = turning.drop(columns="seed")
+    summary = pd.DataFrame({"median": columns.median(), "least": columns.min(), "largest": columns.max()})
+    return summary.T.rename_axis("seeds").reset_index()
 
 
 def tabulate_ends(epochs: pd.DataFrame) -> pd.DataFrame:

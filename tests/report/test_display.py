@@ -102,6 +102,12 @@ def test_a_format_may_be_a_callable(shown):
     assert data["text/markdown"].endswith("| 99.3% |")
 
 
+def test_a_table_that_sums_up_keeps_what_it_sums_up_as_its_data(shown):
+    data = show_table(shown, pd.DataFrame({"median": [2.0]}), data=pd.DataFrame({"seed": [0, 1], "lr": [1.0, 3.0]}))
+    assert data["text/markdown"].splitlines()[0] == "| median |"
+    assert data["text/csv"] == "seed,lr\n0,1\n1,3\n"
+
+
 @pytest.mark.parametrize(
     "cell, written",
     [

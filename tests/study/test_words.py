@@ -72,7 +72,7 @@ def verdicts(*found):
         (["reproduced", "not reproduced"], "one of its two claims holds and one does not."),
         (
             ["reproduced", "not reproduced", "inconclusive"],
-            "one of its three claims holds, one does not and one cannot be settled.",
+            "one of its three claims holds, one does not and one remains open.",
         ),
         (["not reproduced"] * 2, "none of its two claims hold and two do not."),
     ],
