@@ -215,11 +215,14 @@ class Design(FromParameters):
 
     @property
     def figures_note(self) -> str:
-        """What the first caption says of the lines of all figures."""
+        """What the first caption says of the lines in the figures of the author's experiments."""
         seeds = "of one seed"
         if self.seeds > 1:
             seeds = f"means over {self.seeds} seeds, and bands reach from the least to the largest"
-        return f"Here as in all figures lines are {seeds}; training losses are averaged over neighbouring steps."
+        return (
+            f"Here as in all figures of sections 1 and 2 lines are {seeds}; training losses are averaged over "
+            "neighbouring steps."
+        )
 
     @property
     def middle_turning_point(self) -> int:
