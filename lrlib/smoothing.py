@@ -16,8 +16,6 @@ MIN_POINTS = 10
 FALL_FRACTION = 0.05  # the share of the fall that counts as its start
 MAX_POINTS = 600  # above, neighbours are averaged first: 100 points a decade over six decades
 SMALL = 0.2  # of the rise that most of the curve is: a fall before it is the noise of a loss that only rises
-MEAN_WEIGHT = 0.05  # of the newest loss, in the running means that range tests keep
-ENOUGH = 40  # points in which the noise of such a mean can be told from that of losses
 HUGE = 1e100  # losses beyond count as this, so that their squares are finite
 
 
@@ -100,53 +98,6 @@ def falls(curve: Curve, *, times_noise: float) -> bool:
     """Whether the loss falls by more than so many times its noise, and by a share of what it rises by later."""
     fall = min(curve.start - curve.level[curve.low], curve.fell)
     return bool(fall > times_noise * curve.noise and fall > 1e-6 * abs(curve.start) and fall > SMALL * curve.later)
-
-
-def wanders(curve: Curve, lr: Floats, loss: Floats) -> bool:
-    """Whether the losses look like a running mean, and those behind it do not fall.
-
-    Two and a half times the noise of these: undone with too small a weight, they have more of it than was there.
-    """
-    if curve.noise == 0:
-        return False
-    finite = np.isfinite(loss)
-    lr, loss = lr[finite], np.clip(loss[finite], -HUGE, HUGE)
-    if not _looks_smoothed(loss, n_calm=int(np.searchsorted(np.log10(lr), curve.x[curve.low], side="right"))):
-        return False
-    return not all(falls(read_curve(lr, behind), times_noise=2.5) for behind in _losses_of_means(loss))
-
-
-def _looks_smoothed(loss: Floats, *, n_calm: int) -> bool:
-    """Whether a loss's noise wanders, as a running mean's does, rather than being drawn anew at each point.
-
-    loss: (n,), all finite; n_calm: how many are before the bottom. Two signs count: how each difference goes with the
-    one before (correlation -0.5 for losses, near 0 for their mean), and how much worse a loss is predicted by its four
-    neighbours than by twenty (1.3 times for losses, 0.8 for their mean).
-    """
-    if len(loss) < ENOUGH:
-        return False
-    calm = loss[: max(n_calm, ENOUGH)]
-    steps = np.diff(calm)
-    steps = steps - np.convolve(np.pad(steps, 4, mode="reflect"), np.full(9, 1 / 9), "valid")
-    widest = 4 * 1.4826 * np.median(np.abs(steps))
-    if widest == 0:
-        return False
-    steps = np.clip(steps, -widest, widest) / widest
-    follows = (steps[1:] @ steps[:-1]) / (steps @ steps)
-    misses = []
-    for window in (5, 21):
-        level, _, _, own = _fit_parabolas(np.arange(len(calm), dtype=np.float64), calm, window)
-        miss = np.abs(calm - level) / (1 - own)
-        misses.append(np.mean(np.minimum(miss, 4 * np.median(miss))))
-    return bool(misses[0] < (1.4 + follows) * misses[1])
-
-
-def _losses_of_means(means: Floats) -> tuple[Floats, Floats]:
-    """The losses whose running means these would be, (n,) each: if begun at the first loss, and if bias-corrected."""
-    kept = 1 - MEAN_WEIGHT
-    begun = np.append(means[:1], (means[1:] - kept * means[:-1]) / MEAN_WEIGHT)
-    sums = means * (1 - kept ** np.arange(1, len(means) + 1))
-    return begun, (sums - kept * np.append(0.0, sums[:-1])) / MEAN_WEIGHT
 
 
 def _without_spikes(y: Floats) -> Floats:

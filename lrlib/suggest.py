@@ -17,8 +17,8 @@ level, so that an explosion does not bend the curve before it. Where the bottom 
 standard errors of the smoothed curve, the point two thirds into it is taken and not the luckiest. A curve without
 noise (scatter under a thousandth of its fall) is read as it stands.
 
-Give the losses themselves. The running mean of a loss that is level wanders, and above all at first, when it is the
-mean of few; a history that looks like one is reliable only where the losses behind it would fall as well.
+Pass raw losses: `lrlib.read` undoes the running means of other tools. A running mean lags, and it can fall although the
+loss is level.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lrlib.smoothing import FALL_FRACTION, MIN_POINTS, SMALL, Curve, Floats, falls, read_curve, wanders
+from lrlib.smoothing import FALL_FRACTION, MIN_POINTS, SMALL, Curve, Floats, falls, read_curve
 
 # Where a loss falls more than so many-fold, most of that can lie behind where 95 % of it is made on a linear scale:
 MANYFOLD = 20
@@ -125,7 +125,7 @@ def turning_points(lr: ArrayLike, loss: ArrayLike, *, fraction: float = FALL_FRA
         first = _first(lr)
         return TurningPoints(first, first, np.nan, np.nan, False, "no loss is finite: start at a smaller learning rate")
     curve = read_curve(lr, loss)
-    reliable, reason = _judge(curve, lr, loss)
+    reliable, reason = _judge(curve, loss)
     return TurningPoints(
         start_of_fall=_lr(_start_of_fall(curve, fraction)),
         lowest=_lr(_lowest(curve)),
@@ -270,7 +270,7 @@ def _suggest(
     # Where a rule leads out of what was swept, its end is all that the curve can say.
     suggested, lower, upper = np.clip(locate(curve), *np.log10(lr[[0, -1]]))
     lower, upper = min(lower, suggested), max(upper, suggested)
-    reliable, reason = _judge(curve, lr, loss)
+    reliable, reason = _judge(curve, loss)
     return Suggestion(_lr(suggested), _lr(lower), _lr(upper), None, reliable, reason, heuristic)
 
 
@@ -341,7 +341,7 @@ def _steepest(curve: Curve) -> float:
     return curve.x[np.argmin(curve.slope[: curve.low + 1])]
 
 
-def _judge(curve: Curve, lr: Floats, loss: Floats) -> tuple[bool, str]:
+def _judge(curve: Curve, loss: Floats) -> tuple[bool, str]:
     """(reliable, reason): whether the curve of these losses is flat, falls, and turns up again."""
     if curve.n_finite < MIN_POINTS:
         return (
@@ -352,12 +352,6 @@ def _judge(curve: Curve, lr: Floats, loss: Floats) -> tuple[bool, str]:
     # Six, not two: the bottom is the least of many points, and pure noise must not pass for a fall.
     if not falls(curve, times_noise=6):
         return False, _why_no_fall(curve, min(drop, curve.fell), noise, began_least=loss[0] <= np.nanmin(loss))
-    if wanders(curve, lr, loss):
-        return (
-            False,
-            "the loss falls no further than a running mean of level losses may wander; give the losses themselves "
-            "(lrlib.read undoes other tools' means), or use more steps",
-        )
     back = curve.level[-1] - curve.level[curve.low]
     if not curve.exploded and back < max(0.05 * drop, 3 * curve.error[-1]):
         return (

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-ROOMS = ["accelerate", "fastai", "ignite", "lightning", "torch_lr_finder", "transformers"]
+ROOMS = ["accelerate", "fastai", "lightning", "transformers"]
 TOOLS = ["accelerate", "fastai", "ignite", "lightning", "pytorch_lightning", "torch_lr_finder", "transformers", "monai"]
 
 
@@ -32,10 +32,6 @@ def test_no_room_imports_its_tool():
             "LearningRateFinder stands on Lightning, which needs lightning, which is not installed; "
             "pip install lightning",
         ),
-        (
-            "from lrlib.peers.ignite import FastaiLRFinder",
-            "FastaiLRFinder stands on ignite, which needs ignite, which is not installed; pip install pytorch-ignite",
-        ),
     ],
 )
 def test_a_missing_tool_is_named_with_what_installs_it(line, sentence):
@@ -57,19 +53,3 @@ except ModuleNotFoundError as err:
 def test_a_name_that_is_not_there_is_an_attribute_error():
     code = "import lrlib.peers.lightning as room\ntry: room.Nothing\nexcept AttributeError as err: print(err)"
     assert python(code) == "lrlib.peers has no Nothing for Lightning; it has LearningRateFinder, Tuner"
-
-
-def test_drop_ins_that_need_no_tool_work_without_one():
-    code = """
-import sys
-sys.modules.update(dict.fromkeys(["torch_lr_finder", "fastai"]))
-import torch
-from lrlib.peers.torch_lr_finder import LRFinder
-from lrlib.peers.fastai import suggest_lr
-model = torch.nn.Linear(2, 1)
-finder = LRFinder(model, torch.optim.SGD(model.parameters(), lr=1e-3), torch.nn.MSELoss())
-data = torch.utils.data.TensorDataset(torch.ones(8, 2), torch.ones(8, 1))
-finder.range_test(torch.utils.data.DataLoader(data, batch_size=4), num_iter=12)
-print(len(finder.result.sweeps))
-"""
-    assert python(code).endswith("1")
