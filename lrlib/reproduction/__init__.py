@@ -1,0 +1,1 @@
+"""What the reproduction computes: its runs, its claims, its readings and its figures."""

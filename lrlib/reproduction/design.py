@@ -1,0 +1,202 @@
+"""The report's experiments: which runs each section asks for.
+
+A section's notebook makes a Design from its parameters, `Design.of(globals())`, and asks it for its runs.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Self
+
+from lrlib.problems.data import SAMPLE, choose_dataset
+from lrlib.problems.lenet import name_problem
+from lrlib.runs.plan import Run
+from lrlib.schedules import Constant, Exponential, MultiStep, OneCycle
+
+SGD_SWEEP = "SGD range test"
+ADAM_SWEEP = "Adam range test"
+MAX_SEEDS = 1000  # more is taken for a seed itself
+
+# What a report says first if it is not made from the dataset of the original.
+DATASET_NOTES = {
+    SAMPLE: "**Made from the bundled sample of MNIST.** These results come from 5,000 digits (4,000 for training, "
+    "1,000 for testing), not from the 70,000 of MNIST. They preview the report and test none of its claims.",
+    "fashion_mnist": "**Made from Fashion-MNIST.** These results say whether each claim carries over to Fashion-MNIST. "
+    "The original's numbers are about MNIST.",
+}
+
+
+def fit_drops(drops: Sequence[int], epochs: int) -> tuple[int, ...]:
+    """Those of the drops of a learning rate that lie within the epochs; one in their middle if none does."""
+    return tuple(m for m in drops if m <= epochs) or (max(1, epochs // 2),)
+
+
+@dataclass(frozen=True)
+class Design:
+    """Settings of the report; the defaults are the original's.
+
+    Args:
+        seeds: number of seeds, 0 .. seeds - 1.
+        epochs, batch_size: of every run but the range tests.
+        dataset: a name, or "auto" for MNIST if it is available, else the sample.
+        backend, processes: what trains, and how many processes share each batch, as in `Run`.
+        momentum, weight_decay: of SGD. OneCycle cycles the momentum itself.
+        range_epochs, start_lr .. adam_end_lr: section 1. fall_fraction: share of the fall that counts as its start.
+        learning_rates: section 2.1. lr, turning_points, milestones, gamma: section 2.2. max_lr .. div_factor: 2.3.
+
+    Raises:
+        ValueError: for a value outside its range.
+        DatasetError: if the dataset is unavailable.
+    """
+
+    seeds: int = 1
+    epochs: int = 30
+    batch_size: int = 128
+    dataset: str = "auto"
+    backend: str = "torch"
+    processes: int = 1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    range_epochs: int = 10
+    start_lr: float = 1e-6
+    end_lr: float = 1.18
+    adam_start_lr: float = 1e-8
+    adam_end_lr: float = 0.12
+    fall_fraction: float = 0.05
+    learning_rates: tuple = (1e-1, 1e-2, 1e-3)
+    lr: float = 1e-1
+    turning_points: tuple = (5, 15, 25)
+    milestones: tuple = (15, 25)
+    gamma: float = 0.1
+    max_lr: float = 1e-1
+    final_div_factor: float = 4.0
+    pct_start: float = 0.3
+    div_factor: float = 25.0
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, object], **others: object) -> Self:
+        """A Design from a notebook's globals(), of which it takes its own settings; `others` take precedence."""
+        names = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in parameters.items() if name in names} | others)  # type: ignore[arg-type]
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "epochs", "range_epochs", "batch_size"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+        if self.seeds > MAX_SEEDS:
+            raise ValueError(f"seeds must be at most {MAX_SEEDS}, got {self.seeds}; it is their number, not a seed")
+        if not 0 < self.fall_fraction < 1:
+            raise ValueError(
+                f"fall_fraction must be between 0 and 1, got {self.fall_fraction!r}; it is a share of the fall"
+            )
+        for name in ("turning_points", "milestones"):  # the defaults fit any number of epochs; given ones must
+            if tuple(getattr(self, name)) == getattr(type(self), name):
+                object.__setattr__(self, name, fit_drops(getattr(self, name), self.epochs))
+        object.__setattr__(self, "dataset", choose_dataset(self.dataset))
+        for name in ("learning_rates", "turning_points", "milestones"):
+            values = tuple(getattr(self, name))
+            if not values or len(set(values)) != len(values):
+                raise ValueError(f"{name} must be one or more different values, got {list(values)}")
+            object.__setattr__(self, name, values)
+        labels: dict[str, float] = {}
+        for lr in self.learning_rates:
+            if isinstance(lr, bool) or not isinstance(lr, (int, float)) or not 0 < lr < math.inf:
+                raise ValueError(f"learning_rates must be positive numbers, got {lr!r}; e.g. 0.1")
+            if (other := labels.setdefault(self.constant_label(lr), lr)) != lr:
+                raise ValueError(f"learning_rates must differ in six digits to be told apart, got {other!r} and {lr!r}")
+
+    def range_test(self) -> list[Run]:
+        """Section 1: SGD's range test, and Adam's from the original's notebook."""
+        sgd, adam = Exponential(self.start_lr, self.end_lr), Exponential(self.adam_start_lr, self.adam_end_lr)
+        return self._over_seeds(sgd, SGD_SWEEP, epochs=self.range_epochs) + self._over_seeds(
+            adam, ADAM_SWEEP, epochs=self.range_epochs, optimizer="adam", momentum=None, weight_decay=None
+        )
+
+    def no_scheduling(self) -> list[Run]:
+        """Section 2.1: a constant learning rate for each of learning_rates."""
+        return [run for lr in self.learning_rates for run in self._over_seeds(Constant(lr), self.constant_label(lr))]
+
+    def one_drop(self) -> list[Run]:
+        """Section 2.2: one drop of the learning rate, at each of turning_points.
+
+        Raises:
+            ValueError: if one lies past the last epoch.
+        """
+        outside = [m for m in self.turning_points if not isinstance(m, int) or not 1 <= m <= self.epochs]
+        if outside:
+            raise ValueError(
+                f"turning_points must be whole epochs up to the last, {self.epochs}, got {list(self.turning_points)}; "
+                f"change {outside} or epochs"
+            )
+        return [run for m in self.turning_points for run in self._multistep([m])]
+
+    def multistep(self) -> list[Run]:
+        """Sections 2.2 to 2.4: the drops that the original settles on."""
+        return self._multistep(self.milestones)
+
+    def onecycle(self) -> list[Run]:
+        """Sections 2.3 and 2.4: one cycle."""
+        schedule = OneCycle(
+            self.max_lr,
+            final_div_factor=self.final_div_factor,
+            pct_start=self.pct_start,
+            div_factor=self.div_factor,
+        )
+        return self._over_seeds(schedule, self.onecycle_label)
+
+    def all_runs(self) -> list[Run]:
+        """Every run of the report: with the defaults 190 distinct epochs a seed."""
+        return self.range_test() + self.no_scheduling() + self.one_drop() + self.multistep() + self.onecycle()
+
+    @staticmethod
+    def constant_label(lr: float) -> str:
+        """Label of a run with a constant learning rate."""
+        return f"lr {lr:g}"
+
+    @staticmethod
+    def drop_label(milestones: Sequence[int]) -> str:
+        """Label of a MultiStep run."""
+        return f"MultiStep {list(milestones)}"
+
+    @property
+    def multistep_label(self) -> str:
+        """Label of the MultiStep run that the original settles on."""
+        return self.drop_label(self.milestones)
+
+    @property
+    def onecycle_label(self) -> str:
+        """Label of the OneCycle run."""
+        return "OneCycle"
+
+    @property
+    def middle_turning_point(self) -> int:
+        """The turning point that claims C7 and C8 are about: 15 of 5, 15 and 25."""
+        return sorted(self.turning_points)[len(self.turning_points) // 2]
+
+    @property
+    def is_mnist(self) -> bool:
+        """Whether the original's numbers are about this dataset."""
+        return self.dataset == "mnist"
+
+    @property
+    def dataset_note(self) -> str:
+        """What a report says first of its dataset; "" for the original's."""
+        return DATASET_NOTES.get(self.dataset, "")
+
+    def _multistep(self, milestones):
+        return self._over_seeds(MultiStep(self.lr, milestones, self.gamma), self.drop_label(milestones))
+
+    def _over_seeds(self, schedule, label, **changes):
+        settings = {
+            "epochs": self.epochs,
+            "optimizer": "sgd",
+            "batch_size": self.batch_size,
+            "problem": name_problem(self.dataset),
+            "momentum": self.momentum,
+            "weight_decay": self.weight_decay,
+            "backend": self.backend,
+            "processes": self.processes,
+            "label": label,
+        } | changes
+        return [Run(schedule, seed=seed, **settings) for seed in range(self.seeds)]

@@ -1,0 +1,106 @@
+"""What is read off the results: turning points, last values, the shape of curves. One value a seed, or a table."""
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from lrlib.reproduction.design import Design
+from lrlib.runs.trainer import find_results
+from lrlib.suggest import TurningPoints, smooth, turning_points
+
+Floats = npt.NDArray[np.float64]
+
+CHANCE_LOSS, CHANCE_ACCURACY = float(np.log(10)), 0.1  # of a uniform guess among ten classes
+
+
+def count_diverged(epochs: pd.DataFrame) -> pd.DataFrame:
+    """`Results.epochs` with the loss and accuracy of a uniform guess where a run diverged, and no larger test loss."""
+    return epochs.assign(
+        train_loss=epochs["train_loss"].fillna(CHANCE_LOSS),
+        test_loss=epochs["test_loss"].fillna(CHANCE_LOSS).clip(upper=CHANCE_LOSS),
+        test_accuracy=epochs["test_accuracy"].fillna(CHANCE_ACCURACY),
+    )
+
+
+def select_run(frame: pd.DataFrame, label: str) -> pd.DataFrame:
+    """The rows of a results table that belong to the run of that label.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    selected = frame[frame["run"] == label]
+    if selected.empty:
+        raise ValueError(
+            f"the results have no run {label!r}, only {', '.join(frame['run'].unique())}; train it with them"
+        )
+    return selected
+
+
+def select_last(epochs: pd.DataFrame, label: str, column: str) -> Floats:
+    """A column of `Results.epochs` at the run's last epoch: (n_seeds,), in the order of the seeds."""
+    run = select_run(epochs, label)
+    return run[run["epoch"] == run["epoch"].max()].sort_values("seed")[column].to_numpy()
+
+
+def locate_turning_points(
+    steps: pd.DataFrame, label: str, fraction: float = 0.05
+) -> tuple[list[Floats], list[TurningPoints]]:
+    """Smoothed losses (n_steps,) and turning points of a range test, one of each a seed.
+
+    Args:
+        fraction: share of the fall that counts as its start.
+    """
+    sweeps = [
+        (group["lr"].to_numpy(), group["loss"].to_numpy()) for _, group in select_run(steps, label).groupby("seed")
+    ]
+    return [smooth(*sweep) for sweep in sweeps], [turning_points(*sweep, fraction=fraction) for sweep in sweeps]
+
+
+def tabulate_ends(epochs: pd.DataFrame) -> pd.DataFrame:
+    """How runs end, as means over seeds: a row per run.
+
+    Columns: run, train loss, lowest test loss (of any epoch), test loss, test accuracy (percent), n (seeds).
+    """
+    by_seed = count_diverged(epochs).sort_values("epoch").groupby(["run", "seed"], sort=False)
+    ends = by_seed[["train_loss", "test_loss", "test_accuracy"]].last()
+    ends.insert(1, "lowest_test_loss", by_seed["test_loss"].min())
+    by_run = ends.groupby("run", sort=False)
+    means = by_run.mean().assign(test_accuracy=lambda frame: 100 * frame["test_accuracy"], n=by_run.size())
+    order = epochs["run"].drop_duplicates()
+    return means.loc[order].reset_index().rename(columns=lambda name: name.replace("_", " "))
+
+
+def tabulate_backends(
+    design: Design, backends: tuple[tuple[str, int], ...] = (("torch", 1), ("colossalai", 1), ("colossalai", 2))
+) -> pd.DataFrame:
+    """The two final schedules of seed 0 as each backend trained them, for those whose runs are stored; trains nothing.
+
+    Args:
+        backends: pairs of a name and a number of processes.
+
+    Returns:
+        A row per backend and schedule: backend, processes, schedule, test accuracy (percent), test loss, train loss
+        (all of the last epoch), seconds an epoch (mean).
+    """
+    rows = []
+    for backend, processes in backends:
+        theirs = replace(design, seeds=1, backend=backend, processes=processes)
+        results = find_results(theirs.multistep() + theirs.onecycle())
+        if results is None:
+            continue
+        for label in (design.multistep_label, design.onecycle_label):
+            run = select_run(results.epochs, label)
+            last = run.loc[run["epoch"].idxmax()]
+            accuracy = 100 * last["test_accuracy"]
+            rows.append(
+                (backend, processes, label, accuracy, last["test_loss"], last["train_loss"], run["seconds"].mean())
+            )
+    columns = ["backend", "processes", "schedule", "test accuracy", "test loss", "train loss", "seconds an epoch"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def measure_roughness(losses: npt.ArrayLike) -> float:
+    """Sum of the rises of a curve from one epoch to the next: 0 for one that never rises."""
+    return float(np.clip(np.diff(np.asarray(losses, dtype=float)), 0, None).sum())

@@ -1,0 +1,229 @@
+"""Each claim against made-up curves whose verdict is known."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lrlib.reproduction import claims
+from lrlib.reproduction.claims import INCONCLUSIVE, NOT_REPRODUCED, ONE_SEED, REPRODUCED
+from lrlib.reproduction.design import SGD_SWEEP, Design
+from lrlib.reproduction.readings import count_diverged
+
+SEEDS = 8
+NOISE = np.array([-1.0, 1.0, -0.5, 0.5] * 2)  # of the seeds, mean 0
+
+
+def make_design(**settings):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lrlib.reproduction.design.choose_dataset", lambda name: name)
+        return Design(**{"seeds": SEEDS, "dataset": "mnist", **settings})
+
+
+def curve(run, test_loss=0.03, test_accuracy=0.99, *, seeds=SEEDS, noise=0.0, epochs=30, train_loss=None):
+    """A run's table; values are numbers or functions of the epoch, noise is relative and differs by seed."""
+    epoch = np.arange(1, epochs + 1)
+    of = lambda value: value(epoch) if callable(value) else np.full(epochs, value)  # noqa: E731
+    return pd.concat(
+        pd.DataFrame(
+            {
+                "run": run,
+                "seed": seed,
+                "epoch": epoch,
+                "train_loss": of(test_loss if train_loss is None else train_loss),
+                "test_loss": of(test_loss) * (1 + noise * NOISE[seed]),
+                "test_accuracy": of(test_accuracy) + noise / 100 * NOISE[seed],
+            }
+        )
+        for seed in range(seeds)
+    )
+
+
+class FakeResults:
+    def __init__(self, epochs=None, steps=None):
+        self.epochs, self.steps = epochs, steps
+
+
+def judge_alone(id, table, **settings):
+    return claims._judge(id, FakeResults(table), make_design(**settings))
+
+
+def falling(epoch):
+    return 1 / epoch
+
+
+def sweep(start=-3.0, lowest=-1.0, *, seeds=range(SEEDS), explodes=True, falls=True):
+    """A range test: 2.3 up to about 10**start, 0.1 at 10**lowest, then up."""
+    x = np.linspace(-6, 0.07, 1000)
+    loss = np.full_like(x, 2.3)
+    if falls:
+        fall = np.clip((x - start) / (lowest - start), 0, 1)
+        loss -= 2.2 * (3 * fall**2 - 2 * fall**3)
+    if explodes:
+        loss += 4 * np.clip(x - lowest, 0, None) ** 2
+    frames = [
+        pd.DataFrame({"run": SGD_SWEEP, "seed": seed, "step": np.arange(1000), "lr": 10**x, "loss": loss})
+        for seed in seeds
+    ]
+    return pd.concat(frames)
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        (sweep(start=-3.3, lowest=-1.0), [REPRODUCED, REPRODUCED, REPRODUCED]),
+        (sweep(start=-4.8, lowest=-2.5), [REPRODUCED, NOT_REPRODUCED, NOT_REPRODUCED]),
+        (sweep(start=-3.3, lowest=-1.0, explodes=False), [NOT_REPRODUCED, None, REPRODUCED]),
+        (sweep(falls=False), [NOT_REPRODUCED, None, None]),
+        (
+            pd.concat([sweep(start=-3.3, seeds=range(4)), sweep(start=-4.8, lowest=-2.5, seeds=range(4, 8))]),
+            [REPRODUCED, INCONCLUSIVE, INCONCLUSIVE],
+        ),
+        (sweep(start=-3.3, seeds=[0]), [ONE_SEED] * 3),
+    ],
+)
+def test_range_test(steps, expected):
+    found = claims.judge(FakeResults(steps=steps), make_design(), "1")
+    assert [each.id for each in found] == ["C1", "C2", "C3"]
+    for each, word in zip(found, expected, strict=True):
+        assert word in (None, each.verdict), each
+
+
+def constants(losses=(0.03, 0.03, 0.1), accuracies=(0.99, 0.99, 0.97), **settings):
+    lrs = (0.1, 0.01, 0.001)
+    return pd.concat(
+        curve(f"lr {lr:g}", loss, acc, **settings) for lr, loss, acc in zip(lrs, losses, accuracies, strict=True)
+    )
+
+
+def drops(losses, **settings):
+    return pd.concat(curve(f"MultiStep [{m}]", loss, **settings) for m, loss in zip((5, 15, 25), losses, strict=True))
+
+
+def schedules(multistep=0.99, onecycle=0.99, losses=(0.03, 0.03), **settings):
+    return pd.concat(
+        curve(run, loss, accuracy, **settings)
+        for run, loss, accuracy in zip(("MultiStep [15, 25]", "OneCycle"), losses, (multistep, onecycle), strict=True)
+    )
+
+
+def zigzag(height):
+    return lambda epoch: 1 / epoch + 0.5 + height * (epoch % 2)
+
+
+def rising(rise):
+    return lambda epoch: 0.03 + rise * np.clip(epoch - 16, 0, None) / 14
+
+
+def rows_of(*claims_):
+    return [(id, *row) for id, *rows in claims_ for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("id", "epochs", "expected"),
+    rows_of(
+        (
+            "C4",
+            (constants((falling, falling, falling)), REPRODUCED),
+            (constants((2.3, 2.3, 2.3)), NOT_REPRODUCED),
+            (constants((falling, falling, 2.3)), NOT_REPRODUCED),
+            (constants((falling, falling, falling), seeds=1), ONE_SEED),
+        ),
+        (
+            "C5",
+            (constants((0.1, 0.2, 0.4)), REPRODUCED),
+            (constants((0.4, 0.2, 0.1)), NOT_REPRODUCED),
+            (constants((0.1, 0.101, 0.102)), NOT_REPRODUCED),
+        ),
+        (
+            "C6",
+            (constants(accuracies=(0.990, 0.9905, 0.97)), REPRODUCED),
+            (constants(accuracies=(0.990, 0.9880, 0.97)), NOT_REPRODUCED),
+            (constants(accuracies=(0.990, 0.9905, 0.97), seeds=1), ONE_SEED),
+        ),
+        (
+            "C7",
+            (drops((0.030, 0.029, 0.031), noise=0.01), REPRODUCED),
+            (drops((0.029, 0.0295, 0.031)), REPRODUCED),
+            (drops((0.020, 0.029, 0.031)), NOT_REPRODUCED),
+        ),
+        ("C8", (drops((0.03, rising(0.001), 0.03)), REPRODUCED), (drops((0.03, rising(0.05), 0.03)), NOT_REPRODUCED)),
+        (
+            "C9",
+            (pd.concat([drops((0.03, 0.03, 0.03)), schedules(losses=(0.0301, 0.03))]), REPRODUCED),
+            (pd.concat([drops((0.03, 0.03, 0.03)), schedules(losses=(0.02, 0.03))]), NOT_REPRODUCED),
+        ),
+        (
+            "C11",
+            (schedules(losses=(zigzag(0.4), zigzag(0.05)), noise=0.01), REPRODUCED),
+            (schedules(losses=(zigzag(0.05), zigzag(0.4)), noise=0.01), NOT_REPRODUCED),
+            (schedules(losses=(falling, zigzag(0.4))), INCONCLUSIVE),
+        ),
+        (
+            "C12",
+            (pd.concat([constants(), schedules(0.992, 0.991)]), REPRODUCED),
+            (pd.concat([constants(), schedules(0.992, 0.985)]), NOT_REPRODUCED),
+            (pd.concat([constants(accuracies=(0.98, 0.98, 0.993)), schedules(0.992, 0.992)]), NOT_REPRODUCED),
+        ),
+        (
+            "C13",
+            (schedules(0.9925, 0.9920), REPRODUCED),
+            (schedules(0.9900, 0.9920), NOT_REPRODUCED),
+            (pd.concat([curve("MultiStep [15, 25]", noise=1), curve("OneCycle", noise=-1)]), INCONCLUSIVE),
+        ),
+    ),
+)
+def test_verdicts(id, epochs, expected):
+    found = judge_alone(id, epochs)
+    assert found.verdict == expected, found
+
+
+@pytest.mark.parametrize(
+    ("id", "table", "settings"),
+    [
+        ("C5", constants(), {"learning_rates": (0.1,)}),
+        ("C6", constants(), {"learning_rates": (0.1,)}),
+        ("C7", drops((0.03, 0.03, 0.03)), {"turning_points": (5,)}),
+        ("C8", drops((0.03, 0.03, 0.03), epochs=15), {"epochs": 15}),
+        ("C9", drops((0.03, 0.03, 0.03)), {"milestones": (15,)}),
+    ],
+)
+def test_what_was_not_compared_is_inconclusive_and_says_why(id, table, settings):
+    found = judge_alone(id, table, **settings)
+    assert (found.verdict, found.estimates) == (INCONCLUSIVE, {})
+    assert found.evidence
+
+
+def test_c10_is_a_note_without_a_verdict():
+    steps = pd.DataFrame({"run": "OneCycle", "seed": 0, "step": range(3), "lr": [0.004, 0.1, 1e-3]})
+    found = claims._judge("C10", FakeResults(steps=steps), make_design())
+    assert found.verdict == claims.NOTE
+    assert "0.001, at step 3 of 3" in found.evidence
+
+
+def test_a_diverged_run_counts_as_a_uniform_guess():
+    epochs = pd.DataFrame({"train_loss": [5.0, np.nan], "test_loss": [200.0, np.nan], "test_accuracy": [0.5, np.nan]})
+    counted = count_diverged(epochs)
+    assert counted["test_loss"].tolist() == [math.log(10)] * 2
+    assert counted["train_loss"].tolist() == [5.0, math.log(10)]
+    assert counted["test_accuracy"].tolist() == [0.5, 0.1]
+
+
+def test_an_inconclusive_claim_says_its_direction_size_and_number_of_seeds():
+    found = judge_alone("C13", pd.concat([curve("MultiStep [15, 25]", 0.03, 0.992, noise=1), curve("OneCycle")]))
+    assert found.verdict == INCONCLUSIVE
+    assert "+0.20 (95 % CI" in found.evidence and "n = 8" in found.evidence
+
+
+def test_every_rule_stands_in_the_table_with_its_margin():
+    design = make_design()
+    rules = claims.tabulate_rules(design)
+    assert rules["id"].tolist() == [f"C{i}" for i in range(1, 14)]
+    assert not rules["statistic"].str.contains("[{}]").any()
+    assert all(("margin" in rule) == (rule["rule"] != "note") for rule in claims.RULES.values())
+
+
+def test_a_run_that_was_not_trained_is_named():
+    with pytest.raises(ValueError, match=r"no run 'MultiStep \[5\]'"):
+        judge_alone("C7", curve("OneCycle"))

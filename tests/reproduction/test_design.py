@@ -1,0 +1,56 @@
+"""The runs that a Design asks for, and the values that it refuses."""
+
+import pytest
+
+from lrlib.reproduction.design import Design
+from lrlib.runs.plan import plan_epochs
+
+
+def test_a_seed_takes_190_epochs_with_the_original_s_settings():
+    design = Design(dataset="sample")
+    names = {epoch.name for run in design.all_runs() for epoch in plan_epochs(run)}
+    assert len(names) == 190
+
+
+def test_momentum_and_weight_decay_are_those_of_sgd_and_leave_adam_alone():
+    design = Design(dataset="sample", momentum=0.8, weight_decay=0.0, seeds=2)
+    for run in design.all_runs():
+        expected = (0.9, 0.0) if run.optimizer == "adam" else (0.8, 0.0)
+        assert (run.momentum, run.weight_decay) == expected
+    assert sorted({run.seed for run in design.all_runs()}) == [0, 1]
+
+
+def test_a_notebook_s_other_names_are_left_alone():
+    design = Design.of({"epochs": 7, "results": object(), "dataset": "sample", "seeds": 5}, seeds=3)
+    assert (design.epochs, design.seeds) == (7, 3)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "milestones", "turning_points"), [(30, (15, 25), (5, 15, 25)), (20, (15,), (5, 15)), (2, (1,), (1,))]
+)
+def test_the_default_drops_fit_the_epochs(epochs, milestones, turning_points):
+    design = Design(dataset="sample", epochs=epochs)
+    assert (design.milestones, design.turning_points) == (milestones, turning_points)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"seeds": 0}, "seeds must be a whole number of at least 1"),
+        ({"seeds": 2000}, "it is their number, not a seed"),
+        ({"epochs": 2.5}, "epochs must be a whole number"),
+        ({"learning_rates": []}, "one or more different values"),
+        ({"learning_rates": [0.1, 0.1]}, "one or more different values"),
+        ({"learning_rates": [0.1, 0.10000001]}, "must differ in six digits"),
+        ({"learning_rates": ["0.1"]}, "learning_rates must be positive numbers"),
+        ({"fall_fraction": 1.0}, "fall_fraction must be between 0 and 1"),
+    ],
+)
+def test_bad_values_are_one_sentence(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Design(dataset="sample", **settings)
+
+
+def test_a_turning_point_past_the_last_epoch_is_refused_before_training():
+    with pytest.raises(ValueError, match=r"up to the last, 10, got \[5, 12\]; change \[12\] or epochs"):
+        Design(dataset="sample", epochs=10, turning_points=(5, 12)).one_drop()
