@@ -5,7 +5,7 @@
 
 # What counts is what stands in the command: a variable of the environment may be there for other work (WSL sets NAME).
 OPTION_NAMES := SEEDS MAX_SEEDS EPOCHS BATCH_SIZE DATASET BACKEND PROCESSES PARAMS
-SWITCHES := QUICK EXTENDED PUBLISH
+SWITCHES := QUICK PUBLISH
 VARIABLES := NAME $(OPTION_NAMES) $(SWITCHES) LAB_OPTIONS PYTHON
 is_given = $(filter command,$(origin $1))
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(call is_given,$(name)),$(name)))
@@ -14,7 +14,7 @@ ifneq ($(UNKNOWN),)
 $(error there is no $(UNKNOWN) to give; there are $(VARIABLES))
 endif
 # What each goal looks at; what is given to another one would be passed over.
-LOOKED_AT_report := $(OPTION_NAMES) QUICK EXTENDED
+LOOKED_AT_report := $(OPTION_NAMES) QUICK
 LOOKED_AT_publish := $(LOOKED_AT_report)
 LOOKED_AT_section := NAME $(OPTION_NAMES) QUICK
 LOOKED_AT_lab := LAB_OPTIONS
@@ -49,7 +49,6 @@ RUN := $(BASE_PYTHON)
 ENVIRONMENT :=
 else
 RUN := .venv/bin/python
-EVIDENCE := .venv/evidence
 # By content, since a pull touches files, and clocks differ; a link is somebody's own environment.
 IS_MADE := $(IS_READY) if __import__("os").path.islink(".venv") else None; from pathlib import Path; import hashlib; \
 	stamp, lock = Path(".venv/installed"), Path("requirements.lock"); said = stamp.read_text().strip(); \
@@ -69,11 +68,11 @@ help:
 	@echo 'make report      train every experiment and make report/build/report.html and report.pdf'
 	@echo '                 SEEDS=5 EPOCHS=30 BATCH_SIZE=128 DATASET=mnist|fashion_mnist|sample PARAMS="name=value ..." QUICK=1'
 	@echo '                 SEEDS=auto MAX_SEEDS=30 adds seeds until the claims are settled'
-	@echo '                 EXTENDED=1 for part 3 too (hours), BACKEND=colossalai|cuda PROCESSES=2'
+	@echo '                 BACKEND=colossalai|cuda PROCESSES=2'
 	@echo 'make section     run one section anew: NAME=2-2 PARAMS="turning_points=[10,20] epochs=20"'
 	@echo 'make lab         open the notebooks in JupyterLab; LAB_OPTIONS="--allow-root --port=9999" are passed on'
 	@echo 'make test        run the tests'
-	@echo 'make test-faults run those that kill processes, fill disks and lose workers, or make the extended report'
+	@echo 'make test-faults run those that kill processes, fill disks and lose workers'
 	@echo 'make test-oldest run those of the range test with the oldest packages that it takes, in .venv-oldest (some gigabytes)'
 	@echo 'make publish     make the report and copy it to report/, where it is committed'
 	@echo 'make archive     pack the made report, its notebooks, data and lock into report/build/crate.zip, an RO-Crate'
@@ -83,9 +82,9 @@ help:
 	@echo 'make peers       make .venv-peers with the tools beside which lrlib.peers is tested (0.4 GB)'
 	@echo 'make clean       delete what was made, the trained runs (.lrlib) and the environment (.venv) apart'
 
-report publish: $(ENVIRONMENT) $(if $(call is_on,EXTENDED),$(EVIDENCE))
+report publish: $(ENVIRONMENT)
 	$(SAY_UNUSED)
-	@$(RUN) -m lrlib $@ $(OPTIONS) $(if $(call is_on,EXTENDED),--extended)
+	@$(RUN) -m lrlib $@ $(OPTIONS)
 
 section: $(ENVIRONMENT)
 	$(SAY_UNUSED)
@@ -101,7 +100,7 @@ test: $(ENVIRONMENT)
 	$(RUN) -m pytest
 
 test-faults: $(ENVIRONMENT)
-	$(RUN) -m pytest -m 'faults or extended'
+	$(RUN) -m pytest -m faults
 
 # The range test alone, in an environment of the oldest versions that it takes and without what the report needs.
 test-oldest: .venv-oldest/installed
@@ -133,7 +132,7 @@ environment-made:
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@.venv/bin/python -c 'import hashlib; print(hashlib.sha256(open("requirements.lock", "rb").read()).hexdigest())' > .venv/installed
 
-# The optimizers and finders that part 3 has beside the range test; where they are not installed it leaves their rows out.
+# The optimizers and finders that the study has beside the range test; where they are not installed it leaves their rows out.
 .venv/evidence: pyproject.toml $(ENVIRONMENT)
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[evidence]'
 	@touch $@

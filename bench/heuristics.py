@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.suggestions.competitors import list_missing, list_tools
 from lrlib import suggest
-from lrlib.study.competitors import list_missing, list_tools
 
 REPEATS = 10
 NOISES = {

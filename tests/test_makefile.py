@@ -76,7 +76,6 @@ def test_a_variable_that_there_is_not_is_refused(folder, word):
     ("words", "message"),
     [
         (["report", "NAME=2-2"], "make report takes no NAME; it takes SEEDS MAX_SEEDS EPOCHS"),
-        (["section", "NAME=3-1", "EXTENDED=1"], "make section takes no EXTENDED; it takes NAME SEEDS"),
         (["test", "QUICK=1"], "make test takes no QUICK; it takes PYTHON alone"),
         (["SEEDS=5"], "make help takes no SEEDS; it takes PYTHON alone"),
     ],
@@ -88,12 +87,12 @@ def test_a_variable_that_a_goal_does_not_look_at_is_refused(folder, words, messa
 
 @pytest.mark.parametrize("off", ["no", "0", "false", "off", ""])
 def test_a_switch_can_be_turned_off_in_words(folder, off):
-    assert asked(make(folder, "report", f"QUICK={off}", f"EXTENDED={off}")) == ["report"]
+    assert asked(make(folder, "report", f"QUICK={off}")) == ["report"]
 
 
 @pytest.mark.parametrize("on", ["yes", "1", "true", "on"])
 def test_a_switch_can_be_turned_on_in_words(folder, on):
-    assert asked(make(folder, "report", f"QUICK={on}", f"EXTENDED={on}")) == ["report", "--quick", "--extended"]
+    assert asked(make(folder, "report", f"QUICK={on}")) == ["report", "--quick"]
 
 
 def test_a_switch_that_is_neither_is_refused(folder):

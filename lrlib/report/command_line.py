@@ -106,8 +106,6 @@ def _build_parser():
             default="",
             help="further parameters, given to each section that has them",
         )
-        if command is not section:
-            command.add_argument("--extended", action="store_true", help="with part 3: hours of training")
         command.add_argument("--quick", action="store_true", help="a few epochs on the sample, for a look")
     return parser
 
@@ -125,7 +123,7 @@ def _help_with_parameters(command):
 def _list_parameters():
     lines = ["sections and their parameters:"]
     try:
-        for section in find_sections(extended=True):
+        for section in find_sections():
             lines.append(f"  {section.name}  ({section.path.name})")
             lines += [f"      {p.name}: {p.type} = {p.default}  {p.help}" for p in section.declared.values()]
             lines += [f"      {section.fault}"] if section.fault else []
@@ -164,7 +162,7 @@ def _make_report(target, options, then=None):
         if then:
             then(made)
 
-    made = make_report(texts, command=command, say=_say, quick=options.quick, extended=options.extended, then=compare)
+    made = make_report(texts, command=command, say=_say, quick=options.quick, then=compare)
     for change in changes:
         _say(change)
     return made
@@ -216,7 +214,6 @@ def _texts(options):
 def _command(target, options):
     words = ["make", target]
     words += [f"{flag.upper()}={value}" for flag in FLAGS if (value := getattr(options, flag)) is not None]
-    words += ["EXTENDED=1"] if getattr(options, "extended", False) else []
     words += ["QUICK=1"] if options.quick else []
     words += [f"PARAMS={shlex.quote(options.params)}"] if options.params else []
     return " ".join(words)

@@ -32,24 +32,6 @@ QUICK = {
     "range_epochs": "4",
     "turning_points": "[1, 3, 4]",
     "milestones": "[3, 4]",
-    "sweep_seeds": "3",
-    "sweep_epochs": "[2, 4]",
-    "adam_sweep_epochs": "[2]",
-    "grid_per_decade": "1",
-    "budgets": "[1, 2]",
-    "cycle_budget": "2",
-    "cycle_epochs": "[2, 3]",
-    "inv_epochs": "3",
-    "convergence_seeds": "2",
-    "validation_seeds": "2",
-    "problems": "['tabular']",
-    "long_problems": "['tabular']",
-    "deepobs_problems": "['quadratic_deep']",
-    "beyond_seeds": "2",
-    "short_steps": "70",
-    "long_steps": "140",
-    "deepobs_steps": "70",
-    "rates_per_decade": "1",
 }
 
 
@@ -73,23 +55,21 @@ class Made:
     commit: str = ""
 
 
-def make_report(texts, *, command, say, quick=False, extended=False, then=None):
+def make_report(texts, *, command, say, quick=False, then=None):
     """Make report.html and report.pdf in `build_folder()`, with the executed notebooks beside them.
 
     It is made in a folder of its own, so that of two reports at once each is whole; the later to finish stands.
     texts: parameter name -> value as written on the command line. command: what makes this very report again.
-    extended: with part 3. say: called with each line that a person should see while it runs. then: called with what was
+    say: called with each line that a person should see while it runs. then: called with what was
     made, before another report can take its place.
     Raises ParameterError, BuildError and StoreError before anything is trained; DatasetError, EngineError,
     NotebookError, ReportError.
     """
     started, origin = time.time(), read_origin()
     _look_for_assembly()
-    sections = find_sections(extended=extended)
-    if "extended" in texts:
-        raise ParameterError("extended is no parameter of the command line; EXTENDED=1 (--extended) adds part 3")
+    sections = find_sections()
     texts, limit = read_limit(texts)
-    defaults = (quicken(sections) if quick else {}) | ({"extended": "True"} if extended else {})
+    defaults = quicken(sections) if quick else {}
     sections = _settle_dataset(give_values(sections, texts, defaults=defaults))
     plans = [plan_section(section) for section in sections]
     if sections[0].number != "" or not isinstance(plans[0].design, Design):
@@ -115,7 +95,6 @@ def make_report(texts, *, command, say, quick=False, extended=False, then=None):
             from lrlib.report.assembly import write_report
 
             write_report(executed, folder, started=started, origin=origin)
-        # The abstract's is the whole report's; part 3 has runs of the same labels on other data.
         design = plans[0].design
         made = Made(
             html=build / "report.html",
@@ -142,7 +121,7 @@ def make_section(name, texts, *, command, say, quick=False):
     """
     started, origin = time.time(), read_origin()
     _look_for_assembly()
-    section = pick_section(find_sections(extended=True), name)
+    section = pick_section(find_sections(), name)
     refuse_auto(texts, section.name)
     sections = _settle_dataset(give_values([section], texts, defaults=quicken([section]) if quick else {}))
     plans = [plan_section(section) for section in sections]

@@ -9,10 +9,6 @@ from lrlib.report.notebook_files import nbformat
 from lrlib.runs.store import write_whole
 
 FIGURE = "onecycle"  # the figure that README shows
-EVIDENCE = "regret"  # the table of part 3 that README shows
-# Of section 3.6: the sentence and the table that README shows, and the figure whose data are for others to cite.
-PRACTITIONER, HEADLINE, PROFILES = "practitioner", "headline", "profiles"
-CITED = "suggestions.csv"
 
 
 class PublishError(LrlibError):
@@ -54,8 +50,7 @@ def fill_block(text, name, content):
 
 
 def publish_report(made, *, command):
-    """Copy a made report to `report/`, and put its figure, accuracies and commit into README; of an extended report
-    also the regret of the range test's suggestions, whose data on many problems go to `report/suggestions.csv`.
+    """Copy a made report to `report/`, and put its figure, accuracies and commit into README.
 
     Returns the paths of the published HTML and PDF. Raises PublishError, OSError.
     """
@@ -66,18 +61,10 @@ def publish_report(made, *, command):
             f"the executed notebooks in {made.notebooks} hold no figure {FIGURE!r}; it is the one that README shows"
         )
     text = fill_block(text, "published", block)
-    if table := _find_output(made.notebooks, EVIDENCE, "text/markdown"):
-        text = fill_block(text, "evidence", f"{_tighten(table)}\n")
-    if table := _find_output(made.notebooks, HEADLINE, "text/markdown"):
-        said = _find_output(made.notebooks, PRACTITIONER, "text/markdown") or ""
-        cited = f"Every problem, optimizer, budget and rule: [{CITED}](report/{CITED}), measured as section 3.6 says."
-        text = fill_block(text, "benchmark", f"{said} {cited}\n\n{_tighten(table)}\n")
     published = [folder / path.name for path in (made.html, made.pdf)]
     for source, target in zip((made.html, made.pdf), published):
         write_whole(target, source.read_bytes())
     write_whole(folder / f"{FIGURE}.svg", figure.encode())
-    if data := _find_output(made.notebooks, PROFILES, "text/csv"):
-        write_whole(folder / CITED, data.encode())
     write_whole(project_folder() / "README.md", text.encode())
     return published
 
@@ -100,11 +87,6 @@ def _describe(made, command):
             "",
         ]
     )
-
-
-def _tighten(table):
-    """A Markdown table without the dashes that say how wide its columns are."""
-    return re.sub(r"-{3,}", "---", table)
 
 
 def _find_output(notebooks, label, kind):

@@ -1,8 +1,7 @@
 """The section notebooks: which there are, and the values that they are given.
 
 A section is a notebook whose metadata has `lrlib.section` (its number, such as "2.5"; "" is the abstract) and
-`lrlib.anchor`; with `lrlib.extended` it stands in the extended report alone, with `lrlib.whole` it is about the whole
-report, and has the parameters of all other sections besides its own.
+`lrlib.anchor`; with `lrlib.whole` it is about the whole report, and has the parameters of all other sections besides its own.
 Its cell tagged `parameters` declares values (`epochs: int = 30  # comment`); its cell tagged `runs` is what
 lrlib.report.plans runs.
 
@@ -48,14 +47,13 @@ class Section:
     fault: str = ""
 
 
-def find_sections(*, extended: bool = False) -> list[Section]:
-    """The report's sections in order, with no values given; the extended report's too if asked for.
+def find_sections() -> list[Section]:
+    """The report's sections in order, with no values given.
 
     Warns of notebooks that are left out. Raises ParameterError where there is none.
     """
     folder = project_folder() / "notebooks"
     read = [found for path in sorted(folder.glob("*.ipynb")) if (found := _read_section(path))]
-    read = [found for found in read if extended or not _about(found).get("extended")]
     sections = _leave_out_copies(read)
     if not sections:
         raise ParameterError(f"{folder} holds no section notebooks; run this in a checkout of lrlib")

@@ -61,9 +61,8 @@ def plan_published_runs(command):
     texts = parse_assignments(values.pop("PARAMS", "")) | {name.lower(): value for name, value in values.items()}
     if texts.get("dataset", "auto") == "auto":
         texts["dataset"] = "mnist"
-    extended = texts.pop("extended", "0") != "0"
     texts, limit = read_limit(texts)
-    sections = give_values(find_sections(extended=extended), texts)
+    sections = give_values(find_sections(), texts)
     plans = [plan_section(section) for section in sections]
     if limit:
         seeds, _ = add_seeds(plans[0].design, limit, train=find_results, say=lambda line: None)

@@ -1,18 +1,14 @@
 """The report's first words, computed: what came of it, in a sentence and in an abstract; Markdown."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 
 from lrlib.study import claims
 from lrlib.study.claims import Verdict
-from lrlib.study.evidence import Evidence
 from lrlib.study.experiments import Design
 from lrlib.study.looks import STEP
-from lrlib.study.regret import CONSTANT, TORCH_DEFAULT
-from lrlib.study.words import among, compare, compare_within, count, interval, join, percent, signed, spell, times
-from lrlib.suggest import Suggestion
+from lrlib.study.words import among, count, interval, join, percent, spell
 
 
 def say_result(verdicts: Sequence[Verdict], design: Design) -> str:
@@ -54,42 +50,6 @@ def write_abstract(verdicts: Sequence[Verdict], accuracies: pd.DataFrame, design
             "assembled, and one command makes it again.",
         ]
     )
-
-
-def write_beyond(table: pd.DataFrame, suggestion: Suggestion, pairs: pd.DataFrame, evidence: Evidence) -> str:
-    """Part 3 in a paragraph.
-
-    table: of `lrlib.study.regret.tabulate_regret`. suggestion: of the range tests, by `suggest_lr`. pairs: of
-    `lrlib.study.readings.compare_pairs`, MultiStep less OneCycle, by quantity.
-    """
-    ours = table[table["choice"] == "suggest_lr"]
-    ways = [f"{say_regret(row)} {_say_training(row)}" for row in ours.itertuples()]
-    default = table[(table["choice"] == TORCH_DEFAULT) & (table["training"] == CONSTANT)]["regret"].iloc[0]
-    accuracy, loss = pairs.loc["test accuracy, %"], pairs.loc["test loss"]
-    apart = [pair for pair in (accuracy, loss) if pair["low"] > 0 or pair["high"] < 0]
-    return (
-        "**Beyond the author's report.** How good is a rate that a range test suggests? "
-        f"{spell(evidence.sweep_seeds, capital=True)} range tests that differ in their seed alone agree to within a "
-        f"factor of {times(10 ** (suggestion.spread_decades or 0.0))} (@sec-stability). Training at the rate suggested ends with "
-        f"a test loss {join(ways)}. PyTorch's default rate ends with {compare(default, 'the best of the search')}, "
-        "though the epochs of the range test are added to its training (@sec-regret). Over "
-        f"{count(evidence.evidence_seeds, 'seed')} MultiStep and OneCycle "
-        + ("differ" if apart else "cannot be told apart")
-        + f": {signed(accuracy['difference'], 2)} points of accuracy "
-        f"({interval(accuracy['low'], accuracy['high'], 2, '')}) and {signed(loss['difference'], 4)} in test loss "
-        f"({interval(loss['low'], loss['high'], 4, '')}; @sec-with-seeds)."
-    )
-
-
-def say_regret(row: Any) -> str:
-    """A row of `tabulate_regret` or `judge_rule` in words, the interval after them."""
-    return f"{compare(row.regret, 'the best that a search finds')} ({compare_within(row.low, row.high)})"
-
-
-def _say_training(row):
-    if row.training == CONSTANT:
-        return f"after {count(row.budget, 'epoch')} at a constant rate"
-    return f"after one cycle of {count(row.budget, 'epoch')}"
 
 
 def _hold(claims):

@@ -1,22 +1,17 @@
 """What the sections say of their results: sentences with computed numbers, as Markdown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from lrlib.runs.results import Results
 from lrlib.study import author
-from lrlib.study.abstract import say_regret
 from lrlib.study.claims import Verdict
-from lrlib.study.evidence import TORCH_DEFAULT, TUNING_FREE, Evidence
 from lrlib.study.experiments import Design
 from lrlib.study.looks import STEP
-from lrlib.study.regret import CONSTANT
 from lrlib.study.rows import select_run
-from lrlib.study.statistics import estimate_mean
-from lrlib.study.words import compare, count, interval, join, percent, rate, signed, spell, times
+from lrlib.study.words import interval, join, percent, rate, signed, spell, times
 
 
 def describe_turning_points(turning: pd.DataFrame, results: Results, label: str) -> str:
@@ -128,181 +123,6 @@ def describe_looks(design: Design) -> str:
         f"{shares} They hold at all looks together as well. All this is so for a limit that was set before the first "
         "look, and for each claim by itself: that some one of thirteen verdicts is wrong is likelier."
     )
-
-
-def describe_stability(summary: pd.DataFrame, evidence: Evidence) -> str:
-    """How far range tests with other seeds, lengths and settings agree. summary: of
-    `readings.summarize_suggestions`."""
-    usual = evidence.sweep_label()
-    of_usual = summary[summary["run"] == usual].set_index("rule")
-    spread = of_usual["spread_decades"]
-    stable, steadiest = (spread <= 0.5).sum(), spread.idxmin()
-    between = np.log10(of_usual["lr"].max() / of_usual["lr"].min())
-    moved = summary[summary["rule"] == "suggest_lr"].set_index("run")["lr"] / of_usual.loc["suggest_lr", "lr"]
-    lengths = [
-        f"{_factor(moved[evidence.sweep_label(epochs=n)])} with {count(n, 'epoch')}" for n in evidence.sweep_epochs[1:]
-    ]
-    others = [
-        f"{_factor(ratio)} with {label.removeprefix('SGD, ')}" for label, ratio in moved.items() if "epoch" not in label
-    ]
-    sentences = [
-        f"Over {count(evidence.sweep_seeds, 'seed')} {spell(stable)} of the {spell(len(spread))} rules "
-        f"{'is' if stable == 1 else 'are'} stable with SGD. The steadiest is `{steadiest}`, whose suggestions lie "
-        f"within a factor of {times(10 ** spread[steadiest])}; those of the package's own `suggest_lr` lie within a "
-        f"factor of {times(10 ** spread['suggest_lr'])}. Between the medians of the lowest and the highest rule lies "
-        f"a factor of {times(10**between)}: which rule is used matters {'more' if between > spread.max() else 'less'} "
-        "than which seed."
-    ]
-    if lengths:
-        sentences.append(f"Of the rate that it usually suggests, `suggest_lr` gives {join(lengths)}.")
-    if others:
-        sentences.append(f"Other settings move it too: it gives {join(others)}.")
-    return " ".join(sentences)
-
-
-def place_readings(summary: pd.DataFrame, evidence: Evidence) -> str:
-    """Where the two rates that the author read by eye lie among the suggestions."""
-    low, high = author.START_OF_FALL_LR, author.LOWEST_LR
-    medians = summary[summary["run"] == evidence.sweep_label()].set_index("rule")["lr"]
-    inside = int(medians.between(low, high).sum())
-    return (
-        f"The two rates that the author read by eye, {low:g} and {high:g}, differ by a factor of {times(high / low)}, "
-        f"and the medians of {spell(inside)} of the {spell(len(medians))} rules lie between them. The upper one is "
-        f"{_factor(high / medians['suggest_lr'])} of what `suggest_lr` gives."
-    )
-
-
-def name_best_rates(best: Mapping[tuple[str, int], tuple[float, npt.NDArray[np.float64]]]) -> str:
-    """The best rates of the search. best: (training, budget) -> (rate, log10 test losses)."""
-    found = [
-        f"{rate(lr)} {_say_training(training, budget)} (test loss {10 ** losses.mean():.4f})"
-        for (training, budget), (lr, losses) in best.items()
-    ]
-    return f"The best rates of the search are {join(found)}."
-
-
-def describe_judgement(rule: str, judged: pd.DataFrame) -> str:
-    """What `lrlib.study.regret.judge_rule` found, in words."""
-    sentences = []
-    for row in judged.itertuples():
-        other = "no other rule does better"
-        if row.least != rule:
-            other = f"`{row.least}` does better, {compare(row.least_regret, 'the best')}"
-        search = "no random search is as good"
-        if row.draws:
-            search = f"a random search needs {count(row.draws, 'training')} to be as good"
-        sentences.append(
-            f"- {_say_training(row.training, row.budget).capitalize()}, `{rule}` ends with a test loss "
-            f"{say_regret(row)}; {other}; {search}."
-        )
-    return "\n".join(sentences)
-
-
-def describe_without_sweep(table: pd.DataFrame, trained: Mapping[str, str]) -> str:
-    """What those reach who make no range test but train for its epochs besides. trained: the installed of
-    TUNING_FREE."""
-    free = table[(table["training"] == CONSTANT) & table["choice"].isin([TORCH_DEFAULT, *TUNING_FREE])]
-    sentences = []
-    for spent, rows in free.groupby("spent", sort=False):
-        found = [f"{compare(row.regret, 'the best')} with {row.choice}" for row in rows.itertuples()]
-        sentences.append(f"after {count(spent, 'epoch')} it is {join(found)}")
-    missing = [name for name in TUNING_FREE if name not in trained]
-    note = f" Left out, since their packages are not installed: {join(missing)}." if missing else ""
-    return f"Without a range test the test loss comes, at equal compute, to this: {'; '.join(sentences)}.{note}"
-
-
-def compare_cycles(ours: Mapping[tuple[str, int], npt.NDArray[np.float64]], inv_epochs: int) -> str:
-    """The shortest cycle beside the decaying rate; "" where one was not run. ours: (policy, epochs) -> percent, one a
-    seed."""
-    cycles = [key for key in ours if key[0] != "inv"]
-    if not inv_epochs or not cycles:
-        return ""
-    shortest, decaying = min(cycles, key=lambda key: key[1]), ours["inv", inv_epochs]
-    found = estimate_mean(ours[shortest] - decaying)
-    outcome = "more than" if found.low > 0 else "less than" if found.high < 0 else "not to be told apart from"
-    return (
-        f"One cycle of {count(shortest[1], 'epoch')} gives {percent(ours[shortest].mean())}, {outcome} the "
-        f"{percent(decaying.mean())} of {count(inv_epochs, 'epoch')} of the decaying rate: {signed(found.mean, 2)} "
-        f"points ({interval(found.low, found.high, 2, '')}, over {count(found.n, 'pair')} of runs)."
-    )
-
-
-def compare_with_theirs(table: pd.DataFrame) -> str:
-    """Our accuracies less Smith and Topin's and less the repeat's, row by row. table: of
-    `super_convergence.read_accuracies`."""
-    both = table.dropna(subset=["ours", "theirs"])
-    if both.empty:
-        return ""
-    apart = [
-        f"{signed(row['ours'] - row['theirs'], 2)} points from theirs and {signed(row['ours'] - row['repeat'], 2)} from "
-        f"the repeat's ({row['row']})"
-        for _, row in both.iterrows()
-    ]
-    return f"Our accuracies are {join(apart)}."
-
-
-def name_left_out(left_out: Mapping[tuple[str, int], int]) -> str:
-    """Which rows of Smith and Topin's table were not run, and what they would take. left_out: (policy, epochs) ->
-    epochs to train."""
-    if not left_out:
-        return "Every row of their table was run."
-    names = join(f"{policy} over {count(epochs, 'epoch')}" for policy, epochs in left_out)
-    return (
-        f"Left out for their length: {names}, {count(sum(left_out.values()), 'epoch')} of training in all; "
-        "`cycle_epochs` and `inv_epochs` run them."
-    )
-
-
-def describe_pairs(pairs: pd.DataFrame) -> str:
-    """Which paired differences can be told from chance. pairs: of `readings.compare_pairs`, with a column pair."""
-    clear = [f"{p.quantity} of {p.pair}" for p in pairs.itertuples() if p.low > 0 or p.high < 0]
-    if not clear:
-        return f"None of the {spell(len(pairs))} differences can be told from chance with so many seeds."
-    return f"Of the {spell(len(pairs))} differences {spell(len(clear))} can hardly be chance alone: {'; '.join(clear)}. The others can."
-
-
-def describe_choices(choices: pd.DataFrame) -> str:
-    """What choosing on the test set does to the numbers that are then reported. choices: of `selection.choose`."""
-    same = int((choices["chosen"] == choices["by_test"]).sum())
-    gain = (choices["test_loss"] - choices["by_test_loss"]).mean()
-    points = 100 * (choices["by_test_accuracy"] - choices["test_accuracy"]).mean()
-    return (
-        f"In {spell(same)} of {spell(len(choices))} seeds both ways choose the same. Choosing on the test set makes "
-        f"the reported loss look {100 * gain / choices['test_loss'].mean():.1f} % lower on average ({gain:.4f}), and "
-        f"moves the reported accuracy by {signed(points, 2)} points."
-    )
-
-
-def describe_changes(both: pd.DataFrame, one: str, many: str) -> str:
-    """Which verdicts more seeds change. both: id and a column of verdicts each for one and many."""
-    changed = both[both[one] != both[many]]["id"]
-    said = f"{spell(len(changed), capital=True)} of the {spell(len(both))} verdicts {'changes' if len(changed) == 1 else 'change'} between {one} and {many}"
-    return f"{said}: {join(changed)}." if len(changed) else f"{said}."
-
-
-def compare_datasets(frame: pd.DataFrame, table: pd.DataFrame) -> str:
-    """What of the first dataset's verdicts and readings holds on the second. frame: of `claims.tabulate_side_by_side`;
-    table: of
-    `readings.summarize_dataset`, two rows.
-    """
-    (_, here), (_, there) = table.iterrows()
-    compared = frame[frame["id"] != "C13"]
-    same = int((compared[here["dataset"]] == compared[there["dataset"]]).sum())
-    return (
-        f"On {there['dataset']} {spell(same)} of {spell(len(compared))} verdicts are those on {here['dataset']}. The "
-        f"lowest point of the range test moves from {rate(here['lowest'])} to {rate(there['lowest'])}, and the best "
-        f"of the constant rates is {there['best constant lr']:g} there."
-    )
-
-
-def _factor(ratio):
-    return f"{times(ratio)} times" if ratio >= 2 else f"{100 * ratio:.0f} %"
-
-
-def _say_training(training, budget):
-    if training == CONSTANT:
-        return f"after {count(budget, 'epoch')} at a constant rate"
-    return f"as the peak of one cycle of {count(budget, 'epoch')}"
 
 
 def _of_seeds(n):

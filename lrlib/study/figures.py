@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
-from lrlib.study.colors import AUTHOR_COLOR, COLORS, INK
+from lrlib.study.colors import AUTHOR_COLOR, COLORS
 from lrlib.study.drawing import (
     AUTHOR,
     NARROW,
@@ -32,10 +31,8 @@ from lrlib.study.drawing import (
 )
 from lrlib.study.rows import require_one_problem
 from lrlib.study.statistics import estimate_accuracy
-from lrlib.study.words import count
 from lrlib.suggest import TurningPoints
 
-LEAST_REGRET = 0.1  # percent: all below is drawn there
 N_BINS = 180  # points of a curve over steps: what a figure can show
 
 
@@ -211,113 +208,6 @@ def draw_accuracies(
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0))
         label_axes(axes, "", x="test accuracy, %", y="")
     return figure, tidy([last], ["run", "seed", "epoch", "test_accuracy"])
-
-
-def draw_suggestions(
-    suggestions: pd.DataFrame, runs: Sequence[str], marks: Sequence[float]
-) -> tuple[Figure, pd.DataFrame]:
-    """What each rule suggests, a dot a seed and a bar at the median; one panel for each of runs.
-
-    suggestions: run, rule, seed, lr. marks: learning rates to draw as dotted lines, such as the author's by eye.
-    """
-    suggestions = pick_runs(suggestions, runs)
-    rules = list(suggestions["rule"].unique())
-    with open_panels(len(runs), height=2.2) as (figure, panels):
-        for axes, run, letter in zip(panels, runs, "abcd"):
-            for row, (rule, color) in enumerate(zip(rules, COLORS)):
-                lrs = suggestions[(suggestions["run"] == run) & (suggestions["rule"] == rule)]["lr"]
-                median = 10 ** np.median(np.log10(lrs))
-                axes.plot(lrs, [row] * len(lrs), "o", color=color, markersize=3.5, alpha=0.6, gid=rule)
-                axes.plot(median, row, "|", color=color, markersize=14, markeredgewidth=2, gid=rule)
-            for mark in marks:
-                axes.axvline(mark, color=AUTHOR_COLOR, linestyle=(0, (2, 1.5)), linewidth=1.1)
-            log_rates(axes)
-            axes.set_yticks(range(len(rules)), rules)  # in each panel: on a narrow screen they stand apart
-            axes.set_ylim(len(rules) - 0.5, -0.5)
-            axes.grid(visible=False, axis="y")
-            label_axes(axes, f"({letter}) {run}", x="learning rate", y="")
-    return figure, tidy([suggestions], ["run", "rule", "seed", "lr"])
-
-
-def draw_search(grid: pd.DataFrame, regret: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """The loss over the learning rates of the search, one panel a training, with what each rule suggests on its curve.
-
-    grid: training, budget, lr, seed, log_loss. regret: choice, lr, training, budget, log_loss.
-    """
-    trainings = list(grid["training"].unique())
-    grid = grid.assign(loss=10 ** grid["log_loss"], curve=[count(int(b), "epoch") for b in grid["budget"]])
-    suggested = regret.dropna(subset="lr").assign(loss=lambda frame: 10 ** frame["log_loss"])
-    with open_panels(len(trainings), height=3.0) as (figure, panels):
-        for axes, training, letter in zip(panels, trainings, "abcd"):
-            for (_, curve), color in zip(grid[grid["training"] == training].groupby("budget"), COLORS):
-                name, before = curve["curve"].iloc[0], len(axes.lines)
-                sns.lineplot(
-                    curve, x="lr", y="loss", color=color, label=name, errorbar=("pi", 100),
-                    err_kws={"linewidth": 0, "alpha": 0.2}, ax=axes,
-                )  # fmt: skip
-                for artist in (*axes.lines[before:], axes.collections[-1]):
-                    artist.set_gid(name)
-            for choice, marker in zip(suggested["choice"].unique(), "o^sDvP"):
-                points = suggested[(suggested["choice"] == choice) & (suggested["training"] == training)]
-                axes.plot(
-                    points["lr"], points["loss"], marker, color=INK, markersize=4.5, label=choice, linestyle="none"
-                )
-            log_rates(axes)
-            axes.set_yscale("log")
-            plain_numbers(axes.yaxis)
-            x = "learning rate" if training == "constant" else "peak of the learning rate"
-            label_axes(axes, f"({letter}) {training}", x=x, y="test loss")
-        panels[0].legend(title=None)
-        panels[-1].get_legend().remove()
-    points = suggested.assign(curve=suggested["choice"])
-    data = tidy([grid, points], ["training", "budget", "curve", "lr", "seed", "loss"])
-    return figure, point_to_seeds(data, [("lr", "loss", {"training": training}) for training in trainings], by="curve")
-
-
-def draw_rows(frame: pd.DataFrame, series: Sequence[str]) -> tuple[Figure, pd.DataFrame]:
-    """Accuracies in percent with their standard deviations, a row per line of the table, a colour per series.
-
-    frame: row (its name) and, for each name of series, a column of that name (mean) and one of name + " sd".
-    """
-    with open_panels(1, height=0.8 + 0.38 * len(frame), width=NARROW) as (figure, (axes,)):
-        offsets = np.linspace(-0.22, 0.22, len(series))
-        for name, offset, color, marker in zip(series, offsets, (COLORS[0], AUTHOR_COLOR, COLORS[4]), "oDs"):
-            rows = np.arange(len(frame)) + offset
-            drawn = axes.errorbar(
-                frame[name],
-                rows,
-                xerr=frame[f"{name} sd"],
-                fmt=marker,
-                color=color,
-                markersize=4,
-                capsize=2,
-                label=name,
-            )
-            for artist in (drawn[0], *drawn[2]):
-                artist.set_gid(name)
-        axes.set_yticks(range(len(frame)), frame["row"])
-        axes.set_ylim(len(frame) - 0.5, -0.5)
-        axes.grid(visible=False, axis="y")
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(series))
-        label_axes(axes, "", x="test accuracy, %", y="")
-    return figure, frame
-
-
-def draw_profiles(cells: pd.DataFrame, choices: Sequence[str]) -> tuple[Figure, pd.DataFrame]:
-    """Performance profiles: of how many cells and budgets each choice loses at most so much, one line a choice.
-
-    cells: a row per cell, budget and choice, with its regret in percent. choices: those that are drawn.
-    """
-    with open_panels(1, height=3.9, width=NARROW) as (figure, (axes,)):
-        for choice, color, style in zip(choices, COLORS * 2, ["-"] * len(COLORS) + ["--"] * len(COLORS)):
-            regrets = np.sort(cells[cells["choice"] == choice]["regret"].clip(lower=LEAST_REGRET))
-            share = 100 * np.arange(len(regrets) + 1) / max(1, len(regrets))
-            axes.step([LEAST_REGRET, *regrets, 100], [*share, share[-1]], where="post", color=color, linestyle=style,
-                      label=choice, gid=choice)  # fmt: skip
-        log_rates(axes)
-        axes.legend(title=None, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-        label_axes(axes, "", x="regret, % of what the best rate gains", y="cells and budgets, %")
-    return figure, cells
 
 
 def bin_steps(steps: pd.DataFrame, columns: Sequence[str] = ("loss",)) -> pd.DataFrame:

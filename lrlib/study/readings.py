@@ -1,9 +1,7 @@
 """What is read off the results: turning points, final accuracies, the shape of curves."""
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +10,7 @@ import pandas as pd
 from lrlib.runs.results import Results
 from lrlib.runs.trainer import find_results
 from lrlib.study import author
-from lrlib.study.evidence import suggest_each
-from lrlib.study.experiments import SGD_SWEEP, Design
+from lrlib.study.experiments import Design
 from lrlib.study.looks import STEP
 from lrlib.study.rows import require_one_problem, select_run
 from lrlib.study.statistics import estimate_accuracy, estimate_mean
@@ -122,54 +119,6 @@ def compare_curves(epochs: pd.DataFrame, design: Design) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def tabulate_suggestions(steps: pd.DataFrame) -> pd.DataFrame:
-    """What each rule reads off each range test: a row per run (its label), rule and seed.
-
-    steps: a row per step of range tests. Columns: run, rule, seed, lr, reliable.
-    """
-    rows = []
-    for label, sweeps in require_one_problem(steps).groupby("run", sort=False):
-        seeds = list(sweeps.groupby("seed").groups)
-        for rule, suggestions in suggest_each(sweeps).items():
-            rows += [(label, rule, seed, s.lr, s.reliable) for seed, s in zip(seeds, suggestions)]
-    return pd.DataFrame(rows, columns=["run", "rule", "seed", "lr", "reliable"])
-
-
-def summarize_suggestions(suggestions: pd.DataFrame) -> pd.DataFrame:
-    """tabulate_suggestions over the seeds: a row per run and rule.
-
-    Columns: run, rule, lr (median), spread_decades (log10 of the largest over the smallest), sd_decades (standard
-    deviation of log10 lr), n_reliable, n.
-    """
-    grouped = suggestions.assign(x=np.log10(suggestions["lr"])).groupby(["run", "rule"], sort=False)
-    return pd.DataFrame(
-        {
-            "lr": 10 ** grouped["x"].median(),
-            "spread_decades": grouped["x"].max() - grouped["x"].min(),
-            "sd_decades": grouped["x"].std(),
-            "n_reliable": grouped["reliable"].sum(),
-            "n": grouped["x"].count(),
-        }
-    ).reset_index()
-
-
-def pivot_suggestions(summary: pd.DataFrame) -> pd.DataFrame:
-    """summarize_suggestions as a table to print: a row per run, a column per rule, cells such as `0.11 (0.22)`."""
-    cells = [f"{lr:.2g} ({spread:.2f})" for lr, spread in zip(summary["lr"], summary["spread_decades"])]
-    wide = summary.assign(cell=cells).pivot(index="run", columns="rule", values="cell")
-    return wide.loc[summary["run"].unique(), summary["rule"].unique()].reset_index()
-
-
-def compare_all_pairs(epochs: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
-    """compare_pairs of each two of labels, with a first column pair."""
-    found = []
-    for pair in itertools.combinations(labels, 2):
-        compared = compare_pairs(epochs, *pair)
-        compared.insert(0, "pair", " − ".join(pair))
-        found.append(compared)
-    return pd.concat(found, ignore_index=True)
-
-
 def compare_drops(epochs: pd.DataFrame, design: Design) -> pd.DataFrame:
     """Last test loss by turning point: a row each, its mean and sd over seeds, and in how many seeds it is the lowest."""
     losses = pd.DataFrame({m: select_last(epochs, design.drop_label([m]), "test_loss") for m in design.turning_points})
@@ -206,25 +155,6 @@ def compare_pairs(epochs: pd.DataFrame, first: str, second: str) -> pd.DataFrame
         means = (ours.mean(), theirs[quantity].mean())
         rows.append((quantity, *means, found.mean, found.low, found.high))
     return pd.DataFrame(rows, columns=["quantity", "first", "second", "difference", "low", "high"])
-
-
-def summarize_dataset(results: Results, design: Design) -> dict[str, Any]:
-    """What a dataset's runs come to, as a dict: the SGD range test's turning points (medians over seeds), the best of the
-    constant learning rates by last test accuracy, its accuracy and the two schedules', in percent.
-    """
-    _, points = locate_turning_points(results.steps, SGD_SWEEP)
-    epochs, constant = results.epochs, {}
-    for lr in design.learning_rates:
-        constant[lr] = 100 * select_last(epochs, design.constant_label(lr), "test_accuracy").mean()
-    best = max(constant, key=lambda lr: constant[lr])
-    return {
-        "dataset": design.dataset,
-        "start of fall": float(np.median([p.start_of_fall for p in points])),
-        "lowest": float(np.median([p.lowest for p in points])),
-        "best constant lr": best,
-        "its accuracy": constant[best],
-        **tabulate_accuracies(results, design).set_index("method")["accuracy"],
-    }
 
 
 def measure_roughness(losses: npt.ArrayLike) -> float:

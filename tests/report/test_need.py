@@ -8,10 +8,9 @@ import pytest
 from conftest import copy_project, run_lrlib
 
 from lrlib.report import need
-from lrlib.report.need import add_seeds, describe_look, give_seeds, read_limit
+from lrlib.report.need import add_seeds, describe_look, read_limit
 from lrlib.report.parameters import ParameterError
 from lrlib.report.provenance import describe_seeds
-from lrlib.report.sections import find_sections, give_values
 from lrlib.report.store_command import plan_published_runs
 from lrlib.study.claims import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, Verdict
 from lrlib.study.experiments import Design
@@ -115,15 +114,6 @@ def test_what_makes_no_sense_is_refused_in_a_line(project, arguments, message):
     assert (status, out) == (2, "")
     assert len(err.splitlines()) == 1 and err.startswith("lrlib: ")
     assert re.search(message, err), err
-
-
-def test_part_3_keeps_its_own_numbers_of_seeds():
-    sections = give_values(find_sections(extended=True), {"seeds": "5", "max_seeds": "30", "dataset": "sample"})
-    for section in give_seeds(sections, 25):
-        if section.name.startswith("3"):
-            assert "seeds" not in section.values
-        else:
-            assert (section.values["seeds"], section.values["max_seeds"]) == (25, 30)
 
 
 def test_the_store_keeps_what_a_report_with_seeds_by_need_takes(tmp_path, monkeypatch):

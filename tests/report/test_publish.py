@@ -44,40 +44,6 @@ def test_publishing_copies_the_report_and_puts_its_numbers_into_the_readme(made,
     assert (tmp_path / "report" / "onecycle.svg").read_text() == "<svg/>"
 
 
-def test_an_extended_report_puts_the_regret_of_suggestions_into_the_readme(made, tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text("<!-- published -->\n<!-- /published -->\n<!-- evidence -->\nold\n<!-- /evidence -->\n")
-    table = "| choice | regret |\n| :------ | -----------: |\n| suggest_lr | +0.01 |"
-    output = nbformat.v4.new_output("display_data", {"text/markdown": table}, metadata={"report": {"label": "regret"}})
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=[output])])
-    nbformat.write(notebook, made.notebooks / "3-2.ipynb")
-    publish.publish_report(made, command="make publish EXTENDED=1")
-    assert "| :--- | ---: |\n| suggest_lr | +0.01 |\n<!-- /evidence -->" in readme.read_text()
-    assert "old" not in readme.read_text()
-
-
-def test_the_benchmark_goes_into_the_readme_and_its_data_into_a_file_to_cite(made, tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text("<!-- published -->\n<!-- /published -->\n<!-- benchmark -->\nold\n<!-- /benchmark -->\n")
-    shown = {
-        publish.HEADLINE: {"text/markdown": "| choice | worst |\n| :------ | ------: |\n| suggest_lr | 1.0 |"},
-        publish.PRACTITIONER: {"text/markdown": "It gives away 1 %."},
-        publish.PROFILES: {"text/csv": "problem,regret\ntabular,1\n"},
-    }
-    outputs = [
-        nbformat.v4.new_output("display_data", data, metadata={"report": {"label": label}})
-        for label, data in shown.items()
-    ]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=outputs)])
-    nbformat.write(notebook, made.notebooks / "3-6.ipynb")
-    publish.publish_report(made, command="make publish EXTENDED=1")
-    text = readme.read_text()
-    assert "It gives away 1 %. Every problem, " in text and "[suggestions.csv](report/suggestions.csv)" in text
-    assert "\n\n| choice | worst |\n| :--- | ---: |\n| suggest_lr | 1.0 |\n<!-- /benchmark -->" in text
-    assert "old" not in text
-    assert (tmp_path / "report" / "suggestions.csv").read_text() == "problem,regret\ntabular,1\n"
-
-
 def test_a_block_replaces_what_readme_has_between_its_lines_as_it_is():
     readme = "before\n<!-- bench -->\nold\n<!-- /bench -->\nafter\n"
     expected = "before\n<!-- bench -->\nnew \\1\n<!-- /bench -->\nafter\n"
@@ -103,12 +69,3 @@ def test_the_readme_s_accuracies_are_those_of_the_published_report(root):
         cells = re.findall(rf"<tr[^>]*> ?<td[^>]*>{method}</td>(.*?)</tr>", page)
         assert [accuracy, low, high] in [re.findall(r">([\d.]+)</td>", row)[:3] for row in cells]
         assert int(n) >= 5
-
-
-def test_the_readme_s_regrets_are_those_of_the_published_report(root):
-    readme = (root / "README.md").read_text(encoding="utf-8")
-    page = (root / "report" / "report.html").read_text(encoding="utf-8")
-    row = re.search(r"\| suggest_lr \| .*", readme)[0]
-    cells = re.findall(r"[-+][\d.]+ \[[-+][\d.]+, [-+][\d.]+\]", row)
-    assert len(cells) == 3
-    assert all(cell in page.replace("\u2212", "-") for cell in cells)

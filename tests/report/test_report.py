@@ -157,7 +157,6 @@ def test_a_section_with_other_parameters_trains_what_is_new_and_leaves_the_repor
         ),
         (["report", "--dataset", "mnits"], "dataset must be one of mnist, fashion_mnist, sample, "),
         (["section", "2-9"], "there is no section '2-9'; sections are"),
-        (["report", "--params", "extended=True"], r"extended is no parameter .*; EXTENDED=1 \(--extended\) adds part 3"),
         (["report", "--dataset", ""], "dataset must be a word, got nothing"),
     ],
 )
@@ -222,21 +221,6 @@ def test_ctrl_c_while_notebooks_are_executed_ends_in_seconds_and_leaves_no_proce
     assert time.monotonic() - begin < 15
     _, alive = psutil.wait_procs(children, timeout=10)
     assert alive == []
-
-
-@pytest.mark.extended
-def test_the_extended_report_has_part_3_and_keeps_the_report_s_own_accuracies(project):
-    status, out, err = run_lrlib(project, "report", "--quick", "--extended")
-    assert status == 0, err
-    page = (project / "report" / "build" / "report.html").read_text(encoding="utf-8")
-    for figure in ("suggestions", "search", "super-convergence", "momentum"):
-        assert f'id="fig-{figure}"' in page, figure
-    for table in ("stability", "regret", "pairs", "choices", "verdicts-seeds", "claims-datasets"):
-        assert f'id="tbl-{table}"' in page, table
-    assert "Beyond the author" in page and "object at 0x" not in page
-    text = re.sub(r"[\u00a0\s]+", " ", page)
-    for accuracy in re.findall(r"(\d\d\.\d\d) % test", out):
-        assert f"{accuracy} %" in text
 
 
 @pytest.mark.faults

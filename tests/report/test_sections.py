@@ -6,20 +6,12 @@ from lrlib.report.command_line import main
 from lrlib.report.parameters import ParameterError, parse_assignments
 from lrlib.report.plans import plan_section
 from lrlib.report.sections import find_sections, give_values, pick_section
-from lrlib.study.beyond import Beyond
-from lrlib.study.evidence import Evidence
 from lrlib.study.experiments import Design
-from lrlib.study.super_convergence import SuperConvergence
 
 
 @pytest.fixture(scope="module")
 def sections():
     return find_sections()
-
-
-@pytest.fixture(scope="module")
-def extended_sections():
-    return find_sections(extended=True)
 
 
 def plan(sections, name, **texts):
@@ -31,19 +23,11 @@ def test_sections_stand_in_the_report_s_order_and_the_guide_is_none_of_them(sect
     assert [section.name for section in sections] == ["0", "1", "2-1", "2-2", "2-3", "2-4"]
 
 
-def test_the_extended_report_has_part_3_besides(sections, extended_sections):
-    names = [section.name for section in extended_sections]
-    assert names == [section.name for section in sections] + ["3-1", "3-2", "3-3", "3-4", "3-5", "3-6"]
-
-
-def test_defaults_of_every_notebook_are_the_design_s(extended_sections):
-    own = {"extended": False, "other_dataset": "fashion_mnist"}
-    fields = {}
-    for settings in (Beyond, SuperConvergence, Evidence, Design):
-        fields |= settings.__dataclass_fields__
-    for section in extended_sections:
+def test_defaults_of_every_notebook_are_the_design_s(sections):
+    fields = Design.__dataclass_fields__
+    for section in sections:
         for name, parameter in section.declared.items():
-            default = own[name] if name in own else fields[name].default
+            default = fields[name].default
             assert (list(default) if isinstance(default, tuple) else default) == parameter.default, (section.name, name)
             assert parameter.help, (section.name, name)
 
@@ -65,13 +49,6 @@ def test_a_default_edited_in_a_section_reaches_those_about_the_whole_report(root
     sections = find_sections()
     assert plan(sections, "0").design.turning_points == plan(sections, "2-2").design.turning_points == (6, 16, 26)
     assert pick_section(give_values(sections, {}), "0").values["turning_points"] == [6, 16, 26]
-
-
-def test_settings_that_the_abstract_shares_with_part_3_have_the_same_defaults(extended_sections):
-    abstract = pick_section(extended_sections, "0").declared
-    for section in extended_sections:
-        for name in abstract.keys() & section.declared.keys():
-            assert section.declared[name].default == abstract[name].default, (section.name, name)
 
 
 def test_assignments_may_hold_spaces_and_lists():

@@ -86,13 +86,3 @@ def test_a_readme_without_a_published_report_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(store_command, "project_folder", lambda: tmp_path)
     with pytest.raises(ParameterError, match="names no published report"):
         read_published_command()
-
-
-def test_what_an_extended_report_needs_is_planned_without_training_it(tmp_path, monkeypatch):
-    monkeypatch.setenv("LRLIB_STORE", str(tmp_path / "empty"))
-    monkeypatch.setattr("lrlib.runs.cluster.open_client", None)
-    plain, extended = (
-        plan_published_runs(f"make publish DATASET=sample {words}") for words in ("SEEDS=1", "SEEDS=1 EXTENDED=1")
-    )
-    assert set(plain) < set(extended)
-    assert not (tmp_path / "empty").exists()

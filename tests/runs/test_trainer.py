@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench.suggestions.problems import locate
 from lrlib import Run, train
 from lrlib.problems.registry import load_problem
 from lrlib.runs import cluster, engine
@@ -14,6 +15,8 @@ from lrlib.schedules import Constant, MultiStep, OneCycle
 from lrlib.study.rows import select_run
 from lrlib.training import numerics
 from lrlib.training.registry import describe_numerics
+
+TABULAR, QUADRATIC = locate("tabular"), locate("quadratic_deep")
 
 SAMPLE = {"problem": "lenet5_sample", "epochs": 3}
 
@@ -154,7 +157,9 @@ def test_a_worker_that_computes_otherwise_is_refused(store, client, monkeypatch)
             {"optimizer": "sdg"},
             "optimizer must be one of sgd, momentum, adam, adamw, muon, prodigy, dadapt_adam, dadapt_sgd, got 'sdg'",
         ),
-        ({"problem": "char_gtp"}, "problem must be one of lenet5_mnist, .*, got 'char_gtp'; the nearest is 'char_gpt'"),
+        ({"problem": "char_gtp"}, "problem must be one of lenet5_mnist, .*, got 'char_gtp'; the nearest is 'lenet5_"),
+        ({"problem": "bench.nothing:x"}, "problem 'bench.nothing:x': there is no module 'bench.nothing'"),
+        ({"problem": "lrlib.suggest:valley"}, "problem 'lrlib.suggest:valley' must be a Problem, got function"),
         ({"momentum": 1.0}, "momentum must be at least 0 and below 1, got 1.0"),
         ({"weight_decay": -0.1}, "weight_decay must be at least 0, got -0.1"),
     ],
@@ -179,7 +184,7 @@ def test_results_of_a_run_that_diverged_are_found(store):
     assert find_results([run], store=store).diverged["step"].notna().all()
 
 
-@pytest.mark.parametrize("problem", ["tabular", "quadratic_deep", "char_rnn"])
+@pytest.mark.parametrize("problem", [TABULAR, QUADRATIC, locate("char_rnn")])
 def test_every_problem_trains_on_workers_and_goes_on_from_the_store_to_the_same_bits(tmp_path, client, problem):
     run = Run(OneCycle(0.01), problem=problem, epochs=2)
     whole, broken = Store(tmp_path / "whole"), Store(tmp_path / "broken")
@@ -193,34 +198,35 @@ def test_every_problem_trains_on_workers_and_goes_on_from_the_store_to_the_same_
     epochs = expected.epochs
     assert set(epochs["problem"]) == {problem}
     assert epochs["test_loss"].iloc[-1] < np.inf
-    assert epochs["test_accuracy"].isna().all() == (problem == "quadratic_deep")
+    assert epochs["test_accuracy"].isna().all() == (problem == QUADRATIC)
     assert type(expected.model(run)) is type(load_problem(problem).build_model())
 
 
 def test_equal_labels_on_two_problems_stay_apart_in_the_tables(store, client):
-    runs = [Run(Constant(1e-3), problem=problem, epochs=1, label="same") for problem in ("tabular", "quadratic_deep")]
-    runs.append(Run(Constant(1e30), problem="tabular", epochs=1, label="wild"))
+    runs = [Run(Constant(1e-3), problem=problem, epochs=1, label="same") for problem in (TABULAR, QUADRATIC)]
+    runs.append(Run(Constant(1e30), problem=TABULAR, epochs=1, label="wild"))
     results = train(runs, store=store, client=client, progress=False)
     assert results.epochs[["run", "problem"]].values.tolist() == [
-        ["same", "tabular"], ["same", "quadratic_deep"], ["wild", "tabular"],
+        ["same", TABULAR], ["same", QUADRATIC], ["wild", TABULAR],
     ]  # fmt: skip
     assert results.steps.groupby(["run", "problem"]).size().to_dict() == {
-        ("same", "quadratic_deep"): 7, ("same", "tabular"): 14, ("wild", "tabular"): 14,
+        ("same", QUADRATIC): 7, ("same", TABULAR): 14, ("wild", TABULAR): 14,
     }  # fmt: skip
-    assert results.diverged[["run", "problem"]].values.tolist() == [["wild", "tabular"]]
+    assert results.diverged[["run", "problem"]].values.tolist() == [["wild", TABULAR]]
     with pytest.raises(
-        ValueError, match="run 'same' is of 2 problems in these results, tabular and quadratic_deep; take"
+        ValueError, match=f"run 'same' is of 2 problems in these results, {TABULAR} and {QUADRATIC}; take"
     ):
         select_run(results.epochs, "same")
-    one = results.epochs[results.epochs["problem"] == "tabular"]
+    one = results.epochs[results.epochs["problem"] == TABULAR]
     assert len(select_run(one, "same")) == 1
 
 
 def test_a_change_in_one_problem_s_code_renames_its_epochs_alone(tmp_path, monkeypatch):
-    runs = {name: Run(Constant(0.1), problem=name, epochs=1) for name in ("tabular", "quadratic_deep")}
+    runs = {name: Run(Constant(0.1), problem=name, epochs=1) for name in (TABULAR, QUADRATIC)}
     before = {name: plan_epochs(run)[0].name for name, run in runs.items()}
     shutil.copytree(numerics.PACKAGE, tmp_path / "lrlib", ignore=shutil.ignore_patterns("__pycache__"))
-    file = tmp_path / "lrlib" / "problems" / "tabular.py"
+    shutil.copytree(numerics.PACKAGE.parent / "bench" / "suggestions", tmp_path / "bench" / "suggestions")
+    file = tmp_path / "bench" / "suggestions" / "problems" / "tabular.py"
     monkeypatch.setattr(numerics, "PACKAGE", tmp_path / "lrlib")
     describe_numerics.cache_clear()
     assert {name: plan_epochs(run)[0].name for name, run in runs.items()} == before
@@ -229,5 +235,5 @@ def test_a_change_in_one_problem_s_code_renames_its_epochs_alone(tmp_path, monke
     after = {name: plan_epochs(run)[0].name for name, run in runs.items()}
     monkeypatch.undo()
     describe_numerics.cache_clear()
-    assert after["quadratic_deep"] == before["quadratic_deep"]
-    assert after["tabular"] != before["tabular"]
+    assert after[QUADRATIC] == before[QUADRATIC]
+    assert after[TABULAR] != before[TABULAR]

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lrlib.study import evidence, figures, readings
+from lrlib.study import figures, readings
 from lrlib.study.rows import require_one_problem, select_run
 
-SWEEP = evidence.Evidence(dataset="sample").sweep_label()
+SWEEP = "SGD range test"
 
 
 def make_steps(problems, label=SWEEP):
@@ -32,8 +32,6 @@ READERS = {
     "select_last": lambda steps, epochs: readings.select_last(epochs, SWEEP, "test_loss"),
     "locate_turning_points": lambda steps, epochs: readings.locate_turning_points(steps, SWEEP),
     "tabulate_ends": lambda steps, epochs: readings.tabulate_ends(epochs),
-    "tabulate_suggestions": lambda steps, epochs: readings.tabulate_suggestions(steps),
-    "suggest_rates": lambda steps, epochs: evidence.Evidence(dataset="sample").suggest_rates(steps),
     "bin_steps": lambda steps, epochs: figures.bin_steps(steps),
     "draw_losses": lambda steps, epochs: figures.draw_losses(epochs, steps, [SWEEP]),
 }

@@ -3,12 +3,10 @@ import math
 import pandas as pd
 import pytest
 
-from lrlib.study import abstract, answers, words
+from lrlib.study import abstract, words
 from lrlib.study.claims import Verdict
-from lrlib.study.evidence import Evidence
 from lrlib.study.experiments import Design
 from lrlib.study.statistics import estimate_share
-from lrlib.suggest import Suggestion
 
 
 @pytest.mark.parametrize(
@@ -108,42 +106,6 @@ def test_the_abstract_has_what_was_asked_found_and_how_sure_it_is(seeds):
     )
     assert "One of the report's two claims holds (@tbl-claims); C2 remains open." in answer
     assert ("what another seed would bring they do not say" in sure) == (seeds == 1)
-
-
-def test_part_3_says_first_what_a_reader_wants_to_know_and_the_interval_after_it():
-    table = pd.DataFrame(
-        [
-            ("suggest_lr", "constant", 3, 0.055, 0.028, 0.076),
-            ("suggest_lr", "one cycle", 3, -0.014, -0.02, 0.004),
-            ("torch's default", "constant", 3, 0.922, 0.877, 0.962),
-        ],
-        columns=["choice", "training", "budget", "regret", "low", "high"],
-    )
-    pairs = pd.DataFrame(
-        {"difference": [0.0007, -0.016], "low": [-0.0004, -0.077], "high": [0.0018, 0.045]},
-        index=["test loss", "test accuracy, %"],
-    )
-    said = abstract.write_beyond(
-        table, Suggestion(0.1, 0.01, 0.3, 0.22, True, "", "suggest_lr"), pairs, Evidence(dataset="sample")
-    )
-    assert "agree to within a factor of 1.7" in said
-    assert (
-        "a test loss 14 % above the best that a search finds (95 % interval 7 to 19 %) after 3 epochs at a constant rate and "
-        "3 % below the best that a search finds (95 % interval −5 to 1 %) after one cycle of 3 epochs" in said
-    )
-    assert "PyTorch's default rate ends with 8.4 times the best of the search" in said
-    assert "cannot be told apart: −0.02 points" in said
-
-
-def test_what_is_not_there_is_not_spoken_of():
-    nothing = pd.DataFrame({"row": ["inv, 85 epochs"], "ours": [math.nan], "theirs": [99.0], "repeat": [98.9]})
-    assert answers.compare_with_theirs(nothing) == ""
-    assert answers.compare_cycles({("inv", 12): [97.0]}, 12) == ""
-    same = pd.DataFrame({"id": ["C1"], "one seed": ["reproduced"], "5 seeds": ["reproduced"]})
-    assert (
-        answers.describe_changes(same, "one seed", "5 seeds")
-        == "None of the one verdicts change between one seed and 5 seeds."
-    )
 
 
 @pytest.mark.parametrize(

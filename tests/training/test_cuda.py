@@ -6,6 +6,7 @@ import torch
 from conftest import assert_same_epochs
 from distributed import Client, LocalCluster
 
+from bench.suggestions.problems import locate
 from lrlib import Run
 from lrlib.problems.registry import load_problem
 from lrlib.runs.store import Store
@@ -315,22 +316,24 @@ def test_an_epoch_s_name_says_on_which_device_it_was_trained():
     ],
 )
 def test_a_problem_that_a_graph_cannot_hold_is_refused_by_name(name, what):
-    with pytest.raises(ValueError, match=f"problem '{name}' {what}, which backend cuda cannot; take the backend torch"):
-        cuda.check(1, load_problem(name))
-    cuda.check(1, load_problem("fmnist_2c2d"))
+    with pytest.raises(
+        ValueError, match=f"problem '{locate(name)}' {what}, which backend cuda cannot; take the backend torch"
+    ):
+        cuda.check(1, load_problem(locate(name)))
+    cuda.check(1, load_problem(locate("fmnist_2c2d")))
 
 
 def test_a_step_of_another_problem_is_that_of_the_plain_loop():
-    data = load_problem("tabular").load_data()
+    data = load_problem(locate("tabular")).load_data()
     order = epoch_order(0, 1, len(data.train[0]), 60)
     given = {"lr": [0.01] * 3, "momentum": [0.9] * 3, "order": order}
     step = cuda.TrainingStep(
-        *data.train, n_samples=60, batch_size=20, optimizer="sgd", weight_decay=5e-4, problem="tabular"
+        *data.train, n_samples=60, batch_size=20, optimizer="sgd", weight_decay=5e-4, problem=locate("tabular")
     )
-    found, losses = step.repeat(initial_state(3, "tabular"), **given)
+    found, losses = step.repeat(initial_state(3, locate("tabular")), **given)
     expected, expected_losses = train_on_cpu(
-        initial_state(3, "tabular"), inputs=data.train[0], targets=data.train[1], batch_size=20, optimizer="sgd",
-        weight_decay=5e-4, problem="tabular", **given,
+        initial_state(3, locate("tabular")), inputs=data.train[0], targets=data.train[1], batch_size=20, optimizer="sgd",
+        weight_decay=5e-4, problem=locate("tabular"), **given,
     )  # fmt: skip
     assert losses == pytest.approx(expected_losses, rel=1e-5)
     for key, value in expected.items():

@@ -9,8 +9,8 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from bench.suggestions.problems.images import load_images, scale
 from lrlib.problems.data import find_dataset
-from lrlib.problems.images import load_images, scale
 from lrlib.problems.losses import are_right, cross_entropies
 from lrlib.problems.problem import Problem
 
@@ -47,7 +47,14 @@ def make_problem(name: str) -> Problem:
         load_data=partial(load_images, "fashion_mnist"),
         losses=cross_entropies,
         hits=are_right,
-        files=("problems/cnn_2c2d.py", "problems/images.py", "problems/losses.py"),
+        files=(
+            "../bench/suggestions/problems/cnn_2c2d.py",
+            "../bench/suggestions/problems/images.py",
+            "problems/losses.py",
+        ),
         steps_per_epoch=100,
         settings={"sgd": {"momentum": 0.0, "weight_decay": 0.0}},
     )
+
+
+fmnist_2c2d = make_problem("fmnist_2c2d")

@@ -8,9 +8,9 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from bench.suggestions.problems.text import CODE, N_CHARACTERS, find_text, load_text
 from lrlib.problems.losses import are_next_tokens_right, next_token_losses
 from lrlib.problems.problem import Problem
-from lrlib.problems.text import CODE, N_CHARACTERS, find_text, load_text
 
 WIDTH, N_LAYERS = 128, 2
 
@@ -36,9 +36,16 @@ def make_problem(name: str) -> Problem:
         load_data=partial(load_text, CODE),
         losses=next_token_losses,
         hits=are_next_tokens_right,
-        files=("problems/char_rnn.py", "problems/text.py", "problems/losses.py"),
+        files=(
+            "../bench/suggestions/problems/char_rnn.py",
+            "../bench/suggestions/problems/text.py",
+            "problems/losses.py",
+        ),
         batch_size=32,
         optimizer="adam",
         steps_per_epoch=50,
         clip_norm=1.0,
     )
+
+
+char_rnn = make_problem("char_rnn")

@@ -19,8 +19,6 @@ OPTIMIZERS = ("sgd", "momentum", "adam")
 # Updates of one of their epochs: passes over 1,000 or 60,000 samples, a short last batch left out.
 STEPS_PER_EPOCH = {"quadratic_deep": 7, "mnist_vae": 937, "fmnist_vae": 937, "fmnist_2c2d": 468}
 MEASURES = ("loss_last", "loss_best", "accuracy_last", "accuracy_best")
-# log10 regret over the 12 cells, (median, mean), of the best of seven constant rates tried for 100 steps each.
-SEVEN_RATES = {"loss_last": (0.023, 0.195), "loss_best": (0.016, 0.085)}
 
 
 @lru_cache

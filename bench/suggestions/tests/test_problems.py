@@ -7,18 +7,20 @@ import pytest
 import torch
 from torch import nn
 
+from bench.suggestions import problems
+from bench.suggestions.problems.char_gpt import CharGpt
 from lrlib import Run
-from lrlib.problems.char_gpt import CharGpt
 from lrlib.problems.data import DatasetMissing, is_present
 from lrlib.problems.problem import Data
-from lrlib.problems.registry import PLACES, load_problem
-from lrlib.training.epoch import epoch_noise, epoch_order, evaluate, initial_state, load_model, train_epoch
+from lrlib.problems.registry import load_problem as load_by_name
+from lrlib.schedules import Constant
+from lrlib.training import epoch as epochs
+from lrlib.training.epoch import epoch_noise, epoch_order
 from lrlib.training.numerics import PACKAGE, fix_numerics
 from lrlib.training.optimizers import OPTIMIZERS
 
 # As published (DeepOBS's layers counted by hand; Caffe's LeNet as its log says), or counted by hand here.
 N_PARAMETERS = {
-    "lenet5_mnist": 61_706,
     "caffe_lenet_mnist": 431_080,
     "quadratic_deep": 100,
     "fmnist_2c2d": 832 + 51_264 + 3_212_288 + 10_250,
@@ -28,7 +30,23 @@ N_PARAMETERS = {
     "char_gpt": 128 * 96 + 64 * 96 + 2 * (4 * 96 + 96 * 97 * 3 + 96 * 97 + 97 * 384 + 385 * 96) + 2 * 96 + 96 * 128,
     "tabular": 31 * 64 + 65 * 64 + 65 * 2,
 }  # fmt: skip
-SMALL = ("lenet5_sample", "quadratic_deep", "char_rnn", "char_gpt", "tabular")
+SMALL = ("quadratic_deep", "char_rnn", "char_gpt", "tabular")
+
+
+def load_problem(name):
+    return load_by_name(problems.locate(name))
+
+
+def initial_state(seed, name, data=None):
+    return epochs.initial_state(seed, problems.locate(name), data)
+
+
+def evaluate(state, *, problem, **given):
+    return epochs.evaluate(state, problem=problems.locate(problem), **given)
+
+
+def load_model(state, name):
+    return epochs.load_model(state, problems.locate(name))
 
 
 def make_data(name, n=40):
@@ -36,8 +54,7 @@ def make_data(name, n=40):
     if name in SMALL:
         return load_problem(name).load_data()
     generator = torch.Generator().manual_seed(0)
-    side = 32 if name.startswith("lenet5") else 28
-    images = torch.randint(0, 256, (n, 1, side, side), dtype=torch.uint8, generator=generator)
+    images = torch.randint(0, 256, (n, 1, 28, 28), dtype=torch.uint8, generator=generator)
     targets = images if name.endswith("vae") else torch.randint(0, 10, (n,), generator=generator)
     return Data((images, targets), (images, targets))
 
@@ -48,8 +65,8 @@ def take_epochs(name, data, *, n_epochs=2, n_steps=4, batch_size=10, optimizer=N
     settings = OPTIMIZERS[optimizer] | problem.settings.get(optimizer, {})
     state, losses = state or initial_state(0, name, data), []
     for number in range(first, first + n_epochs):
-        state, part = train_epoch(
-            state, problem=name, lr=[lr] * n_steps, momentum=[settings["momentum"]] * n_steps, inputs=data.train[0],
+        state, part = epochs.train_epoch(
+            state, problem=problems.locate(name), lr=[lr] * n_steps, momentum=[settings["momentum"]] * n_steps, inputs=data.train[0],
             targets=data.train[1], order=epoch_order(0, number, len(data.train[0]), n_steps * batch_size),
             batch_size=batch_size, optimizer=optimizer, weight_decay=settings["weight_decay"],
             noise=epoch_noise(0, number),
@@ -67,12 +84,11 @@ def deterministic():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("name", PLACES)
+@pytest.mark.parametrize("name", problems.NAMES)
 def test_a_problem_is_whole(name):
     problem = load_problem(name)
-    assert problem.name == name
+    assert problem.name == problems.locate(name)
     assert all((PACKAGE / file).exists() for file in problem.files)
-    assert any(PLACES[name].endswith(file.split("/")[-1].removesuffix(".py")) for file in problem.files)
     assert problem.optimizer in OPTIMIZERS and set(problem.settings) <= set(OPTIMIZERS)
 
 
@@ -99,11 +115,7 @@ def test_images_are_the_dataset_s(dataset):
     assert data.test[1].shape == (10_000,) and torch.equal(data.test[1].unique(), torch.arange(10))
 
 
-# Every problem but those that another stands for.
-TRAINED = [name for name in N_PARAMETERS if name != "lenet5_mnist"] + ["lenet5_sample"]
-
-
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", N_PARAMETERS)
 def test_a_problem_trains_and_gets_better(name):
     data = make_data(name)
     lr = {"quadratic_deep": 0.01, "mnist_vae": 1e-4, "caffe_lenet_mnist": 0.005, "fmnist_2c2d": 0.05}.get(name, 0.01)
@@ -272,18 +284,18 @@ def test_no_character_of_the_transformer_sees_what_comes_after_it():
 
 
 def test_fine_tuning_starts_from_the_same_trained_weights_whatever_the_seed(monkeypatch):
-    monkeypatch.setattr("lrlib.problems.char_gpt.STEPS_BEFORE", 60)
-    monkeypatch.setattr("lrlib.problems.char_gpt.RISE_BEFORE", 10)
+    monkeypatch.setattr("bench.suggestions.problems.char_gpt.STEPS_BEFORE", 60)
+    monkeypatch.setattr("bench.suggestions.problems.char_gpt.RISE_BEFORE", 10)
     problem = load_problem("char_gpt_finetune")
     data = problem.load_data()
-    first, second = (initial_state(seed, problem.name, data) for seed in (0, 1))
+    first, second = (initial_state(seed, "char_gpt_finetune", data) for seed in (0, 1))
     assert all(torch.equal(first[key], second[key]) for key in first)
     given = {"inputs": data.before[0][:64], "targets": data.before[1][:64], "batch_size": 64, "problem": "char_gpt"}
     assert evaluate(first, **given)[0] < evaluate(initial_state(0, "char_gpt"), **given)[0] - 1
     code, prose = load_problem("char_gpt").find_data(), problem.find_data()
     assert code.checksum != prose.checksum
     assert not torch.equal(data.train[0][:10], data.before[0][:10])
-    from lrlib.problems import char_gpt
+    from bench.suggestions.problems import char_gpt
 
     char_gpt._pretrain.cache_clear()  # of the shortened training
 
@@ -325,20 +337,15 @@ def test_every_optimizer_goes_on_between_epochs_to_the_bit(optimizer):
 
 
 def test_a_run_takes_what_is_usual_for_its_problem():
-    from lrlib.schedules import Constant
-
-    assert (Run(Constant(0.1)).batch_size, Run(Constant(0.1)).optimizer) == (128, "sgd")
-    run = Run(Constant(0.1), problem="mnist_vae")
+    run = Run(Constant(0.1), problem=problems.locate("mnist_vae"))
     assert (run.batch_size, run.momentum, run.weight_decay) == (64, 0.0, 0.0)
-    run = Run(Constant(0.1), problem="mnist_vae", optimizer="momentum")
+    run = Run(Constant(0.1), problem=problems.locate("mnist_vae"), optimizer="momentum")
     assert (run.momentum, run.weight_decay) == (0.99, 0.0)
-    assert Run(Constant(0.1), problem="char_gpt").optimizer == "adamw"
-    with pytest.raises(ValueError, match="got 'lenet5_minst'; the nearest is 'lenet5_mnist'"):
-        Run(Constant(0.1), problem="lenet5_minst")
+    assert Run(Constant(0.1), problem=problems.locate("char_gpt")).optimizer == "adamw"
 
 
 def test_data_that_cannot_be_had_are_said(monkeypatch, tmp_path):
-    from lrlib.problems import text
+    from bench.suggestions.problems import text
 
     monkeypatch.setattr(text, "_folder", lambda: tmp_path)
     text.cut_text.cache_clear()

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lrlib.study import competitors
+from bench.suggestions import competitors
 
 LR = np.geomspace(1e-6, 10, 300)
 # Level, a fall around 1e-2, an explosion from 1 on.

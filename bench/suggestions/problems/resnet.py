@@ -8,8 +8,8 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from bench.suggestions.problems.images import load_images, scale
 from lrlib.problems.data import find_dataset
-from lrlib.problems.images import load_images, scale
 from lrlib.problems.losses import are_right, cross_entropies
 from lrlib.problems.problem import Problem
 
@@ -63,7 +63,14 @@ def make_problem(name: str) -> Problem:
         load_data=partial(load_images, "fashion_mnist"),
         losses=cross_entropies,
         hits=are_right,
-        files=("problems/resnet.py", "problems/images.py", "problems/losses.py"),
+        files=(
+            "../bench/suggestions/problems/resnet.py",
+            "../bench/suggestions/problems/images.py",
+            "problems/losses.py",
+        ),
         optimizer="adamw",
         settings={"momentum": {"momentum": 0.9, "weight_decay": 5e-4}},
     )
+
+
+fmnist_resnet = make_problem("fmnist_resnet")

@@ -40,7 +40,7 @@ def make_problem(name: str) -> Problem:
         find_data=_find_data,
         load_data=_load_data,
         losses=_take_outputs,
-        files=("problems/quadratic.py",),
+        files=("../bench/suggestions/problems/quadratic.py",),
         steps_per_epoch=7,  # N_SAMPLES // 128: DeepOBS leaves a short last batch out
         settings={"sgd": {"momentum": 0.0, "weight_decay": 0.0}},
     )
@@ -85,3 +85,6 @@ def _find_data() -> DatasetInfo:
     data = _load_data()
     digest = hashlib.sha256(b"".join(part[0].numpy().tobytes() for part in (data.train, data.test)))
     return DatasetInfo("normal draws", digest.hexdigest(), N_SAMPLES, N_SAMPLES, "generated")
+
+
+quadratic_deep = make_problem("quadratic_deep")

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.suggestions.problems.images import load_images_alone, scale
 from lrlib.problems.data import find_dataset
-from lrlib.problems.images import load_images_alone, scale
 from lrlib.problems.problem import Problem
 
 N_LATENT, SLOPE, DROPOUT = 8, 0.3, 0.2
@@ -73,9 +73,13 @@ def make_problem(name: str) -> Problem:
         find_data=partial(find_dataset, _DATASETS[name]),
         load_data=partial(load_images_alone, _DATASETS[name]),
         losses=sum_losses,
-        files=("problems/vae.py", "problems/images.py"),
+        files=("../bench/suggestions/problems/vae.py", "../bench/suggestions/problems/images.py"),
         batch_size=64,
         steps_per_epoch=100,
         settings={"sgd": {"momentum": 0.0, "weight_decay": 0.0}},
         is_random=True,
     )
+
+
+mnist_vae = make_problem("mnist_vae")
+fmnist_vae = make_problem("fmnist_vae")

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.suggestions.problems.text import CODE, LENGTH, N_CHARACTERS, PROSE, find_text, load_text
 from lrlib.problems.data import DatasetInfo
 from lrlib.problems.losses import are_next_tokens_right, next_token_losses
 from lrlib.problems.problem import Data, Problem
-from lrlib.problems.text import CODE, LENGTH, N_CHARACTERS, PROSE, find_text, load_text
 
 WIDTH, N_BLOCKS, N_HEADS, STD = 96, 2, 4, 0.02
 BATCH_SIZE = 32
@@ -73,7 +73,11 @@ def make_problem(name: str) -> Problem:
         load_data=partial(load_text, CODE),
         losses=next_token_losses,
         hits=are_next_tokens_right,
-        files=("problems/char_gpt.py", "problems/text.py", "problems/losses.py"),
+        files=(
+            "../bench/suggestions/problems/char_gpt.py",
+            "../bench/suggestions/problems/text.py",
+            "problems/losses.py",
+        ),
         batch_size=BATCH_SIZE,
         optimizer="adamw",
         steps_per_epoch=50,
@@ -116,3 +120,7 @@ def _pretrain(data: Data) -> dict[str, Tensor]:
             loss.backward()
             optimizer.step()
     return {name: value.detach() for name, value in model.state_dict().items()}
+
+
+char_gpt = make_problem("char_gpt")
+char_gpt_finetune = make_problem("char_gpt_finetune")

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from lrlib.study import deepobs
+from bench.suggestions import deepobs
 
 CELLS = [(problem, optimizer) for problem in deepobs.PROBLEMS for optimizer in deepobs.OPTIMIZERS]
 

@@ -11,8 +11,8 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from bench.suggestions.problems.images import load_images
 from lrlib.problems.data import find_dataset
-from lrlib.problems.images import load_images
 from lrlib.problems.losses import are_right, cross_entropies
 from lrlib.problems.problem import Problem
 
@@ -50,7 +50,14 @@ def make_problem(name: str) -> Problem:
         load_data=partial(load_images, "mnist"),
         losses=cross_entropies,
         hits=are_right,
-        files=("problems/caffe_lenet.py", "problems/images.py", "problems/losses.py"),
+        files=(
+            "../bench/suggestions/problems/caffe_lenet.py",
+            "../bench/suggestions/problems/images.py",
+            "problems/losses.py",
+        ),
         batch_size=64,
         bias_lr_factor=2.0,
     )
+
+
+caffe_lenet_mnist = make_problem("caffe_lenet_mnist")
