@@ -16,6 +16,7 @@ from lrlib.schedules import Constant, Exponential, MultiStep, OneCycle
 SGD_SWEEP = "SGD range test"
 ADAM_SWEEP = "Adam range test"
 MAX_SEEDS = 1000  # more is taken for a seed itself
+PUBLISHED_SEEDS = 40
 
 # What a report says first if it is not made from the dataset of the original.
 DATASET_NOTES = {
@@ -180,9 +181,22 @@ class Design:
         return self.dataset == "mnist"
 
     @property
-    def dataset_note(self) -> str:
-        """What a report says first of its dataset; "" for the original's."""
-        return DATASET_NOTES.get(self.dataset, "")
+    def over_seeds(self) -> str:
+        """`one seed`, `40 seeds`."""
+        return "one seed" if self.seeds == 1 else f"{self.seeds} seeds"
+
+    @property
+    def note(self) -> str:
+        """What a section says first: a dataset that is not the original's, settings that are not the published ones."""
+        published = {field.name: field.default for field in fields(self)} | {"seeds": PUBLISHED_SEEDS}
+        published["dataset"] = self.dataset  # of which there is a note
+        changed = [
+            f"{name} {_say(getattr(self, name))} (published: {_say(value)})"
+            for name, value in published.items()
+            if getattr(self, name) != value
+        ]
+        said = f"**Settings that differ from the published report:** {', '.join(changed)}." if changed else ""
+        return "\n\n".join(filter(None, [DATASET_NOTES.get(self.dataset, ""), said]))
 
     def _multistep(self, milestones):
         return self._over_seeds(MultiStep(self.lr, milestones, self.gamma), self.drop_label(milestones))
@@ -200,3 +214,7 @@ class Design:
             "label": label,
         } | changes
         return [Run(schedule, seed=seed, **settings) for seed in range(self.seeds)]
+
+
+def _say(value):
+    return str(list(value)) if isinstance(value, tuple) else f"{value:g}" if isinstance(value, float) else str(value)

@@ -101,6 +101,24 @@ def tabulate_backends(
     return pd.DataFrame(rows, columns=columns)
 
 
+def compare_with_original(epochs: pd.DataFrame, label: str, curve: pd.DataFrame) -> pd.Series:
+    """How far a test-loss curve of the original is from ours, over the epochs that both have.
+
+    Args:
+        curve: epoch, test_loss and half_width (of the drawn line; 0 for printed values).
+
+    Returns:
+        n (epochs); inside (those where the original lies between our smallest and largest seed, up to the half width);
+        distance (median over these epochs of its relative distance from our median).
+    """
+    ours = select_run(count_diverged(epochs), label).groupby("epoch")["test_loss"].agg(["min", "median", "max"])
+    both = curve.set_index("epoch").join(ours, how="inner")
+    slack = both.get("half_width", 0.0)
+    inside = (both["test_loss"] >= both["min"] - slack) & (both["test_loss"] <= both["max"] + slack)
+    distance = (both["test_loss"] / both["median"] - 1).abs().median()
+    return pd.Series({"n": len(both), "inside": int(inside.sum()), "distance": distance}, dtype=object)
+
+
 def measure_roughness(losses: npt.ArrayLike) -> float:
     """Sum of the rises of a curve from one epoch to the next: 0 for one that never rises."""
     return float(np.clip(np.diff(np.asarray(losses, dtype=float)), 0, None).sum())

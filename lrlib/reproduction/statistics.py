@@ -32,6 +32,10 @@ class Estimate:
         """The same in another unit; factor > 0."""
         return Estimate(self.mean * factor, self.low * factor, self.high * factor, self.n)
 
+    def __abs__(self) -> "Estimate":
+        """The same for the difference taken the other way, if its mean is negative."""
+        return self if self.mean >= 0 else Estimate(-self.mean, -self.high, -self.low, self.n)
+
 
 def estimate_mean(values: npt.ArrayLike) -> Estimate:
     """Mean with Student's t interval.

@@ -5,44 +5,11 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import FakeResults, constants, curve, drops, make_design, schedules, sweep
 
 from lrlib.reproduction import claims
 from lrlib.reproduction.claims import INCONCLUSIVE, NOT_REPRODUCED, ONE_SEED, REPRODUCED
-from lrlib.reproduction.design import SGD_SWEEP, Design
 from lrlib.reproduction.readings import count_diverged
-
-SEEDS = 8
-NOISE = np.array([-1.0, 1.0, -0.5, 0.5] * 2)  # of the seeds, mean 0
-
-
-def make_design(**settings):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lrlib.reproduction.design.choose_dataset", lambda name: name)
-        return Design(**{"seeds": SEEDS, "dataset": "mnist", **settings})
-
-
-def curve(run, test_loss=0.03, test_accuracy=0.99, *, seeds=SEEDS, noise=0.0, epochs=30, train_loss=None):
-    """A run's table; values are numbers or functions of the epoch, noise is relative and differs by seed."""
-    epoch = np.arange(1, epochs + 1)
-    of = lambda value: value(epoch) if callable(value) else np.full(epochs, value)  # noqa: E731
-    return pd.concat(
-        pd.DataFrame(
-            {
-                "run": run,
-                "seed": seed,
-                "epoch": epoch,
-                "train_loss": of(test_loss if train_loss is None else train_loss),
-                "test_loss": of(test_loss) * (1 + noise * NOISE[seed]),
-                "test_accuracy": of(test_accuracy) + noise / 100 * NOISE[seed],
-            }
-        )
-        for seed in range(seeds)
-    )
-
-
-class FakeResults:
-    def __init__(self, epochs=None, steps=None):
-        self.epochs, self.steps = epochs, steps
 
 
 def judge_alone(id, table, **settings):
@@ -51,22 +18,6 @@ def judge_alone(id, table, **settings):
 
 def falling(epoch):
     return 1 / epoch
-
-
-def sweep(start=-3.0, lowest=-1.0, *, seeds=range(SEEDS), explodes=True, falls=True):
-    """A range test: 2.3 up to about 10**start, 0.1 at 10**lowest, then up."""
-    x = np.linspace(-6, 0.07, 1000)
-    loss = np.full_like(x, 2.3)
-    if falls:
-        fall = np.clip((x - start) / (lowest - start), 0, 1)
-        loss -= 2.2 * (3 * fall**2 - 2 * fall**3)
-    if explodes:
-        loss += 4 * np.clip(x - lowest, 0, None) ** 2
-    frames = [
-        pd.DataFrame({"run": SGD_SWEEP, "seed": seed, "step": np.arange(1000), "lr": 10**x, "loss": loss})
-        for seed in seeds
-    ]
-    return pd.concat(frames)
 
 
 @pytest.mark.parametrize(
@@ -88,24 +39,6 @@ def test_range_test(steps, expected):
     assert [each.id for each in found] == ["C1", "C2", "C3"]
     for each, word in zip(found, expected, strict=True):
         assert word in (None, each.verdict), each
-
-
-def constants(losses=(0.03, 0.03, 0.1), accuracies=(0.99, 0.99, 0.97), **settings):
-    lrs = (0.1, 0.01, 0.001)
-    return pd.concat(
-        curve(f"lr {lr:g}", loss, acc, **settings) for lr, loss, acc in zip(lrs, losses, accuracies, strict=True)
-    )
-
-
-def drops(losses, **settings):
-    return pd.concat(curve(f"MultiStep [{m}]", loss, **settings) for m, loss in zip((5, 15, 25), losses, strict=True))
-
-
-def schedules(multistep=0.99, onecycle=0.99, losses=(0.03, 0.03), **settings):
-    return pd.concat(
-        curve(run, loss, accuracy, **settings)
-        for run, loss, accuracy in zip(("MultiStep [15, 25]", "OneCycle"), losses, (multistep, onecycle), strict=True)
-    )
 
 
 def zigzag(height):

@@ -1,0 +1,131 @@
+"""Panels, lines and axes of the report's figures."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator
+
+from lrlib.report.colors import GRID, INK, PAPER
+
+NARROW = 4.4  # inches: of a single panel, which stays legible on a phone
+N_BINS = 180  # points of a curve over steps
+
+STYLE: dict[Any, Any] = {
+    "axes.edgecolor": INK,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 9,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.titlecolor": INK,
+    "figure.facecolor": PAPER,
+    "font.size": 9,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "legend.labelcolor": INK,
+    "lines.linewidth": 1.4,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+}
+
+
+@contextlib.contextmanager
+def open_panels(n: int, height: float = 2.7, width: float = 6.2) -> Iterator[tuple[Figure, Any]]:
+    """A figure of n panels beside each other, and the panels, in the report's style."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure, np.atleast_1d(figure.subplots(1, n))
+
+
+def draw_median(axes: Axes, data: pd.DataFrame, x: str, y: str, name: str, color: str, **style: Any) -> None:
+    """The median over seeds as a line, with a band from the smallest to the largest seed.
+
+    Args:
+        data: a row per seed and x; a value that is not finite counts as infinite.
+        name: of the series, in the legend.
+    """
+    by_x = data.assign(**{y: data[y].fillna(np.inf)}).groupby(x)[y]
+    line = by_x.median().replace(np.inf, np.nan)
+    axes.plot(line.index, line, color=color, label=name, gid=name, **style)
+    if data["seed"].nunique() > 1:
+        top = by_x.max().replace(np.inf, 1e9)
+        axes.fill_between(line.index, by_x.min(), top, color=color, alpha=0.2, linewidth=0, gid=name)
+
+
+def draw_original(axes: Axes, curve: pd.DataFrame, x: str, y: str, name: str, color: str) -> None:
+    """A curve of the original: dotted, with a small mark for each of its points; missing points break the line."""
+    axes.plot(
+        curve[x], curve[y], color=color, linestyle=(0, (1, 1.2)), marker=".", markersize=3.5, label=name, gid=name
+    )
+
+
+def swarm(values: np.ndarray, width: float, height: float = 0.3) -> np.ndarray:
+    """Offsets (n,) that spread values closer than `width` across their row, from -height to height."""
+    bins = np.round(np.asarray(values) / width).astype(int)
+    offsets = np.zeros(len(bins))
+    for place in np.unique(bins):
+        (inside,) = np.nonzero(bins == place)
+        offsets[inside] = np.arange(len(inside)) - (len(inside) - 1) / 2
+    return offsets * min(0.09, height / max(1.0, float(np.abs(offsets).max())))
+
+
+def add_legend(figure: Figure, panels: Sequence[Axes]) -> None:
+    """One legend for the figure, above its panels."""
+    found: dict[str, Any] = {}
+    for axes in panels:
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(name, handle)
+    if found:
+        columns = 4 if max(map(len, found)) < 16 else 3
+        figure.legend(list(found.values()), list(found), loc="outside upper left", ncols=min(columns, len(found)))  # type: ignore[call-overload]
+
+
+def label_axes(axes: Axes, title: str, x: str, y: str) -> None:
+    """A panel's title and the names of its axes."""
+    axes.set_title(title)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+
+
+def log_axis(axes: Axes, which: str, minor: bool = False) -> None:
+    """A logarithmic x or y axis with plain numbers such as 0.01, at 2 and 5 too with `minor`."""
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    axis: Axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
+    if minor:
+        axis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axis.set_minor_formatter(FuncFormatter(lambda value, _: plain(value)))
+        axis.set_tick_params(which="minor", labelsize=7.5)
+
+
+def plain(value: float) -> str:
+    """A number as people write it: 0.01, 1e-6."""
+    return f"{value:g}".replace("e-0", "e-")
+
+
+def bin_steps(steps: pd.DataFrame, columns: Sequence[str] = ("loss",)) -> pd.DataFrame:
+    """Means over neighbouring steps, so that each run and seed keeps at most N_BINS rows.
+
+    Rows of a bin in which a run diverged are NaN.
+    """
+    width = max(1, -(-int(steps["step"].max() + 1) // N_BINS))
+    finite = steps["loss"].where(np.isfinite(steps["loss"]))
+    grouped = steps.assign(loss=finite).groupby(["run", "seed", steps["step"] // width], sort=False)
+    means = grouped[["step", *columns]].mean()
+    whole = grouped["loss"].count() == grouped.size()
+    return means.where(whole, means.assign(loss=np.nan)).reset_index(["run", "seed"]).reset_index(drop=True)
