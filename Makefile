@@ -1,106 +1,98 @@
-# `make help` lists what there is. An active environment that has the packages is used; otherwise .venv is made.
+# `make help` lists the targets. An active environment that has the packages is used; otherwise .venv is made.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help report section publish archive test test-faults test-oldest lab bench environment environment-made colossalai peers clean
+.PHONY: help report study section publish verify lab docs test test-all test-oldest bench environment environment-made colossalai peers clean
 
-# What counts is what stands in the command: a variable of the environment may be there for other work (WSL sets NAME).
-OPTION_NAMES := SEEDS MAX_SEEDS EPOCHS BATCH_SIZE DATASET BACKEND PROCESSES PARAMS
+# Only arguments of make count: a variable of the environment may be there for other work (WSL sets NAME).
+VALUES := SEEDS EPOCHS BATCH_SIZE DATASET BACKEND PROCESSES PARAMS RESULTS
 SWITCHES := QUICK PUBLISH
-VARIABLES := NAME $(OPTION_NAMES) $(SWITCHES) LAB_OPTIONS PYTHON
+VARIABLES := NAME $(VALUES) $(SWITCHES) LAB_OPTIONS PYTHON
+ACCEPTED_report := $(VALUES) QUICK
+ACCEPTED_study := $(VALUES) QUICK
+ACCEPTED_section := NAME $(VALUES) QUICK
+ACCEPTED_publish := NAME $(VALUES) QUICK
+ACCEPTED_lab := LAB_OPTIONS RESULTS
+ACCEPTED_verify := NAME
+ACCEPTED_bench := PUBLISH
 is_given = $(filter command,$(origin $1))
-GIVEN := $(foreach name,$(.VARIABLES),$(if $(call is_given,$(name)),$(name)))
-UNKNOWN := $(filter-out $(VARIABLES) SHELL MAKE% .SHELLFLAGS,$(GIVEN))
-ifneq ($(UNKNOWN),)
-$(error there is no $(UNKNOWN) to give; there are $(VARIABLES))
-endif
-# What each goal looks at; what is given to another one would be passed over.
-LOOKED_AT_report := $(OPTION_NAMES) QUICK
-LOOKED_AT_publish := $(LOOKED_AT_report)
-LOOKED_AT_section := NAME $(OPTION_NAMES) QUICK
-LOOKED_AT_lab := LAB_OPTIONS
-LOOKED_AT_bench := PUBLISH
-LOOKED_AT := $(foreach goal,$(MAKECMDGOALS),$(LOOKED_AT_$(goal)))
-PASSED_OVER := $(filter-out $(LOOKED_AT) PYTHON,$(filter $(VARIABLES),$(GIVEN)))
-ifneq ($(PASSED_OVER),)
-$(error make $(or $(MAKECMDGOALS),help) takes no $(PASSED_OVER); it takes $(or $(LOOKED_AT),PYTHON alone))
-endif
 value_of = $(if $(call is_given,$1),$(value $1))
 quote = '$(subst ','\'',$1)'
-OFF := 0 no No NO n N false False FALSE off Off OFF
-ON := 1 yes Yes YES y Y true True TRUE on On ON
-is_on = $(filter-out $(OFF),$(call value_of,$1))
-$(foreach name,$(SWITCHES),$(if $(filter-out $(OFF) $(ON),$(call value_of,$(name))),\
-	$(error $(name) must be 1 or 0, got $(call value_of,$(name)))))
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(call is_given,$(name)),$(name)))
+ACCEPTED := PYTHON SHELL MAKE% .SHELLFLAGS $(foreach goal,$(MAKECMDGOALS),$(ACCEPTED_$(goal)))
+ifneq ($(filter-out $(ACCEPTED),$(GIVEN)),)
+$(error make $(or $(MAKECMDGOALS),help) does not accept $(filter-out $(ACCEPTED),$(GIVEN)) (accepted: $(filter $(VARIABLES),$(ACCEPTED))))
+endif
+$(foreach name,$(SWITCHES),$(if $(filter-out 0 1,$(call value_of,$(name))),$(error $(name) must be 1 or 0, got $(call value_of,$(name)))))
+is_on = $(filter 1,$(call value_of,$1))
+option = $(if $(call value_of,$1),--$2 $(call quote,$(call value_of,$1)))
+OPTIONS = $(call option,SEEDS,seeds) $(call option,EPOCHS,epochs) $(call option,BATCH_SIZE,batch-size) $(call option,DATASET,dataset) \
+	$(call option,BACKEND,backend) $(call option,PROCESSES,processes) $(call option,PARAMS,params) $(call option,RESULTS,results) \
+	$(if $(call is_on,QUICK),--quick)
+IGNORED = $(strip $(foreach name,$(VALUES) $(SWITCHES),$(if $(filter environment,$(origin $(name))),$(name))))
+SAY_IGNORED = $(if $(IGNORED),@echo 'ignored (set as environment variables, not as make arguments): $(IGNORED)' >&2)
 
-# Set for other work, the first would have Python wait at a prompt when it is done, the second not look into this
-# folder, where lrlib is. What make exports does not reach its own questions in every version.
 unexport PYTHONINSPECT PYTHONSAFEPATH
 ASK := PYTHONINSPECT=
-
 BASE_PYTHON = $(or $(PYTHON),$(shell for python in python3 python python3.14 python3.13 python3.12 python3.11; do \
 	$(ASK) $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done))
 # The packages whose presence makes an active environment good enough; versions are those of pyproject.toml.
 IS_READY := import importlib.util as u, sys; sys.exit(sys.prefix == sys.base_prefix and not u.os.environ.get("CONDA_PREFIX") \
-	or not all(map(u.find_spec, "torch torchvision jupyterlab papermill seaborn nbconvert distributed mlxtend pypandoc \
-	safetensors typst ipywidgets pytest".split())))
-ACTIVE_IS_READY := $(shell $(ASK) $(or $(BASE_PYTHON),false) -c '$(IS_READY)' 2>/dev/null && echo yes)
-ifeq ($(ACTIVE_IS_READY),yes)
+	or not all(map(u.find_spec, "torch torchvision jupyterlab papermill seaborn nbconvert mlxtend pypandoc safetensors typst \
+	ipywidgets pytest".split())))
+ifeq ($(shell $(ASK) $(or $(BASE_PYTHON),false) -c '$(IS_READY)' 2>/dev/null && echo yes),yes)
 RUN := $(BASE_PYTHON)
 ENVIRONMENT :=
 else
 RUN := .venv/bin/python
-# By content, since a pull touches files, and clocks differ; a link is somebody's own environment.
+# Made again when the content of the lock changes; a link is somebody's own environment.
 IS_MADE := $(IS_READY) if __import__("os").path.islink(".venv") else None; from pathlib import Path; import hashlib; \
-	stamp, lock = Path(".venv/installed"), Path("requirements.lock"); said = stamp.read_text().strip(); \
-	sys.exit(sys.version_info < (3, 11) or (said != hashlib.sha256(lock.read_bytes()).hexdigest() if said else \
-	lock.stat().st_mtime > stamp.stat().st_mtime))
+	sys.exit(Path(".venv/installed").read_text().strip() != hashlib.sha256(Path("requirements.lock").read_bytes()).hexdigest())
 ENVIRONMENT := $(if $(shell $(ASK) .venv/bin/python -c '$(IS_MADE)' 2>/dev/null && echo yes),,environment-made)
 endif
-
-option = $(if $(call value_of,$1),--$2 $(call quote,$(call value_of,$1)))
-OPTIONS = $(call option,SEEDS,seeds) $(call option,MAX_SEEDS,max-seeds) $(call option,EPOCHS,epochs) $(call option,BATCH_SIZE,batch-size) \
-	$(call option,DATASET,dataset) $(call option,BACKEND,backend) $(call option,PROCESSES,processes) \
-	$(call option,PARAMS,params) $(if $(call is_on,QUICK),--quick)
-UNUSED = $(strip $(foreach name,$(OPTION_NAMES) $(SWITCHES),$(if $(filter environment,$(origin $(name))),$(name))))
-SAY_UNUSED = $(if $(UNUSED),@echo 'not used because of standing in the environment and not after make: $(UNUSED)' >&2)
+INSTALL = -m pip install --quiet --disable-pip-version-check
 
 help:
-	@echo 'make report      train every experiment and make report/build/report.html and report.pdf'
-	@echo '                 SEEDS=5 EPOCHS=30 BATCH_SIZE=128 DATASET=mnist|fashion_mnist|sample PARAMS="name=value ..." QUICK=1'
-	@echo '                 SEEDS=auto MAX_SEEDS=30 adds seeds until the claims are settled'
-	@echo '                 BACKEND=colossalai|cuda PROCESSES=2'
-	@echo 'make section     run one section anew: NAME=2-2 PARAMS="turning_points=[10,20] epochs=20"'
-	@echo 'make lab         open the notebooks in JupyterLab; LAB_OPTIONS="--allow-root --port=9999" are passed on'
-	@echo 'make test        run the tests'
-	@echo 'make test-faults run those that kill processes, fill disks and lose workers'
-	@echo 'make test-oldest run those of the range test with the oldest packages that it takes, in .venv-oldest (some gigabytes)'
-	@echo 'make publish     make the report and copy it to report/, where it is committed'
-	@echo 'make archive     pack the made report, its notebooks, data and lock into report/build/crate.zip, an RO-Crate'
-	@echo 'make bench       time training beside other ways, over workers and in a report; PUBLISH=1 puts it into bench/README.md'
-	@echo 'make environment make the environment and nothing else'
-	@echo 'make colossalai  add Colossal-AI to the environment (0.3 GB), for BACKEND=colossalai'
-	@echo 'make peers       make .venv-peers with the tools beside which lrlib.peers is tested (0.4 GB)'
-	@echo 'make clean       delete what was made, the trained runs (.lrlib) and the environment (.venv) apart'
+	@echo 'make report       train every experiment and make report/build/report.html and report.pdf'
+	@echo '                  SEEDS=5 EPOCHS=30 BATCH_SIZE=128 DATASET=mnist|fashion_mnist|sample PARAMS="name=value ..."'
+	@echo '                  QUICK=1 (a preview), RESULTS=published (trains nothing), BACKEND=colossalai|cuda PROCESSES=2'
+	@echo 'make study        the same for the study of learning-rate suggestions: study.html and study.pdf (hours)'
+	@echo 'make section      run one section: NAME=2-2 PARAMS="turning_points=[10,20] epochs=20"; NAME=study/2 for the study'
+	@echo 'make lab          open the notebooks in JupyterLab, on the published results; LAB_OPTIONS="--port=9999"'
+	@echo 'make verify       train a sample of the published epochs and compare'
+	@echo 'make publish      make the report, copy it to report/ and update README.md; NAME=study for the study'
+	@echo 'make docs         make the reference of the package: report/build/docs/index.html'
+	@echo 'make test         run the tests; test-all also those that take long or need Colossal-AI or other finders'
+	@echo 'make test-oldest  test the range test with the oldest supported packages, in .venv-oldest (some gigabytes)'
+	@echo 'make bench        time training; PUBLISH=1 updates bench/README.md'
+	@echo 'make environment  make the environment only; colossalai adds Colossal-AI (0.3 GB); peers makes .venv-peers (0.4 GB)'
+	@echo 'make clean        delete report/build; the cache of trained epochs (.lrlib) and .venv remain'
 
-report publish: $(ENVIRONMENT)
-	$(SAY_UNUSED)
-	@$(RUN) -m lrlib $@ $(OPTIONS)
+report study: $(ENVIRONMENT)
+	$(SAY_IGNORED)
+	@$(RUN) -m lrlib report $@ $(OPTIONS)
+
+publish: $(ENVIRONMENT)
+	$(SAY_IGNORED)
+	@$(RUN) -m lrlib publish $(call quote,$(or $(call value_of,NAME),report)) $(OPTIONS)
 
 section: $(ENVIRONMENT)
-	$(SAY_UNUSED)
+	$(SAY_IGNORED)
 	@$(RUN) -m lrlib section $(call quote,$(or $(call value_of,NAME),none given; add NAME=2-2)) $(OPTIONS)
 
-archive: $(ENVIRONMENT)
-	@$(RUN) -m lrlib archive
+verify: $(ENVIRONMENT)
+	@$(RUN) -m lrlib verify $(call quote,$(or $(call value_of,NAME),report))
 
 lab: $(ENVIRONMENT)
-	@$(RUN) -m lrlib lab $(call value_of,LAB_OPTIONS)
+	@$(RUN) -m lrlib lab $(call option,RESULTS,results) $(call value_of,LAB_OPTIONS)
+
+docs: $(ENVIRONMENT)
+	@$(RUN) -m pdoc --output-directory report/build/docs lrlib '!lrlib.report' '!lrlib.reproduction'
 
 test: $(ENVIRONMENT)
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist loadfile
 
-test-faults: $(ENVIRONMENT)
-	$(RUN) -m pytest -m faults
+test-all: $(ENVIRONMENT)
+	$(RUN) -m pytest -n 2 --dist loadfile -m ''
 
 # The range test alone, in an environment of the oldest versions that it takes and without what the report needs.
 test-oldest: .venv-oldest/installed
@@ -108,45 +100,38 @@ test-oldest: .venv-oldest/installed
 
 .venv-oldest/installed: oldest.lock
 	@$(or $(BASE_PYTHON),false) -c 'import sys; sys.exit(sys.version_info[:2] > (3, 12))' || \
-		{ echo 'torch 2.4 needs Python 3.11 or 3.12; name one: make test-oldest PYTHON=/path/to/python' >&2; exit 2; }
+		{ echo 'torch 2.4 needs Python 3.11 or 3.12; pass PYTHON=/path/to/python' >&2; exit 2; }
 	$(BASE_PYTHON) -m venv --clear .venv-oldest
-	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --requirement oldest.lock
+	.venv-oldest/bin/python $(INSTALL) --requirement oldest.lock
 	@touch $@
 
 bench: $(ENVIRONMENT)
-	PYTHONPATH="$$PWD$${PYTHONPATH:+:$$PYTHONPATH}" $(RUN) bench/training.py --report \
-		$(if $(call is_on,PUBLISH),--publish)
+	PYTHONPATH="$$PWD$${PYTHONPATH:+:$$PYTHONPATH}" $(RUN) bench/training.py --report $(if $(call is_on,PUBLISH),--publish)
 	PYTHONPATH="$$PWD$${PYTHONPATH:+:$$PYTHONPATH}" $(RUN) bench/waiting.py $(if $(call is_on,PUBLISH),--publish)
 
 environment: $(ENVIRONMENT)
 
 environment-made:
-	@test -n '$(BASE_PYTHON)' || { echo 'lrlib needs Python 3.11 or newer; install it or name it: make PYTHON=/path/to/python' >&2; exit 2; }
-	@$(BASE_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
-		{ echo '$(BASE_PYTHON) is no Python of 3.11 or newer, which lrlib needs; name one: make PYTHON=/path/to/python' >&2; exit 2; }
-	@test ! -L .venv || { echo ".venv is a link to $$(readlink .venv), which lacks packages that lrlib needs; install" \
-		"requirements.lock there, or remove the link" >&2; exit 2; }
+	@$(or $(BASE_PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo 'lrlib needs Python 3.11 or newer; install it or pass PYTHON=/path/to/python' >&2; exit 2; }
+	@test ! -L .venv || { echo ".venv is a link to $$(readlink .venv), which lacks packages; install requirements.lock there," \
+		"or remove the link" >&2; exit 2; }
 	@echo 'making .venv from requirements.lock; this happens once and downloads some gigabytes' >&2
 	$(BASE_PYTHON) -m venv --clear .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	.venv/bin/python $(INSTALL) --requirement requirements.lock
+	.venv/bin/python $(INSTALL) --no-deps --editable .
 	@.venv/bin/python -c 'import hashlib; print(hashlib.sha256(open("requirements.lock", "rb").read()).hexdigest())' > .venv/installed
 
-# The optimizers and finders that the study has beside the range test; where they are not installed it leaves their rows out.
-.venv/evidence: pyproject.toml $(ENVIRONMENT)
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[evidence]'
-	@touch $@
-
 colossalai: $(ENVIRONMENT)
-	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --requirement colossalai.lock
+	$(RUN) $(INSTALL) --no-deps --requirement colossalai.lock
 	@$(RUN) -m lrlib.training.backends.colossal
 
-# The path file lends the project's environment to the one of the tools, so that torch is not installed twice.
+# The path file lends the project's environment to that of the other finders, so that torch is not installed twice.
 .venv-peers/installed: peers.lock $(ENVIRONMENT)
 	$(RUN) -m venv --clear .venv-peers
 	$(RUN) -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' > \
 		"$$(.venv-peers/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/project.pth"
-	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement peers.lock
+	.venv-peers/bin/python $(INSTALL) --no-deps --requirement peers.lock
 	@touch $@
 
 peers: .venv-peers/installed

@@ -98,7 +98,7 @@ from lrlib.problems.data import find_dataset, load_dataset
 from lrlib.project import build_folder, project_folder
 from lrlib.report.provenance import describe_hardware
 from lrlib.report.publish import PublishError, fill_block
-from lrlib.report.sources import read_origin
+from lrlib.report.provenance import read_origin
 from lrlib.runs.cluster import WORKER_ENVIRONMENT, open_client
 from lrlib.runs.store import Store, write_whole
 from lrlib.schedules import Constant

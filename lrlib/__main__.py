@@ -24,13 +24,9 @@ def main() -> int:
 
         return open_lab(sys.argv[2:])
     try:
-        from lrlib.report.surroundings import SurroundingsError, settle
+        from lrlib.report.environment import settle
 
-        try:
-            settle()  # before anything else is imported
-        except SurroundingsError as err:
-            print(f"lrlib: {err}", file=sys.stderr)
-            return err.status
+        settle()  # before anything else is imported
         from lrlib.report.command_line import main as make
 
         return make()

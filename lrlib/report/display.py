@@ -1,126 +1,153 @@
-"""Show figures, tables and computed words so that a report can number, reference and describe them.
+"""Show figures, tables and words in a notebook so that a document can number, reference and describe them.
 
-What a reader of JupyterLab sees is in a bundle's data (`image/svg+xml`, `text/markdown`); what a report needs besides
-is in its metadata under `"report"`, which execution by papermill keeps. A caption is displayed once more by itself,
-with its number, for JupyterLab alone.
-Captions, cells of tables and prose are Markdown: math `$..$`, citations `[@key]`, references `@fig-label`,
-`@tbl-label`, `@sec-anchor`; these become links (`lrlib.report.citations`).
+What JupyterLab shows is in an output's data (`image/svg+xml`, `text/markdown`). What a document needs besides is in its
+metadata under `report`, which papermill keeps. A caption is displayed once more by itself, with its number, for
+JupyterLab alone. Captions, cells of tables and prose are Markdown: math `$..$`, citations `[@key]`, references
+`@fig-label`, `@tbl-label`, `@sec-anchor`; these become links (`lrlib.report.page.citations`).
 """
 
 import base64
 import io
 import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import matplotlib
 import matplotlib.pyplot
 import pandas as pd
 from IPython.display import display
+from matplotlib.figure import Figure
 
-from lrlib.report.citations import NOUNS, PREFIXES, find_numbers, spell_out
-from lrlib.report.panels import MIME, describe_panels, name_panels
+from lrlib.report.page.citations import NOUNS, PREFIXES, find_numbers, spell_out
+from lrlib.report.page.panels import MIME, describe_panels, name_panels
 
-LABEL = re.compile(r"[a-z0-9-]+")
 WIDTHS = ("full", "half")
 BANNERS = ("warning", "note")
 SEPARATORS = {"left": ":{}", "right": "{}:", "center": ":{}:"}
 
 # What may hold a pipe that does not end a cell: code, math and escaped characters.
 _PIPE = re.compile(r"(?P<keep>(`+).+?\2|\$(?=\S)[^$]*?(?<=\S)\$(?!\d)|\\.)|\|")
+# An interval, which is not broken over two lines: [0.1, 0.2] (but no link), 99.1 to 99.2.
+_INTERVAL = re.compile(r"\[[^\[\]]{1,30}\](?!\()|[\d.]+ to [\d.]+( %)?")
 
 
-def show_figure(figure, *, label, caption, alt, data, width="full"):
-    """Display a matplotlib figure with its words and with the numbers it was drawn from; close it.
+def show_figure(figure: Figure, *, label: str, caption: str, alt: str, data: pd.DataFrame, width: str = "full") -> None:
+    """Display a matplotlib figure with its caption and data, and close it.
 
-    label    what references name: `@fig-label`.
-    caption  Markdown; the number is added by the report.
-    alt      what the figure shows, in words, for those who cannot see it.
-    data     DataFrame of what was drawn; kept as CSV, floats with 6 significant digits. Its attrs may say
-             under "seeds" where it has each panel's seeds (`lrlib.report.panels.describe_panels`).
-    width    "full" or "half" of the text width.
+    Args:
+        figure: the figure.
+        label: references name it `@fig-label`.
+        caption: Markdown; the document adds the number.
+        alt: alternative text: what the figure shows.
+        data: what was drawn; kept as CSV with 6 significant digits.
+        width: "full" or "half" of the text width.
 
     Raises ValueError for a malformed label, an unknown width, an empty caption or alt.
     """
     _check(label, caption)
     if not alt.strip():
-        raise ValueError(f"alt of figure {label!r} is empty; say in words what the figure shows")
+        raise ValueError(f"alt of figure {label!r} must not be empty; describe what the figure shows")
     if width not in WIDTHS:
         raise ValueError(f"width of figure {label!r} must be one of {', '.join(WIDTHS)}, got {width!r}")
     series = name_panels(figure)
     bundle = {"image/svg+xml": _svg(figure, label), "text/csv": _csv(data), "text/plain": alt}
     bundle["image/png"] = _png(figure)  # JupyterLab shows no SVG of a notebook that it has not run itself
-    bundle[MIME] = describe_panels(figure, series, seeds=data.attrs.get("seeds", ()))
+    bundle[MIME] = describe_panels(figure, series)
     matplotlib.pyplot.close(figure)
-    _display(bundle, kind="figure", label=label, caption=spell_out(caption), alt=alt, width=width)
+    _display(bundle, kind="figure", label=label, caption=_spell(caption), alt=alt, width=width)
     _show_caption("figure", label, caption)
 
 
-def show_table(frame, *, label, caption, data=None, formats=None, widths=None, align=None, anchors=None):
+def show_table(
+    frame: pd.DataFrame,
+    *,
+    label: str,
+    caption: str,
+    data: pd.DataFrame | None = None,
+    formats: Mapping[str, str | Callable[[Any], object]] | None = None,
+    widths: Sequence[float] | None = None,
+    align: Mapping[str, str] | None = None,
+    anchors: Sequence[str] | None = None,
+) -> None:
     """Display a DataFrame with its caption; the index is not shown.
 
-    label    what references name: `@tbl-label`.
-    caption  Markdown; the number is added by the report.
-    data     DataFrame of what the table sums up, kept as CSV in its place.
-    formats  column -> format specification (`".2f"`) or callable; other floats get 6 significant digits.
-    widths   one relative width per column: the table then fills the text width and its cells wrap.
-    align    column -> "left", "right" or "center"; numbers go right, all else left.
-    anchors  one a row: what links to that row name, such as `claim-c1`.
+    Args:
+        frame: the table; text in cells is Markdown, a missing value is shown as an en dash.
+        label: references name it `@tbl-label`.
+        caption: Markdown; the document adds the number.
+        data: what the table sums up, kept as CSV in its place.
+        formats: column -> format specification (`".2f"`) or callable; other floats get 6 significant digits.
+        widths: relative width of each column: the table then fills the text width and its cells wrap.
+        align: column -> "left", "right" or "center"; by default numbers are right, all else left.
+        anchors: one per row: what links to that row name, such as `claim-c1`.
 
-    Text in cells is Markdown. A missing value is shown as an en dash.
     Raises ValueError for a malformed label, an empty caption, an unknown column or alignment, a wrong number of widths
     or anchors.
     """
     _check(label, caption)
     formats, align = formats or {}, align or {}
-    for column in [*formats, *align]:
-        if column not in frame.columns:
-            raise ValueError(f"table {label!r} has no column {column!r}; it has {', '.join(map(str, frame.columns))}")
-    for column, side in align.items():
-        if side not in SEPARATORS:
-            raise ValueError(f"align of {column!r} in table {label!r} must be left, right or center, got {side!r}")
-    if widths is not None and len(widths) != frame.shape[1]:
-        raise ValueError(f"table {label!r} has {frame.shape[1]} columns, got {len(widths)} widths; give one a column")
-    if anchors is not None and len(anchors) != len(frame):
-        raise ValueError(f"table {label!r} has {len(frame)} rows, got {len(anchors)} anchors; give one a row")
+    if unknown := [column for column in [*formats, *align] if column not in frame.columns]:
+        raise ValueError(f"table {label!r} has no column {unknown[0]!r}; it has {', '.join(map(str, frame.columns))}")
+    if wrong := [side for side in align.values() if side not in SEPARATORS]:
+        raise ValueError(f"align in table {label!r} must be one of {', '.join(SEPARATORS)}, got {wrong[0]!r}")
+    for name, given, wanted in (("widths", widths, frame.shape[1]), ("anchors", anchors, len(frame))):
+        if given is not None and len(given) != wanted:
+            raise ValueError(f"{name} of table {label!r} must have {wanted} entries, got {len(given)}")
     shown = pd.DataFrame({name: _format(frame[name], formats.get(name)) for name in frame.columns}, dtype=object)
     sides = [align.get(name, _side(frame[name])) for name in frame.columns]
     bundle = {
-        "text/markdown": _pipe_table(shown.map(spell_out), sides, widths),
+        "text/markdown": _pipe_table(shown.map(_spell), sides, widths),
         "text/csv": _csv(frame if data is None else data),
         "text/plain": shown.to_string(index=False),
     }
-    report = {"kind": "table", "label": label, "caption": spell_out(caption)}
     _show_caption("table", label, caption)
-    _display(bundle, **report, **({"anchors": list(anchors)} if anchors is not None else {}))
+    marks = {"anchors": list(anchors)} if anchors is not None else {}
+    _display(bundle, kind="table", label=label, caption=_spell(caption), **marks)
 
 
-def show_text(markdown, *, label=None):
-    """Display Markdown prose whose numbers were computed; nothing where there is nothing to say.
-
-    label: what publishing finds it by, where README says it too.
-    """
+def show_text(markdown: str, *, label: str | None = None) -> None:
+    """Display Markdown prose with computed values; nothing if it is empty. label: what the README's marks name."""
     if markdown.strip():
-        show_markdown(markdown, kind="text", **({"label": label} if label else {}))
+        _show_markdown(markdown, kind="text", **({"label": label} if label else {}))
 
 
-def show_banner(markdown, *, kind="warning"):
+def show_banner(markdown: str, *, kind: str = "warning") -> None:
     """Display a boxed Markdown note; kind is "warning" or "note"."""
     if kind not in BANNERS:
         raise ValueError(f"kind of a banner must be one of {', '.join(BANNERS)}, got {kind!r}")
-    show_markdown(markdown, kind="banner", banner=kind)
+    _show_markdown(markdown, kind="banner", banner=kind)
 
 
-def show_markdown(markdown, **report):
-    """Display Markdown with metadata of whoever assembles a report."""
-    spelled = spell_out(markdown)
+def show_findings(
+    markdown: str, *, claims: Iterable[Mapping[str, str]] = (), values: Mapping[str, str] | None = None
+) -> None:
+    """Display what the document found; it stands first in the document, before its contents.
+
+    Args:
+        markdown: the findings; verdicts are coloured where they stand with their sign, as `✓ reproduced`, `✗ not
+            reproduced`, `? inconclusive`.
+        claims: the verdicts, for the terminal and for comparison with the published document: id and verdict of each.
+        values: name -> headline value as printed, likewise.
+    """
+    listed = [{"id": claim["id"], "verdict": claim["verdict"]} for claim in claims]
+    _show_markdown(markdown, kind="findings", claims=listed, values=dict(values or {}))
+
+
+def _show_markdown(markdown, **report):
+    spelled = _spell(markdown)
     _display({"text/markdown": spelled, "text/plain": spelled}, **report)
 
 
 def _show_caption(kind, label, caption):
-    """The caption as JupyterLab shows it; a report takes the figure's or table's own."""
+    """The caption as JupyterLab shows it; the document takes the figure's or table's own."""
     anchor = f"{PREFIXES[kind]}-{label}"
-    number, _ = find_numbers().get(anchor, (NOUNS[kind], None))
-    number = number if number[0].isupper() else NOUNS[kind]
-    show_markdown(f'<a id="{anchor}"></a>**{number}.** {caption}', kind="caption")
+    number, _ = find_numbers(Path.cwd()).get(anchor, (NOUNS[kind], None))
+    _show_markdown(f'<a id="{anchor}"></a>**{number}.** {caption}', kind="caption")
+
+
+def _spell(markdown):
+    return spell_out(markdown, Path.cwd())
 
 
 def _display(bundle, **report):
@@ -128,16 +155,16 @@ def _display(bundle, **report):
 
 
 def _check(label, caption):
-    if not LABEL.fullmatch(label):
-        raise ValueError(f"label must be lower-case letters, digits and hyphens, got {label!r}; rename it")
+    if not re.fullmatch(r"[a-z0-9-]+", label):
+        raise ValueError(f"label must be lower-case letters, digits and hyphens, got {label!r}")
     if not caption.strip():
-        raise ValueError(f"caption of {label!r} is empty; say what the reader sees")
+        raise ValueError(f"caption of {label!r} must not be empty; say what the reader sees")
 
 
 def _svg(figure, label):
-    """The figure as SVG text, the same bytes each time: text as paths, no date, ids from the label, in points."""
+    """The figure as SVG text, the same bytes each time: no date, ids from the label, text as text."""
     out = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": label, "svg.fonttype": "path"}):
+    with matplotlib.rc_context({"svg.hashsalt": label, "svg.fonttype": "none"}):
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     return out.getvalue()
 
@@ -165,14 +192,9 @@ def _side(column):
 
 
 def _pipe_table(shown, sides, widths):
-    """A Markdown pipe table of the strings in `shown`.
-
-    Dashes carry the widths: 100 are shared out. As many in each column say that no widths were given, so equal
-    widths get one more in the first.
-    """
-    if widths is None:
-        shares = [3] * len(sides)
-    else:
+    """A Markdown pipe table of strings. Dashes carry the widths; as many in each column say that no widths were given."""
+    shares = [3] * len(sides)
+    if widths is not None:
         shares = [max(3, round(100 * width / sum(widths))) for width in widths]
         shares[0] += len(set(shares)) == 1
     rows = [
@@ -184,6 +206,6 @@ def _pipe_table(shown, sides, widths):
 
 
 def _cell(text):
-    """Text for one cell of a pipe table: on one line, pipes escaped outside code and math."""
-    line = " ".join(text.split("\n"))
+    """Text for one cell of a pipe table: on one line, intervals unbroken, pipes escaped outside code and math."""
+    line = _INTERVAL.sub(lambda found: found[0].replace(" ", "\u00a0"), " ".join(text.split("\n")))
     return _PIPE.sub(lambda match: match["keep"] or r"\|", line)

@@ -1,219 +1,185 @@
-"""The way from parameters to a report: plan, train, execute the notebooks, assemble.
+"""From parameters to a document: plan, train, execute the notebooks, typeset.
 
-All runs of all sections are trained at once, so that every core has work to the end and one bar shows all of it;
-the notebooks then find their runs in the store. A notebook does not rely on that: what is missing it trains itself.
+All runs of all sections are trained first, together, so that every core has work; the notebooks then find their runs in
+the cache. A notebook does not rely on that: it trains what is missing.
 """
 
 import contextlib
-import importlib.util
-import threading
+import os
+import shutil
+import sys
+import tempfile
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lrlib.problems.data import SAMPLE, choose_dataset
+import nbformat
+from filelock import FileLock
+
+from lrlib.errors import LrlibError
+from lrlib.problems.data import choose_dataset
 from lrlib.project import build_folder
+from lrlib.report.documents import Document, ParameterError
 from lrlib.report.execution import execute_notebooks
-from lrlib.report.folders import move, naming, own_folder, sole
-from lrlib.report.need import add_seeds, give_seeds, read_limit, refuse_auto
-from lrlib.report.parameters import ParameterError
-from lrlib.report.plans import plan_section
-from lrlib.report.provenance import Making
-from lrlib.report.sections import find_sections, give_values, pick_section
-from lrlib.report.sources import read_origin
+from lrlib.report.outcome import Outcome, take_outcome
+from lrlib.report.page.html import export_html
+from lrlib.report.page.merge import merge_notebooks
+from lrlib.report.page.pdf import export_pdf
+from lrlib.report.provenance import Making, Origin, read_origin
+from lrlib.report.sections import Section, find_sections, give_values, pick_section, plan_section
 from lrlib.runs.trainer import train
-from lrlib.study.experiments import Design
-from lrlib.study.readings import tabulate_accuracies
 
-# A look at the whole report in a minute or two: few epochs, on the embedded sample.
-QUICK = {
-    "dataset": "sample",
-    "epochs": "5",
-    "range_epochs": "4",
-    "turning_points": "[1, 3, 4]",
-    "milestones": "[3, 4]",
-}
+NEEDED_BYTES = 16 * 2**20  # for executed notebooks, page and PDF
 
 
-# What lrlib.report.assembly needs and nothing before it does: looked for before anything is trained.
-ASSEMBLED_WITH = ("IPython", "matplotlib", "nbconvert", "pypandoc", "typst")
+class BuildError(LrlibError):
+    """A build folder that cannot be written."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """What was made: the files, and, of the whole report, PDF, notebooks and accuracies (`tabulate_accuracies`).
+    """The files that were made, and what the document found."""
 
-    commit: the sources' when it began, in short, or why there is none.
+    paths: list[Path]
+    notebooks: Path
+    outcome: Outcome
+
+
+def make_document(
+    document: Document,
+    texts: dict[str, str],
+    *,
+    command: str,
+    say: Callable[[str], object],
+    quick: bool = False,
+    then: Callable[[Made], object] | None = None,
+) -> Made:
+    """Make a document's page and PDF in `build_folder()`, with the executed notebooks beside them.
+
+    Args:
+        document: the document.
+        texts: parameter name -> value as written on the command line.
+        command: the command that makes this document.
+        say: called with lines about the progress.
+        quick: whether to use the document's quick values.
+        then: called with what was made, before another process can replace it.
+
+    Raises LrlibError: bad parameters and folders before anything is trained.
     """
-
-    html: Path
-    pdf: Path | None
-    notebooks: Path | None
-    accuracies: object
-    n_trained: int
-    seconds: float
-    commit: str = ""
-
-
-def make_report(texts, *, command, say, quick=False, then=None):
-    """Make report.html and report.pdf in `build_folder()`, with the executed notebooks beside them.
-
-    It is made in a folder of its own, so that of two reports at once each is whole; the later to finish stands.
-    texts: parameter name -> value as written on the command line. command: what makes this very report again.
-    say: called with each line that a person should see while it runs. then: called with what was
-    made, before another report can take its place.
-    Raises ParameterError, BuildError and StoreError before anything is trained; DatasetError, EngineError,
-    NotebookError, ReportError.
-    """
-    started, origin = time.time(), read_origin()
-    _look_for_assembly()
-    sections = find_sections()
-    texts, limit = read_limit(texts)
-    defaults = quicken(sections) if quick else {}
-    sections = _settle_dataset(give_values(sections, texts, defaults=defaults))
-    plans = [plan_section(section) for section in sections]
-    if sections[0].number != "" or not isinstance(plans[0].design, Design):
-        raise ParameterError(
-            "the report has no abstract, whose design is the whole report's; put notebooks/0-abstract.ipynb back, "
-            'whose metadata has lrlib.section "" and whose runs cell makes `design`'
-        )
-    build = build_folder()
-    with own_folder(build) as folder:
-        looked = []
-        if limit:
-            seeds, looked = add_seeds(plans[0].design, limit, train=train, say=say)
-            sections = give_seeds(sections, seeds)
-            plans = [plan_section(section) for section in sections]
-        making = _train(plans, looked, started=started, origin=origin, command=command, say=say)
-        say(f"executing {len(sections)} notebooks")
-        _import_assembly()
-        with naming(build):
-            executed = execute_notebooks(
-                sections, folder / "notebooks", failed=build / "failed", environment=making.as_environment()
-            )
-            say("writing report.html and report.pdf")
-            from lrlib.report.assembly import write_report
-
-            write_report(executed, folder, started=started, origin=origin)
-        design = plans[0].design
-        made = Made(
-            html=build / "report.html",
-            pdf=build / "report.pdf",
-            notebooks=build / "notebooks",
-            accuracies=tabulate_accuracies(train(design.all_runs()), design),
-            n_trained=making.n_trained,
-            seconds=time.time() - started,
-            commit=origin.describe(digits=12),
-        )
-        with sole(build):
-            with naming(build):
-                for target in (made.notebooks, made.html, made.pdf):
-                    move(folder / target.name, target)
+    sections = [section for section in find_sections(document) if not section.about.get("extended")]
+    with _making(document, sections, texts, command=command, say=say, quick=quick) as (executed, folder, about):
+        merged = merge_notebooks(executed)
+        merged.metadata["report"] = {**about, "subtitle": document.subtitle}
+        export_html(merged, out=folder / f"{document.name}.html")
+        export_pdf(merged, out=folder / f"{document.name}.pdf")
+        build, targets = build_folder(), [f"{document.name}.html", f"{document.name}.pdf"]
+        with FileLock(build / ".lock"):
+            for name in targets:
+                os.replace(folder / name, build / name)
+            notebooks = build / ("notebooks" if document.name == "report" else f"{document.name}-notebooks")
+            _replace_folder(folder / "notebooks", notebooks)
+            made = Made([build / name for name in targets], notebooks, Outcome(**about["outcome"]))
             if then:
                 then(made)
     return made
 
 
-def make_section(name, texts, *, command, say, quick=False):
-    """Make one section's HTML and executed notebook in `build_folder()/sections`, leaving the report alone.
+def make_section(
+    document: Document, name: str, texts: dict[str, str], *, command: str, say: Callable[[str], object], quick: bool = False
+) -> Made:
+    """Make the page of one section in `build_folder()/sections`; arguments and errors as of `make_document`."""
+    section = pick_section(find_sections(document), name)
+    with _making(document, [section], texts, command=command, say=say, quick=quick) as (executed, folder, about):
+        merged = merge_notebooks(executed, partial=True)
+        merged.metadata["report"] = about
+        page = executed[0].with_suffix(".html")
+        export_html(merged, out=page)
+        target = build_folder() / "sections"
+        target.mkdir(exist_ok=True)
+        for path in (executed[0], page):
+            os.replace(path, target / path.name)
+    return Made([target / page.name], target, Outcome(**about["outcome"]))
 
-    Arguments and errors as of `make_report`.
-    """
+
+@contextlib.contextmanager
+def _making(document, sections, texts, *, command, say, quick) -> Iterator[tuple[list[Path], Path, dict]]:
+    """Plan, train and execute sections. Yields the executed notebooks, the folder around them, and what made them."""
     started, origin = time.time(), read_origin()
-    _look_for_assembly()
-    section = pick_section(find_sections(), name)
-    refuse_auto(texts, section.name)
-    sections = _settle_dataset(give_values([section], texts, defaults=quicken([section]) if quick else {}))
+    code = str(document.folder.parent)  # modules beside the notebooks
+    sys.path.append(code)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), code]))
+    sections = give_values(sections, texts, quick=document.quick if quick else None, within_epochs=document.within_epochs)
+    sections = [_settle_dataset(section) for section in sections]
     plans = [plan_section(section) for section in sections]
     build = build_folder()
-    with own_folder(build) as folder:
-        making = _train(plans, [], started=started, origin=origin, command=command, say=say)
-        say(f"executing {section.path.name}")
-        _import_assembly()
-        with naming(build):
-            [executed] = execute_notebooks(
-                sections, folder / "notebooks", failed=build / "sections", environment=making.as_environment()
-            )
-            from lrlib.report.assembly import write_section
-
-            page = write_section(executed, started=started, origin=origin)
-            with sole(build):
-                (build / "sections").mkdir(exist_ok=True)
-                for path in (executed, page):
-                    move(path, build / "sections" / path.name)
-    return Made(
-        html=build / "sections" / page.name,
-        pdf=None,
-        notebooks=None,
-        accuracies=None,
-        n_trained=making.n_trained,
-        seconds=time.time() - started,
-    )
+    _check_writable(build)
+    making = _train(plans, started=started, origin=origin, command=command, say=say)
+    making.publish()
+    with _naming(build), tempfile.TemporaryDirectory(dir=build, prefix=".making-") as folder:
+        say(f"executing {len(sections)} notebook{'s' * (len(sections) > 1)}")
+        executed = execute_notebooks(sections, Path(folder) / "notebooks", failed=build / "failed")
+        outcome = take_outcome(
+            [nbformat.read(path, as_version=4) for path in executed], command=command, commit=making.commit
+        )
+        about = {
+            "date": time.strftime("%-d %B %Y", time.gmtime(started)),
+            "commit": origin.commit and origin.describe(digits=12),
+            "command": command,
+            "outcome": outcome.__dict__,
+        }
+        say("typesetting")
+        try:
+            yield executed, Path(folder), about
+        except ValueError as err:
+            raise BuildError(f"the notebooks cannot be typeset: {err}") from err
 
 
-def quicken(sections):
-    """Those of QUICK's values that a section declares."""
-    return {name: text for name, text in QUICK.items() if any(name in section.declared for section in sections)}
-
-
-def _settle_dataset(sections):
-    """Sections with "auto" replaced by the dataset that it stands for, so that all of them use the same one.
-
-    Their other parameters are tried first, on the sample: a dataset may have to be downloaded.
-    Raises ParameterError.
-    """
-    for section in sections:
-        plan_section(_with_dataset(section, SAMPLE), trial=True)
-    settled = []
-    for section in sections:
-        if "dataset" in section.declared:
-            try:
-                chosen = choose_dataset(section.values.get("dataset", section.declared["dataset"].default))
-            except ValueError as err:
-                raise ParameterError(f"section {section.name}: {err}") from err
-            section = _with_dataset(section, chosen)
-        settled.append(section)
-    return settled
-
-
-def _with_dataset(section, name):
+def _settle_dataset(section: Section) -> Section:
+    """A section with "auto" replaced by the dataset that it stands for, so that all sections use the same one."""
     if "dataset" not in section.declared:
         return section
-    return replace(section, values={**section.values, "dataset": name})
+    try:
+        return replace(section, values=section.values | {"dataset": choose_dataset(section.all_values()["dataset"])})
+    except ValueError as err:
+        raise ParameterError(f"section {section.name}: {err}") from err
 
 
-def _train(plans, looked, *, started, origin, command, say):
-    """Train what the plans ask for. Returns its Making. looked: Results of what was trained for it already."""
+def _train(plans, *, started, origin: Origin, command, say) -> Making:
     runs = [run for plan in plans for run in plan.runs]
-    trained = [*looked, train(runs)]
+    trained = [train(runs)]
     more = [run for plan in plans if plan.more_runs for run in plan.more_runs(train(plan.runs))]
     if more:
         trained.append(train(runs + more))
     n_trained = sum(results.n_computed for results in trained)
-    making = Making(
-        command=command,
-        commit=origin.describe(),
-        sources=origin.digest,
-        started=started,
-        n_trained=n_trained,
-        training_seconds=sum(results.computed_seconds for results in trained),
-    )
-    say(f"{n_trained} epochs trained, {trained[-1].n_known - n_trained} from the store")
-    return making
+    say(f"{n_trained} epochs trained, {trained[-1].n_known - n_trained} from the cache")
+    seconds = sum(results.computed_seconds for results in trained)
+    return Making(command, origin.describe(), origin.digest, started, n_trained, seconds)
 
 
-def _look_for_assembly():
-    """Raises ModuleNotFoundError for a package that would be missed only when all is trained and executed."""
-    for name in ASSEMBLED_WITH:
-        if importlib.util.find_spec(name) is None:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+def _check_writable(build: Path) -> None:
+    """Raise BuildError unless a document can be written; remove what killed processes left more than a day ago."""
+    with _naming(build):
+        build.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=build) as file:
+            file.write(bytes(NEEDED_BYTES))
+        for left in build.glob(".making-*"):
+            if time.time() - left.stat().st_mtime > 86_400:
+                shutil.rmtree(left, ignore_errors=True)
 
 
-def _import_assembly():
-    """Begin to import what puts sections together, which is not needed before they are executed."""
+@contextlib.contextmanager
+def _naming(build: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as err:
+        raise BuildError(
+            f"cannot write the build folder {build} ({err.strerror or err}); free space or permit writing there, or set "
+            "LRLIB_BUILD to another folder"
+        ) from err
 
-    def begin():
-        with contextlib.suppress(ImportError):  # which is raised where it is used
-            importlib.import_module("lrlib.report.assembly")
 
-    threading.Thread(target=begin, daemon=True).start()
+def _replace_folder(source: Path, target: Path) -> None:
+    if target.exists():
+        os.replace(target, source.with_name("replaced"))
+    os.replace(source, target)

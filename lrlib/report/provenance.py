@@ -1,31 +1,113 @@
-"""Where a report comes from: code, versions, hardware, data, time, and the command that makes it again."""
+"""Where a document comes from: commit, command, versions, hardware, data and time."""
 
+import hashlib
 import json
 import os
 import platform
+import subprocess
 import time
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
+import joblib
 import pandas as pd
 import psutil
-from dask.system import CPU_COUNT
 
 from lrlib.problems.data import find_dataset
-from lrlib.report.sources import read_origin
-from lrlib.study.looks import STEP
+from lrlib.project import project_folder
 from lrlib.training.registry import describe_numerics
 
 _MAKING = "LRLIB_MAKING"
-_PACKAGES = ("torch", "torchvision", "numpy", "pandas", "distributed", "papermill", "nbconvert", "seaborn")
+_PACKAGES = ("torch", "torchvision", "numpy", "pandas", "papermill", "nbconvert", "seaborn")
+# What decides a document.
+_SOURCES = ("lrlib/**/*.py", "lrlib/**/*.csv", "notebooks/*", "bench/suggestions/**/*.*", "report/templates/**/*",
+            "report/references.bib")  # fmt: skip
+_REASONS = {
+    "not a git repository": "not a git checkout",
+    "dubious ownership": "git does not trust a checkout that belongs to another user; see git's safe.directory",
+    "Needed a single revision": "the git checkout has no commit yet",
+}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The sources of a document.
+
+    Args:
+        commit: the whole hash; "" if unknown.
+        changed: whether sources or tracked files differ from it.
+        why_not: why it is unknown.
+        digest: sha256 of the sources.
+    """
+
+    commit: str
+    changed: bool
+    why_not: str
+    digest: str
+
+    def describe(self, digits: int = 40) -> str:
+        """The commit and whether the files are its own, or why it is unknown."""
+        if not self.commit:
+            return f"unknown: {self.why_not}"
+        return f"{self.commit[:digits]}, {'with uncommitted changes' if self.changed else 'clean'}"
+
+
+def read_origin() -> Origin:
+    """The Origin of the project's files as they are now."""
+    root, digest, names = project_folder(), hashlib.sha256(), []
+    for path in sorted({path for pattern in _SOURCES for path in root.glob(pattern) if path.is_file()}):
+        name = path.relative_to(root).as_posix()
+        if not any(part.startswith((".", "__pycache__")) for part in name.split("/")):
+            names.append(name)
+            content = path.read_bytes().replace(b"\r\n", b"\n")
+            digest.update(f"{name} {len(content)}\n".encode() + content)
+    return Origin(*_find_commit(names), digest.hexdigest())
+
+
+def _find_commit(names):
+    """(commit, whether files differ from it, "") of the checkout that tracks the sources, or ("", False, why not)."""
+    try:
+        commit = _git("rev-parse", "--verify", "HEAD").strip()
+        tracked = {}  # name -> hash of its content in the commit
+        for entry in _git("ls-tree", "-r", "-z", "HEAD", "--", ".").split("\0")[:-1]:
+            about, name = entry.split("\t", 1)
+            tracked[name] = about.split()[2]
+        if 2 * len(tracked.keys() & set(names)) < len(names):  # an archive unpacked within another repository
+            return "", False, "the git repository around these files does not track them"
+        # Compared by content: git can be told not to look whether a file has changed.
+        above = _git("rev-parse", "--show-prefix").removesuffix("\n")
+        hashes = _git("hash-object", "--stdin-paths", given="".join(f"{above}{name}\n" for name in names)).split()
+        changed = any(tracked.get(name) != found for name, found in zip(names, hashes, strict=True))
+        changed = changed or bool(_git("status", "--porcelain", "--untracked-files=no", "--", "."))
+    except OSError as err:
+        return "", False, f"git cannot be run ({err.strerror or err})"
+    except subprocess.CalledProcessError as err:
+        said = (err.stderr.strip().splitlines() or ["no message"])[0].removeprefix("fatal: ")
+        return "", False, next((reason for mark, reason in _REASONS.items() if mark in err.stderr), f"git: {said}")
+    return commit, changed, ""
+
+
+def _git(*arguments, given=""):
+    """git's answer about the project's folder; the environment may name another repository, which is not asked."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environment |= {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
+    return subprocess.run(
+        ["git", *arguments], cwd=project_folder(), env=environment, input=given,
+        capture_output=True, encoding="utf-8", errors="surrogateescape", check=True,
+    ).stdout  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Making:
-    """How this report is being made; the report's driver hands it to the notebooks through the environment.
+    """How a document is being made; the driver passes it to the notebooks through the environment.
 
-    commit, sources: the origin and the digest of the sources (`Origin`) when it began.
-    started: seconds since 1970. n_trained: epochs trained for it. training_seconds: their time on one core.
+    Args:
+        command: the command that makes it.
+        commit: the sources' commit in words.
+        sources: their digest.
+        started: seconds since 1970.
+        n_trained: epochs that were trained for it.
+        training_seconds: their time on one core.
     """
 
     command: str
@@ -35,54 +117,51 @@ class Making:
     n_trained: int
     training_seconds: float
 
-    def as_environment(self):
-        """The environment variable that `read_making` reads in the notebooks' kernels."""
-        return {_MAKING: json.dumps(asdict(self))}
+    def publish(self) -> None:
+        """Set the environment variable that `read_making` reads in the notebooks' kernels."""
+        os.environ[_MAKING] = json.dumps(asdict(self))
 
 
-def read_making():
-    """The Making of the report that this notebook is executed for, None where it runs by itself."""
+def read_making() -> Making | None:
+    """The Making of the document that this notebook is executed for; None if it runs by itself."""
     value = os.environ.get(_MAKING)
     return Making(**json.loads(value)) if value else None
 
 
-def tabulate_provenance(results, design):
-    """What made the results and this document: a row per item, with columns item and value."""
-    info, numerics, making, origin = (
-        find_dataset(design.dataset),
-        describe_numerics(design.backend, design.processes),
-        read_making(),
-        read_origin(),
-    )
+def tabulate_provenance(results, design) -> pd.DataFrame:
+    """What made the results and this document: a row per item, with columns item and value.
+
+    Args:
+        results: Results of the document's runs.
+        design: what names their `dataset`, `backend`, `processes` and `seeds`.
+    """
+    info, making = find_dataset(design.dataset), read_making()
+    numerics = describe_numerics(design.backend, design.processes)
+    if making is None:
+        origin = read_origin()
+        making = Making("this notebook by itself", origin.describe(), origin.digest, time.time(), 0, 0.0)
     rows = {
-        "command": f"`{making.command}`" if making else "this notebook by itself",
-        "made": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(making.started if making else time.time())),
-        "commit": making.commit if making else origin.describe(),
-        "sources": describe_sources(making.sources if making else origin.digest, origin.digest),
+        "command": f"`{making.command}`",
+        "made": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(making.started)),
+        "commit": making.commit,
+        "sources": f"sha256 {making.sources[:16]}… of package, sections and templates",
         "versions": ", ".join([f"Python {platform.python_version()}", *(f"{p} {version(p)}" for p in _PACKAGES)]),
         "hardware": describe_hardware(),
-        "numerics": f"{numerics['device']}, {numerics['cpu_capability']}, {numerics['threads']} thread a worker, "
+        "numerics": f"{numerics['device']}, {numerics['cpu_capability']}, {numerics['threads']} thread per worker, "
         f"training code {numerics['code']}",
         "trained by": describe_backend(numerics),
         "dataset": f"{info.name}: {info.n_train:,} training and {info.n_test:,} test images, sha256 {info.checksum[:16]}…",
-        "seeds": f"{', '.join(str(seed) for seed in range(design.seeds))}; {describe_seeds(design)}",
+        "seeds": f"0 to {design.seeds - 1}, their number fixed in advance",
         "epochs": f"{results.n_epochs} distinct epochs, {results.n_epochs_apart} if each run were trained by itself; "
         f"{results.seconds:,.0f} s on one core",
+        "time": f"{time.time() - making.started:.0f} s up to this table, {making.n_trained} epochs trained "
+        f"({making.training_seconds:.0f} s on one core), all others from the cache",
     }
-    if making:
-        rows["time"] = describe_time(making, now=time.time(), n_workers=CPU_COUNT)
     return pd.DataFrame(rows.items(), columns=["item", "value"])
 
 
-def describe_seeds(design):
-    """How the number of seeds came about."""
-    if design.max_seeds:
-        return f"added in steps of {STEP} until the claims were settled, at most {design.max_seeds}"
-    return "their number was fixed in advance"
-
-
-def describe_backend(numerics):
-    """What carried the epochs out, in words. numerics: as describe_numerics gives them."""
+def describe_backend(numerics) -> str:
+    """What trained, in words. numerics: as `describe_numerics` returns them."""
     if numerics["backend"] == "torch":
         return "plain PyTorch"
     about = ", ".join(f"{name} {numerics[name]}" for name in ("colossalai", "plugin", "cuda") if name in numerics)
@@ -90,28 +169,10 @@ def describe_backend(numerics):
     return f"backend {numerics['backend']} ({about}), {'one process' if n == 1 else f'{n} processes that share each batch'}"
 
 
-def describe_time(making, *, now, n_workers):
-    """The wall time of a report so far, beside the bare training time of its epochs spread over the workers."""
-    wall = now - making.started
-    if not making.n_trained:
-        return f"{wall:.0f} s up to this table; every epoch was in the store"
-    bare = making.training_seconds / n_workers
-    return (
-        f"{wall:.0f} s up to this table; bare training of the {making.n_trained} epochs that were not in the store: "
-        f"{bare:.0f} s on {n_workers} workers ({making.training_seconds:.0f} s on one core); all the rest: "
-        f"{wall - bare:.0f} s, {100 * (wall / bare - 1):.0f} % of it"
-    )
-
-
-def describe_sources(at_first, now):
-    """The digest of the project's sources, and whether they were edited since."""
-    edited = "" if at_first == now else f"; edited since, now {now[:16]}…"
-    return f"sha256 {at_first[:16]}… over package, sections and templates{edited}"
-
-
-def describe_hardware():
-    """Processor, cores that may be used, and memory."""
-    return f"{_processor()}, {CPU_COUNT} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB"
+def describe_hardware() -> str:
+    """Processor, usable cores, and memory."""
+    memory = psutil.virtual_memory().total / 2**30
+    return f"{_processor()}, {joblib.cpu_count()} cores, {memory:.0f} GiB"
 
 
 def _processor():

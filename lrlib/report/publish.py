@@ -1,99 +1,84 @@
-"""The published report: what `report/` and README hold of a report that was made."""
+"""Publishing: a made document goes to `report/`, and its README shows values of it."""
 
+import os
 import re
 import tempfile
+from pathlib import Path
+
+import nbformat
 
 from lrlib.errors import LrlibError
-from lrlib.project import project_folder
-from lrlib.report.notebook_files import nbformat
+from lrlib.report.documents import Document
+from lrlib.report.driver import Made
 from lrlib.runs.store import write_whole
 
-FIGURE = "onecycle"  # the figure that README shows
+_BLOCK = re.compile(r"(<!-- (?P<name>[a-z0-9-]+) -->\n)(?P<content>.*?)(<!-- /(?P=name) -->)", re.S)
+MADE = "made"  # the block that says what made the published document
 
 
 class PublishError(LrlibError):
-    """A README or a report that lacks what publishing needs."""
+    """A README or folder that cannot be published to."""
 
 
-def check_readme():
-    """README's text. Raises PublishError where it has no place for the result, or it or `report/` cannot be written:
-    better known before hours of training.
-    """
-    readme = project_folder() / "README.md"
-    if not readme.exists():
-        raise PublishError(f"{readme} is not there to name what is published; run this in a checkout of lrlib")
+def check_publishable(document: Document) -> None:
+    """Raise PublishError unless the README and the folder of published documents can be written."""
     try:
-        text = readme.read_text(encoding="utf-8")
-        for folder in (readme.parent, readme.parent / "report"):
+        document.readme.read_text(encoding="utf-8")
+        for folder in (document.readme.parent, document.published.parent):
             with tempfile.TemporaryFile(dir=folder) as file:
                 file.write(b"x")
     except OSError as err:
         raise PublishError(
-            f"{readme} and the folder report/ beside it cannot be written ({err.strerror}), where a report is "
-            "published; let them be written, or make it with `make report`"
+            f"{document.readme} or {document.published.parent} cannot be written ({err.strerror or err}); permit writing"
         ) from err
-    fill_block(text, "published", "")
-    return text
 
 
-def fill_block(text, name, content):
-    """README's text with content, whole lines, between its lines <!-- name --> and <!-- /name -->.
+def fill_block(text: str, name: str, content: str) -> str:
+    """A README's text with content, whole lines, between its lines `<!-- name -->` and `<!-- /name -->`.
 
-    Raises PublishError where there are none.
+    Raises PublishError if it has no such lines.
     """
-    block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.S)
-    if not block.search(text):
-        raise PublishError(
-            f"README.md has no lines <!-- {name} --> and <!-- /{name} -->; put them where the result belongs"
-        )
-    return block.sub(lambda match: f"{match[1]}{content}{match[2]}", text)
+    if not any(match["name"] == name for match in _BLOCK.finditer(text)):
+        raise PublishError(f"the README has no lines <!-- {name} --> and <!-- /{name} -->; add them")
+    return _BLOCK.sub(lambda found: f"{found[1]}{content}{found[4]}" if found["name"] == name else found[0], text)
 
 
-def publish_report(made, *, command):
-    """Copy a made report to `report/`, and put its figure, accuracies and commit into README.
+def publish_document(document: Document, made: Made) -> list[Path]:
+    """Copy a made document to `report/`, and fill the blocks of its README. Returns the published paths.
 
-    Returns the paths of the published HTML and PDF. Raises PublishError, OSError.
+    A block `<!-- label -->` … `<!-- /label -->` holds the table, text or figure of that label, and `made` what made the
+    document. Raises PublishError for a label that the document does not have.
     """
-    folder, text = project_folder() / "report", check_readme()
-    block, figure = _describe(made, command), _find_output(made.notebooks, FIGURE, "image/svg+xml")
-    if figure is None:
-        raise PublishError(
-            f"the executed notebooks in {made.notebooks} hold no figure {FIGURE!r}; it is the one that README shows"
-        )
-    text = fill_block(text, "published", block)
-    published = [folder / path.name for path in (made.html, made.pdf)]
-    for source, target in zip((made.html, made.pdf), published):
-        write_whole(target, source.read_bytes())
-    write_whole(folder / f"{FIGURE}.svg", figure.encode())
-    write_whole(project_folder() / "README.md", text.encode())
-    return published
+    outputs, folder = _read_outputs(made.notebooks), document.published.parent
+    text, figures = document.readme.read_text(encoding="utf-8"), {}
+    for match in _BLOCK.finditer(text):
+        name = match["name"]
+        if name == MADE:
+            content = f"Made by `{made.outcome.command}` from commit `{made.outcome.commit}`."
+        elif name not in outputs:
+            raise PublishError(f"{document.readme}: unknown output {name!r}; available: {', '.join(outputs)}")
+        elif "image/svg+xml" in outputs[name][0]:
+            figures[f"{name}.svg"] = outputs[name][0]["image/svg+xml"]
+            path = os.path.relpath(folder / f"{name}.svg", document.readme.parent)
+            content = f"![{' '.join(outputs[name][1]['alt'].split())}]({path})"
+        else:
+            content = re.sub(r"-{3,}", "---", outputs[name][0]["text/markdown"])
+        text = fill_block(text, name, f"{content}\n")
+    for path in made.paths:
+        write_whole(folder / path.name, path.read_bytes())
+    for name, svg in figures.items():
+        write_whole(folder / name, svg.encode())
+    write_whole(document.readme, text.encode())
+    return [folder / path.name for path in made.paths]
 
 
-def _describe(made, command):
-    rows = [
-        f"| {row.method} | {row.accuracy:.2f} % | {row.low:.2f} to {row.high:.2f} % | {row.n} | {row.author:.2f} % |"
-        for row in made.accuracies.itertuples()
-    ]
-    return "\n".join(
-        [
-            "| schedule | test accuracy | 95 % interval | seeds | author, one seed |",
-            "|---|--:|--:|--:|--:|",
-            *rows,
-            "",
-            f"![Learning rates and test losses of the two schedules, beside the author's](report/{FIGURE}.svg)",
-            "",
-            "The published report: [report.html](report/report.html) and [report.pdf](report/report.pdf), made by",
-            f"`{command}` from commit `{made.commit}`.",
-            "",
-        ]
-    )
-
-
-def _find_output(notebooks, label, kind):
-    """What the executed notebooks show under a label, as text of a MIME type; None where they do not."""
+def _read_outputs(notebooks):
+    """label -> (data, report metadata) of what the executed notebooks show."""
+    found = {}
     for path in sorted(notebooks.glob("*.ipynb")):
         for cell in nbformat.read(path, as_version=4).cells:
             for output in cell.get("outputs", []):
-                if output.get("metadata", {}).get("report", {}).get("label") == label and kind in output.data:
-                    return output.data[kind]
-    return None
+                report = output.get("metadata", {}).get("report", {})
+                if "label" in report:
+                    found.setdefault(report["label"], (output["data"], report))
+    return found

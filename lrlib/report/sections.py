@@ -1,239 +1,302 @@
-"""The section notebooks: which there are, and the values that they are given.
+"""Section notebooks: their parameters, and the runs that they ask for.
 
-A section is a notebook whose metadata has `lrlib.section` (its number, such as "2.5"; "" is the abstract) and
-`lrlib.anchor`; with `lrlib.whole` it is about the whole report, and has the parameters of all other sections besides its own.
-Its cell tagged `parameters` declares values (`epochs: int = 30  # comment`); its cell tagged `runs` is what
-lrlib.report.plans runs.
-
-Notebooks are in people's hands. What is no section is left out with a warning; a section that cannot be used has a
-`fault`, which is raised where it is asked for, and not where another one is.
+A section is a notebook whose metadata has `lrlib.section`, its number such as "2.1" ("" is the abstract), and
+`lrlib.anchor`. With `lrlib.whole` it is about the whole document and has the parameters of all other sections too.
+Its cell tagged `parameters` assigns values (`epochs: int = 30  # comment`). Its cell tagged `runs` makes `runs`, a list
+of Runs, without training; where further runs depend on their Results, it also makes `more_runs`, a function of those.
 """
 
 import ast
+import difflib
 import re
 import warnings
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from lrlib.project import project_folder
-from lrlib.report.notebook_files import nbformat
-from lrlib.report.parameters import (
-    Parameter,
-    ParameterError,
-    find_commented_out,
-    name_nearest,
-    parse_value,
-    read_parameters,
-)
+import nbformat
+from papermill.inspection import inspect_notebook
+
+from lrlib.errors import LrlibError
+from lrlib.report.documents import Document, ParameterError
+from lrlib.runs.plan import Run
+
+TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter that a notebook declares; type is its annotation, such as "list[float]", else its value's type."""
+
+    name: str
+    type: str
+    default: Any
+    help: str
 
 
 @dataclass(frozen=True)
 class Section:
     """A section's notebook.
 
-    name: what the command line calls it; number, anchor: of its metadata; notebook: its content when it was found;
-    declared: name -> Parameter; values: those that differ from what the notebook says; given: those of a person;
-    fault: why it cannot be used, "" where it can.
+    Args:
+        name: what the command line calls it, such as "2-1"; the abstract is "0".
+        path: the notebook.
+        notebook: its content.
+        declared: name -> Parameter.
+        values: values that differ from those in the notebook.
+        given: those of them that the user gave.
     """
 
     name: str
     path: Path
-    number: str = ""
-    anchor: str = ""
-    notebook: nbformat.NotebookNode | None = field(default=None, repr=False)
-    declared: dict[str, Parameter] = field(default_factory=dict)
-    values: dict[str, object] = field(default_factory=dict)
-    given: dict[str, object] = field(default_factory=dict)
-    fault: str = ""
+    notebook: nbformat.NotebookNode = field(repr=False)
+    declared: dict[str, Parameter]
+    values: dict[str, Any] = field(default_factory=dict)
+    given: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        return self.notebook.metadata["lrlib"]
+
+    def all_values(self) -> dict[str, Any]:
+        """name -> value of every parameter."""
+        return {name: parameter.default for name, parameter in self.declared.items()} | self.values
 
 
-def find_sections() -> list[Section]:
-    """The report's sections in order, with no values given.
+@dataclass(frozen=True)
+class Plan:
+    """What a section asks for: its Runs, and the function that makes further ones of their Results, or None."""
 
-    Warns of notebooks that are left out. Raises ParameterError where there is none.
+    runs: list[Run]
+    more_runs: Callable[[object], list[Run]] | None = None
+
+
+def find_sections(document: Document) -> list[Section]:
+    """A document's sections in order, with the values in their notebooks.
+
+    Raises ParameterError if there is none, or one cannot be used. Warns of copies and unreadable files, and skips them.
     """
-    folder = project_folder() / "notebooks"
-    read = [found for path in sorted(folder.glob("*.ipynb")) if (found := _read_section(path))]
-    sections = _leave_out_copies(read)
-    if not sections:
-        raise ParameterError(f"{folder} holds no section notebooks; run this in a checkout of lrlib")
-    sections.sort(key=lambda section: [int(part) for part in section.name.split("-")])
+    found: dict[str, Section] = {}
+    for path in sorted(document.folder.glob("*.ipynb"), key=lambda path: (len(path.name), path.name)):
+        section = _read_section(path)
+        if section and section.name in found:
+            original = found[section.name].path.name
+            warnings.warn(f"{path.name} is skipped: {original} already has section {section.name}", stacklevel=2)
+        elif section:
+            found[section.name] = section
+    if not found:
+        raise ParameterError(f"{document.folder} has no section notebooks; run this in a checkout of lrlib")
+    sections = sorted(found.values(), key=lambda section: [int(part) for part in section.name.split("-")])
     everything = {name: parameter for section in sections for name, parameter in section.declared.items()}
-    return [_widen(section, everything) if _about(section).get("whole") else section for section in sections]
+    return [_widen(section, everything) if section.about.get("whole") else section for section in sections]
 
 
-def _about(section):
-    return section.notebook.metadata["lrlib"] if section.notebook else {}
-
-
-def _leave_out(path, why):
-    warnings.warn(f"{path.name} is left out of the report: {why}", stacklevel=2)
+def _widen(section, everything):
+    """A section with the parameters of others, whose values it is given because its notebook lacks them."""
+    others = {name: parameter.default for name, parameter in everything.items() if name not in section.declared}
+    return replace(section, declared=everything | section.declared, values=others)
 
 
 def _read_section(path):
-    """The Section of a notebook, with a fault where it cannot be used; None, with a warning, where it is none."""
-    numbered = re.match(r"(\d+(-\d+)?)-", path.name)
-    if path.is_dir():
-        return _leave_out(path, "it is a folder")
-    if not path.exists():
-        return _leave_out(path, "it is a link that leads nowhere")
+    """The Section of a notebook; None if it is none."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-        if not text.strip():
-            return _leave_out(path, "it is empty")
-        if marks := re.search(r"^(<{7}|>{7}) ", text, re.M):
-            line = text.count("\n", 0, marks.start()) + 1
-            raise ValueError(f"it has git's merge marks (line {line}); resolve them")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of ids that cells lack, which a report gives them
-            notebook = nbformat.reads(text, as_version=4)
-        about = notebook.metadata.get("lrlib")
-        for cell in notebook.cells:  # what is asked of them below, in a file that need not be a notebook's
-            cell.cell_type, cell.source, cell.metadata.get("tags", [])  # noqa: B018
-    except Exception as err:  # nbformat raises what it finds
-        why = str(err) if "merge marks" in str(err) else f"it cannot be read as a notebook ({first_line(err)})"
-        if not numbered or path.name.startswith("."):
-            return _leave_out(path, why)
-        return Section(numbered[1], path, fault=f"section {numbered[1]}: {path.name} cannot be used: {why}")
-    if not isinstance(about, dict) or about.get("section") is None:
-        # A notebook that says something of itself, as the guide does, knows that it is none.
-        return None if isinstance(about, dict) else _leave_out(path, "its metadata has no lrlib.section")
-    return _check_section(path, notebook, about)
-
-
-def _check_section(path, notebook, about):
-    number, anchor = about["section"], about.get("anchor")
-    if not isinstance(number, str) or not re.fullmatch(r"(\d+(\.\d+)?)?", number):
-        return _leave_out(path, f"its metadata's lrlib.section must be a number like '2.5', got {number!r}")
-    name = number.replace(".", "-") or "0"
-    section = Section(name, path, number, anchor, notebook)
-
-    def fault(why):
-        return replace(section, fault=f"section {name}: {path.name} cannot be used: {why}")
-
-    if not isinstance(anchor, str) or not re.fullmatch(r"[a-z0-9-]+", anchor):
-        return fault(f"its metadata's lrlib.anchor must be lower-case letters, digits and hyphens, got {anchor!r}")
-    first = notebook.cells[0] if notebook.cells else None
-    if first is None or first.cell_type != "markdown" or not re.match(r"# \s*\S", first.source):
-        return fault("its first cell must be Markdown whose first line is '# ' and its heading")
-    places = {tag: place for tag in ("runs", "parameters") if (place := find_tagged(notebook, tag)) is not None}
-    for tag, looks in (("parameters", _looks_like_parameters), ("runs", _makes_runs)):
-        lost = [n for n, cell in enumerate(notebook.cells, 1) if cell.cell_type == "code" and looks(cell.source)]
-        if tag not in places and lost:
-            return fault(f"its cell {lost[0]} lacks the tag {tag!r}; give it that in JupyterLab's property inspector")
-    if "parameters" in places:
-        cell = notebook.cells[places["parameters"]]
-        try:
-            declared = read_parameters(cell.source)
-        except (Exception, SystemExit) as err:
-            return fault(
-                f"its parameters, cell {places['parameters'] + 1}, raise {type(err).__name__}: {first_line(err)}"
-            )
-        if left := [name for name in find_commented_out(cell.source) if name not in declared]:
-            where = f"{path.name}: its parameters, cell {places['parameters'] + 1}"
-            names = ", ".join(left)
-            what = f"have {names} commented out; the section takes no value of that, neither a given nor a quick one"
-            warnings.warn(f"{where}, {what}", stacklevel=2)
-        section = replace(section, declared=declared)
-    return section
-
-
-def find_tagged(notebook: nbformat.NotebookNode, tag: str) -> int | None:
-    """The place of the first code cell with a tag, None where there is none."""
-    tagged = (i for i, c in enumerate(notebook.cells) if c.cell_type == "code" and tag in c.metadata.get("tags", []))
-    return next(tagged, None)
-
-
-def _looks_like_parameters(source):
-    """Whether a cell is nothing but typed values, as a cell of parameters is."""
-    body = _parse(source)
-    return bool(body) and all(isinstance(statement, ast.AnnAssign) for statement in body)
-
-
-def _makes_runs(source):
-    targets = [target for statement in _parse(source) for target in getattr(statement, "targets", [])]
-    return any(isinstance(target, ast.Name) and target.id == "runs" for target in targets)
-
-
-def _parse(source):
-    try:
-        return ast.parse(source).body
-    except (SyntaxError, ValueError):
-        return []
-
-
-def _leave_out_copies(sections):
-    """The sections without copies: notebooks with the number or anchor of another one."""
-    kept = []
-    # The original is called by its number and anchor; of others the shorter name is the older.
-    for section in sorted(
-        sections, key=lambda s: (bool(s.fault), s.path.stem != f"{s.name}-{s.anchor}", len(s.path.stem))
+            warnings.simplefilter("ignore")  # about cells without an id
+            notebook = nbformat.reads(path.read_text(encoding="utf-8-sig"), as_version=4)
+    except (ValueError, OSError, KeyError, AttributeError) as err:
+        if path.name[0].isdigit():
+            raise ParameterError(f"{path.name} is not a valid notebook ({_first_line(err)}); repair or remove it") from err
+        warnings.warn(f"{path.name} is skipped: it is not a valid notebook", stacklevel=2)
+        return None
+    about = notebook.metadata.get("lrlib", {})
+    if "section" not in about:
+        return None
+    if not re.fullmatch(r"(\d+(\.\d+)?)?", str(about["section"])) or not re.fullmatch(
+        r"[a-z0-9-]+", str(about.get("anchor"))
     ):
-        for other in kept:
-            if section.name == other.name or section.anchor and section.anchor == other.anchor:
-                what = f"section {section.name}" if section.name == other.name else f"anchor {section.anchor!r}"
-                own = "give it a lrlib.section and lrlib.anchor of its own in its metadata to have it in"
-                _leave_out(section.path, f"it has the {what} of {other.path.name}; {own}")
-                break
-        else:
-            kept.append(section)
-    return kept
+        raise ParameterError(
+            f"{path.name}: metadata lrlib.section must be like '2.1' and lrlib.anchor like 'no-scheduling', got "
+            f"{about['section']!r} and {about.get('anchor')!r}"
+        )
+    if not (notebook.cells and notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith("# ")):
+        raise ParameterError(f"{path.name}: the first cell must be Markdown that starts with '# ' and a heading")
+    for tag, sign in (("parameters", r"\w+: *[\w\[\]]+ *="), ("runs", r"(.*\n)*runs *=")):
+        for cell in notebook.cells:
+            if cell.cell_type == "code" and find_tagged(notebook, tag) is None and re.match(sign, cell.source):
+                raise ParameterError(f"{path.name}: its {tag} cell has lost the tag {tag!r}; add it in JupyterLab")
+    return Section(str(about["section"]).replace(".", "-") or "0", path, notebook, _read_parameters(path, notebook))
 
 
-def _widen(section, declared):
-    """A section that has the parameters of others too: their values are given to it, since its notebook lacks them."""
-    others = {name: parameter.default for name, parameter in declared.items() if name not in section.declared}
-    return replace(section, declared=declared | section.declared, values=others)
+def find_tagged(notebook: nbformat.NotebookNode, tag: str) -> nbformat.NotebookNode | None:
+    """The first code cell with a tag."""
+    cells = (cell for cell in notebook.cells if cell.cell_type == "code" and tag in cell.metadata.get("tags", []))
+    return next(cells, None)
+
+
+def _read_parameters(path, notebook):
+    cell = find_tagged(notebook, "parameters")
+    if cell is None:
+        return {}
+    values: dict[str, Any] = {}
+    try:
+        exec(compile(cell.source, str(path), "exec"), values)
+    except (Exception, SystemExit) as err:
+        raise ParameterError(
+            f"{path.name}: its parameters cell raises {type(err).__name__}: {_first_line(err)}"
+        ) from err
+    about, found = inspect_notebook(path), {}
+    for name, value in values.items():
+        if not name.startswith("__"):
+            told = about.get(name, {"inferred_type_name": "None", "help": ""})
+            kind = told["inferred_type_name"] if told["inferred_type_name"] != "None" else type(value).__name__
+            found[name] = Parameter(name, kind, value, told["help"])
+    return found
 
 
 def pick_section(sections: list[Section], name: str) -> Section:
-    """The section of that name. Raises ParameterError, naming the nearest, where there is none."""
+    """The section of a name. Raises ParameterError if there is none."""
     for section in sections:
         if name in (section.name, section.path.stem):
             return section
     names = [section.name for section in sections]
-    raise ParameterError(f"there is no section {name!r}; sections are {', '.join(names)}{name_nearest(name, names)}")
+    raise ParameterError(f"unknown section {name!r}; available: {', '.join(names)}{_nearest(name, names)}")
 
 
 def give_values(
-    sections: list[Section], texts: dict[str, str], *, defaults: dict[str, str] | None = None
+    sections: list[Section], texts: dict[str, str], *, quick: dict[str, Any] | None = None, within_epochs=()
 ) -> list[Section]:
-    """Sections with each value given to every one that declares its name.
+    """Sections with each value given to every section that declares its name.
 
-    texts: name -> value as it is written on the command line; defaults: likewise, in place of the notebooks' own.
-    Drops of the learning rate that nobody gave are fitted to the epochs that somebody did.
-    Raises ParameterError for a name that none declares, a value of the wrong type, or a section that cannot be used.
+    Args:
+        sections: the sections.
+        texts: name -> value as written on the command line.
+        quick: name -> value that replaces the notebooks' own.
+        within_epochs: parameters that list epochs, of which those up to `epochs` are kept unless they are given.
+
+    Raises ParameterError for a name that no section declares, or a value of the wrong type.
     """
-    for section in sections:
-        if section.fault:
-            raise ParameterError(section.fault)
     names = sorted({name for section in sections for name in section.declared})
     for name in texts:
         if name not in names:
-            where = "no section declares" if len(sections) > 1 else f"section {sections[0].name} does not declare"
-            raise ParameterError(
-                f"{where} a parameter {name!r}; there are {', '.join(names)}{name_nearest(name, names)}"
-            )
-    return [_give(section, texts, defaults or {}) for section in sections]
+            raise ParameterError(f"unknown parameter {name!r}; available: {', '.join(names)}{_nearest(name, names)}")
+    done = []
+    for section in sections:
+        given = {n: parse_value(section.declared[n], text) for n, text in texts.items() if n in section.declared}
+        values = section.values | {n: value for n, value in (quick or {}).items() if n in section.declared} | given
+        section = replace(section, values=values, given=given)
+        epochs = section.all_values().get("epochs")
+        for name in section.declared.keys() & set(within_epochs) - given.keys() if epochs else ():
+            listed = section.all_values()[name]
+            kept = [epoch for epoch in listed if epoch <= epochs] or [max(1, epochs // 2)]
+            if kept != listed:
+                values[name] = kept
+        done.append(section)
+    return done
 
 
-def _give(section, texts, defaults):
-    from lrlib.study.experiments import fit_drops  # torch comes with it, which those who only list sections do not need
+def parse_assignments(text: str) -> dict[str, str]:
+    """`"turning_points=[10, 20] epochs=20"` -> {"turning_points": "[10, 20]", "epochs": "20"}.
 
-    given, instead = (
-        {name: parse_value(section.declared[name], text) for name, text in of.items() if name in section.declared}
-        for of in (texts, defaults)
-    )
-    values = section.values | instead | given
-    if "epochs" in section.declared:
-        epochs = values.get("epochs", section.declared["epochs"].default)
-        for name in {"milestones", "turning_points"} & section.declared.keys() - given.keys():
-            drops = values.get(name, section.declared[name].default)
-            if isinstance(epochs, int) and (fitted := list(fit_drops(drops, epochs))) != drops:
-                values[name] = fitted
-    return replace(section, values=values, given=given)
+    Raises ParameterError for text that is not name=value, or a name that is given twice.
+    """
+    words = re.split(r"\s+(?=[A-Za-z_]\w*=[^=])", text.strip()) if text.strip() else []
+    words = _join_open(words)
+    for word in words:
+        if not re.match(r"[A-Za-z_]\w*=.", word):
+            raise ParameterError(f"PARAMS must be name=value pairs separated by spaces, got {word!r}")
+    pairs = [word.split("=", 1) for word in words]
+    for name, n in Counter(name for name, _ in pairs).items():
+        if n > 1:
+            raise ParameterError(f"{name} is given {n} times; give it once")
+    return {name: value for name, value in pairs}
 
 
-def first_line(err: BaseException) -> str:
-    """What an error says, for one sentence."""
+def _join_open(words):
+    """Words joined again where a bracket or quote is still open: "OneCycle(0.1, pct_start=0.2)" is one value."""
+    joined: list[str] = []
+    for word in words:
+        before = joined[-1] if joined else ""
+        if any(before.count(a) > before.count(b) for a, b in ("()", "[]")) or any(before.count(q) % 2 for q in "\"'"):
+            joined[-1] += f" {word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+def parse_value(parameter: Parameter, text: str) -> object:
+    """The value that a text on the command line stands for. Raises ParameterError if it has another type."""
+    try:
+        value = text if parameter.type == "str" and text[:1] not in ("'", '"') else ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        value = text
+    if not _has_type(value, parameter.type) or value == "":
+        about = f" ({parameter.help})" if parameter.help else ""
+        raise ParameterError(
+            f"{parameter.name} must be of type {parameter.type}, got {text!r}; the default is {parameter.default}{about}"
+        )
+    return value
+
+
+def _has_type(value, annotation):
+    if annotation.startswith("list["):
+        return isinstance(value, list) and all(_has_type(item, annotation[5:-1]) for item in value)
+    if isinstance(value, bool) and annotation in TYPES and annotation != "bool":
+        return False
+    return isinstance(value, TYPES.get(annotation, (object,)))
+
+
+def plan_section(section: Section) -> Plan:
+    """The Plan that a section makes of its parameters, without training.
+
+    Raises ParameterError if its cell raises, or makes runs that tables could not tell apart.
+    """
+    cells = [find_tagged(section.notebook, tag) for tag in ("parameters", "runs")]
+    if cells[1] is None:
+        return Plan([])
+    namespace: dict[str, Any] = {}
+    _execute(section, cells[0].source if cells[0] else "", namespace)
+    namespace |= section.all_values()
+    _execute(section, cells[1].source, namespace)
+    follow = namespace.get("more_runs")
+
+    def more_runs(results):
+        with_results = {"more_runs": follow, "results": results}
+        _execute(section, "found = more_runs(results)", with_results)
+        return _check_runs(section, with_results["found"])
+
+    return Plan(_check_runs(section, namespace.get("runs")), more_runs if follow else None)
+
+
+def _execute(section, source, namespace):
+    given = ", ".join(f"{name}={value!r}" for name, value in section.given.items())
+    given = f" (given: {given})" if given else ""
+    try:
+        exec(compile(source, str(section.path), "exec"), namespace)
+    except LrlibError:
+        raise
+    except (Exception, SystemExit) as err:
+        kind = "" if isinstance(err, ValueError) else f"{type(err).__name__}: "
+        raise ParameterError(f"section {section.name}: {kind}{_first_line(err)}{given}") from err
+
+
+def _check_runs(section, runs):
+    if not isinstance(runs, list | tuple) or not all(isinstance(run, Run) for run in runs):
+        raise ParameterError(f"section {section.name}: `runs` must be a list of Runs, got {type(runs).__name__}")
+    shown = [(r.label, r.seed, r.problem, r.backend, r.epochs, r.batch_size, r.optimizer) for r in dict.fromkeys(runs)]
+    label = next((label for (label, *_), n in Counter(shown).items() if n > 1), None)
+    if label is not None:
+        raise ParameterError(
+            f"section {section.name}: two different runs have the label {label!r}; use values that differ in six digits"
+        )
+    return list(runs)
+
+
+def _nearest(name, names):
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _first_line(err):
     return (str(err).strip().splitlines() or [type(err).__name__])[0]

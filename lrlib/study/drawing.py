@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
-from lrlib.study.colors import COLORS, GRID, INK, PAPER
+from lrlib.report.colors import COLORS, GRID, INK, PAPER
 from lrlib.study.rows import require_one_problem
 from lrlib.study.words import number
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lrlib.study.colors import AUTHOR_COLOR, COLORS
+from lrlib.report.colors import AUTHOR_COLOR, COLORS
 from lrlib.study.drawing import (
     AUTHOR,
     NARROW,

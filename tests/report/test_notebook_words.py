@@ -6,7 +6,7 @@ import nbformat
 import pytest
 
 from lrlib.project import project_folder
-from lrlib.report.citations import find_numbers, link_citations, read_bibliography
+from lrlib.report.page.citations import find_numbers, link_citations, read_bibliography
 
 NOTEBOOKS = sorted((project_folder() / "notebooks").glob("[0-9]*.ipynb"))
 RAW = re.compile(r"\[@|(?<![\w.`])@(fig|tbl|sec)-|(?<!\w)@[a-z]+\d{4}")

@@ -9,12 +9,12 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from nbformat.v4 import new_output
-from test_document import prose, shows, write_section
-from test_export_html import CHROMIUM
+from test_merge import prose, shows, write_section
+from test_html import CHROMIUM
 
 from lrlib.report import display, verdicts
-from lrlib.report.document import merge_notebooks
-from lrlib.report.export_html import export_html
+from lrlib.report.page.merge import merge_notebooks
+from lrlib.report.page.html import export_html
 from lrlib.study.claims import Verdict
 
 matplotlib.use("Agg")
@@ -75,7 +75,7 @@ def path(tmp_path_factory):
     document.metadata["report"] = {"date": "25 November 2026", "commit": "abc", "subtitle": "S"}
     export_html(document, out=folder / "report.html")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("lrlib.report.export_html.PLAIN_DATA", 0)
+        patched.setattr("lrlib.report.page.html.PLAIN_DATA", 0)
         export_html(document, out=folder / "packed.html")
     return folder / "report.html"
 

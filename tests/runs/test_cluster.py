@@ -10,13 +10,10 @@ import time
 import psutil
 import pytest
 import torch
-from conftest import ROOT, RUNS, assert_same_epochs, copy_project, run_lrlib
+from conftest import ROOT, RUNS, assert_same_epochs
 from distributed import Client
 
 from lrlib import Run, train
-from lrlib.report.driver import quicken
-from lrlib.report.plans import plan_section
-from lrlib.report.sections import find_sections, give_values
 from lrlib.runs import engine
 from lrlib.runs.cluster import WORKER_ENVIRONMENT, EngineError
 from lrlib.runs.plan import plan_epochs
@@ -110,27 +107,6 @@ def test_a_cluster_computes_the_bits_of_this_machine_and_gets_the_dataset_once(r
     assert train([Run(Constant(0.01), problem="lenet5_sample", epochs=1)], store=store, progress=False).n_computed == 1
     assert_same_epochs(store, uninterrupted, RUNS)
     assert [remote.log(name).count("Starting Worker plugin lrlib-data-") for name in ("a", "b")] == [1, 1]
-
-
-def count_executed(client):
-    """How many tasks the workers have executed so far."""
-    return sum(client.run(lambda dask_worker: dask_worker.state.executed_count).values())
-
-
-def test_a_quick_report_made_on_a_cluster_has_the_bits_of_this_machine_s_workers(remote, tmp_path, client):
-    project = copy_project(tmp_path)
-    with Client(remote.address, set_as_default=False) as theirs:
-        before = count_executed(theirs)
-        status, _, err = run_lrlib(project, "report", "--quick")
-        n_executed = count_executed(theirs) - before
-    assert status == 0, err
-    found, expected = Store(project / ".lrlib" / "store"), Store(tmp_path / "expected")
-    sections = find_sections()
-    runs = [
-        run for section in give_values(sections, {}, defaults=quicken(sections)) for run in plan_section(section).runs
-    ]
-    assert train(runs, store=expected, client=client, progress=False).n_computed == n_executed
-    assert_same_epochs(found, expected, runs)
 
 
 def test_the_epochs_of_a_lost_worker_go_elsewhere_and_the_loss_of_all_workers_is_said(

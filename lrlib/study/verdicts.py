@@ -1,7 +1,6 @@
 """Show verdicts on claims: a table of them, and what a report says first."""
 
-from lrlib.report.display import show_markdown, show_table
-from lrlib.report.provenance import read_making
+from lrlib.report.display import show_findings, show_table
 from lrlib.study.claims import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, tabulate_verdicts
 
 SIGNS = {REPRODUCED: "✓", NOT_REPRODUCED: "✗", INCONCLUSIVE: "?"}
@@ -31,27 +30,13 @@ def show_verdicts(verdicts, *, label):
 
 
 def show_result(sentence, accuracies, verdicts):
-    """Display what came of the report: a sentence (Markdown), the accuracies beside the author's, all verdicts, and the
-    command that makes the report again. A report has it at its very top.
+    """Display what came of the report: a sentence (Markdown), the accuracies beside the author's, and all verdicts. A
+    report has it at its very top.
 
     accuracies: as `lrlib.study.readings.tabulate_accuracies` gives them.
     """
-    making = read_making()
-    command = making.command if making else "make report"
-    scores = [
-        {"name": row.method, "value": f"{row.accuracy:.2f} %", "author": f"{row.author:.2f} %"}
-        for row in accuracies.itertuples()
-    ]
-    strip = [
-        {"id": v.id, "claim": v.claim, "verdict": v.verdict, "sign": SIGNS[v.verdict], "anchor": anchor_claim(v.id)}
-        for v in verdicts
-    ]
-    lines = [
-        sentence,
-        "\n".join(
-            f"- {score['name']}: **{score['value']}** test accuracy; the author: {score['author']}" for score in scores
-        ),
-        " · ".join(f"{item['id']} {sign_verdict(item['verdict'])}" for item in strip),
-        f"Made again by `{command}`",
-    ]
-    show_markdown("\n\n".join(lines), kind="result", sentence=sentence, scores=scores, verdicts=strip, command=command)
+    scores = {f"{row.method}, test accuracy": f"{row.accuracy:.2f} % (author: {row.author:.2f} %)" for row in accuracies.itertuples()}
+    lines = [sentence, "\n".join(f"- {name}: **{value}**" for name, value in scores.items())]
+    lines += ["\n".join(f"- [{v.id}](#{anchor_claim(v.id)}) {v.claim} {sign_verdict(v.verdict)}" for v in verdicts)]
+    claims = [{"id": v.id, "verdict": v.verdict} for v in verdicts]
+    show_findings("\n\n".join(lines), claims=claims, values=scores)

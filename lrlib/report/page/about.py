@@ -4,9 +4,9 @@ import json
 import re
 from datetime import datetime
 
-from lrlib.report.citations import read_bibliography
+from lrlib.report.page.citations import read_bibliography
 
-AUTHORS = "The lrlib authors"
+AUTHORS = "the lrlib authors"
 REPRODUCED = "xie2022"
 
 

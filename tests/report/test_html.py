@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_output
-from test_document import SVG, figure, prose, shows, table, words, write_section
+from test_merge import SVG, figure, prose, shows, table, words, write_section
 
-from lrlib.report.document import merge_notebooks
-from lrlib.report.export_html import PLAIN_DATA, data_link, export_html
-from lrlib.report.tables_html import finish_table
+from lrlib.report.page.merge import merge_notebooks
+from lrlib.report.page.html import PLAIN_DATA, data_link, export_html
+from lrlib.report.page.tables import finish_table
 
 CHROMIUM = Path("/usr/bin/chromium")
 

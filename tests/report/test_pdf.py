@@ -3,10 +3,10 @@ import re
 import pypdf
 import pytest
 from nbformat.v4 import new_output
-from test_document import SVG, figure, prose, shows, table, words, write_section
+from test_merge import SVG, figure, prose, shows, table, words, write_section
 
-from lrlib.report.document import merge_notebooks
-from lrlib.report.export_pdf import export_pdf, typst_string, typst_width
+from lrlib.report.page.merge import merge_notebooks
+from lrlib.report.page.pdf import export_pdf, typst_string, typst_width
 
 UNUSUAL = r"C\# costs \$5 \@ 100% a\*b snake_case lr<1e-3 & Łódź a\|b \[1\] \"q\" // <b>x</b>"
 FORMULA = r'\begin{align} a &= \text{a "b"} \\ b &= c \end{align}'

@@ -4,21 +4,21 @@ import re
 from copy import deepcopy
 from pathlib import Path
 
+import matplotlib
 import typst
 from nbconvert.exporters import TemplateExporter
 from traitlets.config import Config
 
-from lrlib.report.document import find_result
-from lrlib.report.pandoc import TEMPLATES, render_markdown
+from lrlib.report.page.merge import find_findings
+from lrlib.report.page.pandoc import TEMPLATES, render_markdown
 from lrlib.runs.store import write_whole
 
 
-def export_pdf(notebook, *, out):
-    """Write a merged notebook (`merge_notebooks`) to the file `out` as tagged PDF/UA-1.
+def export_pdf(notebook, *, out: Path) -> None:
+    """Write a merged notebook as tagged PDF/UA-1; the same input gives the same bytes.
 
-    The same input gives the same bytes.
-    Title, subtitle, date, authors and commit come from `metadata.report` where it has them.
-    Raises ValueError for what Typst cannot typeset.
+    Title, subtitle, date, authors and commit come from `metadata.report`. Raises ValueError for what Typst cannot
+    typeset.
     """
     source, resources = TypstReport().from_notebook_node(notebook)
     try:
@@ -29,9 +29,10 @@ def export_pdf(notebook, *, out):
             format="pdf",
             pdf_standards=["ua-1"],
             ignore_system_fonts=True,  # what is installed must not decide the bytes
+            font_paths=[Path(matplotlib.get_data_path()) / "fonts" / "ttf"],  # the figures' fonts
         )
     except typst.TypstError as err:
-        raise ValueError(f"Typst could not typeset the report: {err.diagnostic}") from err
+        raise ValueError(f"Typst could not typeset the document: {err.diagnostic}") from err
     write_whole(Path(out), pdf)
 
 
@@ -57,25 +58,21 @@ class TypstReport(TemplateExporter):
     def from_notebook_node(self, nb, resources=None, **kw):
         nb = deepcopy(nb)
         references = render_markdown(nb, to="typst")
-        resources = {**(resources or {}), "references": references, "figures": figures(nb), "result": find_result(nb)}
+        outputs = [output for cell in nb.cells for output in cell.get("outputs", [])]
+        figures = {o.metadata.report.anchor: o.data["image/svg+xml"] for o in outputs if "image/svg+xml" in o.data}
+        resources = {**(resources or {}), "references": references, "figures": figures, "findings": find_findings(nb)}
         return super().from_notebook_node(nb, resources, **kw)
 
 
-def figures(notebook):
-    """The SVG of every figure of a merged notebook: anchor -> text."""
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    return {out.metadata.report.anchor: out.data["image/svg+xml"] for out in outputs if "image/svg+xml" in out.data}
-
-
-def typst_width(svg, width):
-    """How wide a figure is set, as Typst has it: its own width, which its type is made for, at most the text's."""
+def typst_width(svg: str, width: str) -> str:
+    """How wide a figure is set: its own width, which its type is made for, at most the text's."""
     own = re.search(r'<svg[^>]* width="([\d.]+)pt"', svg)
     if own is None:
         return "55%" if width == "half" else "100%"
-    most = "15.8cm" if width == "full" else "8.7cm"
+    most = "8.7cm" if width == "half" else "15.8cm"
     return f"calc.min({most}, {own[1]}pt)"
 
 
-def typst_string(text):
+def typst_string(text: str) -> str:
     """Text as a string literal of Typst."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'

@@ -6,13 +6,13 @@ import warnings
 import pypandoc
 
 from lrlib.project import project_folder
-from lrlib.report.citations import BIBLIOGRAPHY
-from lrlib.report.document import markdown_pieces
+from lrlib.report.page.citations import BIBLIOGRAPHY
+from lrlib.report.page.merge import markdown_pieces
 
 TEMPLATES = project_folder() / "report" / "templates"
 
 # Raw HTML and TeX would show in one output and be missing in the other; `(@)` is no numbered example here;
-# Jupyter needs no blank line before a list, so neither does the report.
+# Jupyter needs no blank line before a list, so neither does the document.
 MARKDOWN = "markdown-raw_html-raw_tex-example_lists-implicit_figures+lists_without_preceding_blankline"
 OPTIONS = {
     "html": ["--to=html5", "--mathml", "--shift-heading-level-by=1", "--reference-location=block"],
@@ -24,9 +24,12 @@ BOUNDARIES = {"html": "<!-- lrlib: next piece -->", "typst": "// lrlib: next pie
 def render_markdown(notebook, *, to):
     """Replace every piece of Markdown in a merged notebook by HTML or Typst, in place.
 
-    to: "html" or "typst". Returns the list of references that were cited, rendered likewise; "" if none was.
-    Warns of what pandoc warns of, for example a citation that is not in the bibliography; raises ValueError for what it
-    cannot read.
+    Args:
+        notebook: the merged notebook.
+        to: "html" or "typst".
+
+    Returns the list of cited references, rendered likewise; "" if none is cited. Warns of what pandoc warns of. Raises
+    ValueError for Markdown that pandoc cannot read.
     """
     pieces = list(markdown_pieces(notebook.cells))
     boundary = BOUNDARIES[to]
@@ -58,7 +61,7 @@ def _pandoc(source, to):
     ]
     done = subprocess.run(command, input=source, capture_output=True, encoding="utf-8")
     if done.returncode:
-        raise ValueError(f"pandoc could not render the report's Markdown: {' '.join(done.stderr.split())}")
+        raise ValueError(f"pandoc could not render the Markdown: {' '.join(done.stderr.split())}")
     for warning in done.stderr.split("[WARNING] ")[1:]:  # pandoc goes on, and marks an unknown citation in the text
-        warnings.warn(f"in the report's Markdown: {' '.join(warning.split())}; it is shown as it is", stacklevel=2)
+        warnings.warn(f"Markdown: {' '.join(warning.split())}", stacklevel=2)
     return done.stdout

@@ -1,0 +1,64 @@
+"""A figure's SVG as an element of the page: described, coloured by the page, its panels ready to be stacked."""
+
+import json
+import re
+from html import escape
+
+from lrlib.report.colors import AUTHOR_COLOR, COLORS, GRID, INK, PAPER
+from lrlib.report.page.panels import MIME
+
+# Colours that figures are drawn with, and what the page calls them: it has two of each.
+INKS = {INK: "var(--ink)", "#000000": "var(--ink)", GRID: "var(--grid)", PAPER: "var(--paper)",
+        AUTHOR_COLOR: "var(--author)"}  # fmt: skip
+INKS |= {color.lower(): f"var(--series-{i})" for i, color in enumerate(COLORS, 1)}
+
+
+def inline_svg(output):
+    """The SVG of a figure's output as HTML: described, coloured by the page, with unique ids."""
+    report, panels = output.metadata.report, output.data.get(MIME, [])
+    body = re.search(r"<svg.*", output.data["image/svg+xml"], re.S)[0]
+    body = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", body, flags=re.S)
+    body = re.sub(r' (d|x|y)="[^"]+"', lambda place: re.sub(r"(\.\d\d)\d+", r"\1", place[0]), body)  # to 0.01 pt
+    body = re.sub(r' id="panel(\d+)-series(\d+)-\d+"', r' data-of="\1" data-series="\2"', body)
+    body = re.sub(r' id="legend_\d+"', ' class="legend"', body)
+    for i, (left, top) in enumerate(_stack(panels)):
+        style = f' style="--left:{left}px;--top:{top}px"' if left or top else ""
+        body = body.replace(f' id="panel{i}"', f' class="panel" data-panel="{i}"{style}')
+    used = set(re.findall(r'(?:url\(|href=")#([^")]+)', body))
+    body = re.sub(r' id="([^"]+)"', lambda match: match[0] if match[1] in used else "", body)
+    body = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{report.anchor}-", body)
+    body = re.sub(r"#[0-9a-fA-F]{6}\b", lambda ink: INKS.get(ink[0].lower(), ink[0]), body)
+    body = re.sub(r">\s+<", "><", body)
+    opening = f'<svg role="img" aria-label="{escape(" ".join(report.alt.split()))}" viewBox="{_view_box(body)}">'
+    return re.sub(r"<svg[^>]*>", lambda _: opening, body, count=1)
+
+
+def plot_style(output):
+    """CSS variables of a figure's output. --width: in points. --wide: how many times wider it is than its widest panel;
+    --tall: the height of its panels under each other over its width.
+    """
+    panels = output.data.get(MIME, [])
+    _, _, width, height = (float(number) for number in _view_box(output.data["image/svg+xml"]).split())
+    style = f"--width:{width:g}"
+    if len(panels) > 1:
+        widest = max(panel["area"][2] - panel["area"][0] for panel in panels) + 2 * panels[0]["area"][0]
+        stacked = _stack(panels)[-1][1] + max(panel["area"][3] for panel in panels)
+        style += f";--wide:{width / widest:.3f};--tall:{max(stacked, height) / width:.3f}"
+    return style
+
+
+def panels_json(output):
+    """The panels of a figure's output as text of a script element; "" if it has none."""
+    panels = output.data.get(MIME)
+    text = json.dumps(panels, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c") if panels else ""
+    return re.sub(r'"color":"(#\w{6})"', lambda found: f'"color":"{INKS.get(found[1].lower(), found[1])}"', text)
+
+
+def _stack(panels):
+    """How far each panel moves, left and down in points, to stand under the first: pairs."""
+    step = max((panel["area"][3] for panel in panels), default=0) + 10
+    return [(round(panels[0]["area"][0] - p["area"][0], 1), round(i * step, 1)) for i, p in enumerate(panels)]
+
+
+def _view_box(svg):
+    return re.search(r'viewBox="([^"]+)"', svg)[1]

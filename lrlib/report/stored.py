@@ -1,0 +1,80 @@
+"""What the cache of trained epochs holds, and which of it the published documents do not need.
+
+Their runs are planned anew from the commands that their pages carry. Names of epochs depend on this machine's numerics
+and on the training code: what another machine or version stored counts as not needed.
+"""
+
+import shlex
+import time
+
+from lrlib.report.documents import list_documents
+from lrlib.report.outcome import read_outcome
+from lrlib.report.sections import find_sections, give_values, parse_assignments, plan_section
+from lrlib.runs.plan import Run, plan_epochs
+from lrlib.runs.store import Store, StoreError
+from lrlib.runs.trainer import find_results
+
+SPARED_SECONDS = 3600  # younger files may be of a training that runs now
+
+
+def plan_published_runs() -> list[Run]:
+    """The Runs of the published documents, and those that follow from results that are stored; nothing is trained."""
+    runs: list[Run] = []
+    for document in list_documents():
+        outcome = read_outcome(document.published)
+        if outcome is None:
+            continue
+        values = dict(word.split("=", 1) for word in shlex.split(outcome.command) if "=" in word)
+        quick = document.quick if values.pop("QUICK", "0") != "0" else None
+        values.pop("NAME", None)
+        texts = parse_assignments(values.pop("PARAMS", "")) | {name.lower(): value for name, value in values.items()}
+        if quick is None and texts.get("dataset", "auto") == "auto":
+            texts["dataset"] = "mnist"
+        for section in give_values(find_sections(document), texts, quick=quick, within_epochs=document.within_epochs):
+            plan = plan_section(section)
+            runs += plan.runs
+            if plan.more_runs and (results := find_results(plan.runs)):
+                runs += plan.more_runs(results)
+    return list(dict.fromkeys(runs))
+
+
+def list_store(store: Store, runs: list[Run]) -> list[str]:
+    """Lines that say what a store holds of the published documents' runs, and of others; an epoch is counted once."""
+    files, needed, lines = store.list_files(), set(), []
+    for run in runs:
+        names = {epoch.name for epoch in plan_epochs(run)}
+        own = (names - needed) & files.keys()
+        needed |= names
+        lines.append(_line(run.label, f"{len(names & files.keys())} of {len(names)}", sum(files[n][0] for n in own)))
+    others = [size for name, (size, _) in files.items() if name not in needed]
+    total = sum(size for size, _ in files.values())
+    head = f"{store.folder}: {len(files)} epochs, {total / 1e6:,.1f} MB"
+    return [head, *lines, _line("other runs", str(len(others)), sum(others))]
+
+
+def prune_store(store: Store, runs: list[Run], dry_run: bool = False) -> list[str]:
+    """Remove everything that the runs do not need, except files younger than an hour. Returns a line about it.
+
+    Raises StoreError if a file cannot be removed, or the store has nothing of these runs: then most likely it is of
+    another machine or version.
+    """
+    files = store.list_files()
+    needed = {epoch.name for run in runs for epoch in plan_epochs(run)}
+    if files and not needed & files.keys():
+        raise StoreError(
+            f"{store.folder} has no epoch of the published documents for this machine and version, so all of it would be "
+            "removed; delete the folder if you mean that"
+        )
+    unneeded = {store.path(name): entry for name, entry in files.items() if name not in needed} | store.list_parts()
+    old = {path: size for path, (size, written) in unneeded.items() if written < time.time() - SPARED_SECONDS}
+    for path in [] if dry_run else old:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as err:
+            raise StoreError(f"{path} cannot be removed ({err.strerror}); permit writing to its folder") from err
+    verb, kept = "would remove" if dry_run else "removed", len(unneeded) - len(old)
+    return [f"{verb} {len(old)} files, {sum(old.values()) / 1e6:,.1f} MB; kept {kept} that are less than an hour old"]
+
+
+def _line(label, epochs, size):
+    return f"  {label:<60} {epochs:>12} {size / 1e6:>12,.1f} MB"
