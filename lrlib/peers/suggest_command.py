@@ -1,54 +1,51 @@
-"""`lrlib suggest FILE.csv`: the suggestion of range tests that lie in files, in words, as JSON or as a picture."""
+"""`lrlib suggest FILE`: suggest a learning rate from saved range tests."""
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 
 from lrlib.finder.extras import need
 from lrlib.finder.result import RangeTestResult
 from lrlib.peers.reading import read, together
+from lrlib.peers.tables import is_tensorboard
+
+HELP = {
+    "files": "a CSV file with a column of learning rates and one of losses, as Lightning, Keras and W&B write it; two "
+    "CSV files of TensorBoard, one for each; or a file that save() wrote. Several files are sweeps of one model",
+    "--columns": "names of the two columns; found by name if not given",
+    "--smooth-f": "the losses are running means of torch-lr-finder, MONAI or ignite with this smooth_f (default 0.05)",
+    "--beta": "the losses are running means of fastai or Lightning with this beta (theirs is 0.98)",
+    "--first-step": "with --beta: step at which the bias correction starts: 1 for fastai, 2 for Lightning",
+    "--epoch-steps": "the losses are Keras's logs['loss'], a mean that restarts after so many steps",
+    "--plot": "also draw the curves there (.png, .pdf or .svg)",
+    "--json": "print JSON instead of text",
+}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes to a parser."""
-    parser.add_argument(
-        "files",
-        nargs="+",
-        metavar="FILE",
-        help="a CSV file with columns lr and loss, or one that save() wrote; several are sweeps of one model",
-    )
-    parser.add_argument("--plot", metavar="FILE.png", help="also draw the curves there (.png, .pdf or .svg)")
-    parser.add_argument("--json", action="store_true", help="print JSON in place of words")
-    parser.add_argument(
-        "--smooth-f",
-        type=float,
-        metavar="F",
-        help="the losses are the running mean of torch-lr-finder, MONAI or ignite, with this smooth_f (theirs is 0.05)",
-    )
-    parser.add_argument(
-        "--beta", type=float, metavar="B", help="they are that of fastai or Lightning, with this beta (theirs is 0.98)"
-    )
-    parser.add_argument(
-        "--first-step", type=int, metavar="N", help="with --beta: the exponent at the first loss, 2 for Lightning"
-    )
-
-
-def run(options: argparse.Namespace) -> int:
-    """What the command does. Returns the exit status: 0, 1 for what cannot be read or drawn, 2 for bad input."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command. Returns the exit status: 0, 1 for what cannot be read or drawn, 2 for bad input."""
+    parser = argparse.ArgumentParser(prog="lrlib suggest", description="Suggest a learning rate from saved range tests.")
+    parser.add_argument("files", nargs="+", metavar="FILE", help=HELP["files"])
+    parser.add_argument("--columns", nargs=2, metavar=("LR", "LOSS"), help=HELP["--columns"])
+    for name, kind in (("--smooth-f", float), ("--beta", float), ("--first-step", int), ("--epoch-steps", int)):
+        parser.add_argument(name, type=kind, metavar="N" if kind is int else "F", help=HELP[name])
+    parser.add_argument("--plot", metavar="PICTURE", help=HELP["--plot"])
+    parser.add_argument("--json", action="store_true", help=HELP["--json"])
+    options = vars(parser.parse_args(arguments))
+    files, plot, as_json = (options.pop(name) for name in ("files", "plot", "json"))
     try:
-        each = [
-            read(file, smooth_f=options.smooth_f, beta=options.beta, first_step=options.first_step)
-            for file in options.files
-        ]
+        sources = [tuple(files)] if len(files) == 2 and all(map(is_tensorboard, map(Path, files))) else files
+        each = [read(source, **options) for source in sources]
         result = together(each)
-        if options.plot:
-            _draw(result, options.plot)
+        if plot:
+            _draw(result, plot)
     except OSError as err:
-        print(f"lrlib: {err.filename or 'a file'} cannot be read or written ({err.strerror or err})", file=sys.stderr)
+        print(f"lrlib: {err.filename or 'a file'}: {(err.strerror or str(err)).lower()}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as err:
         print(f"lrlib: {err}", file=sys.stderr)
@@ -56,39 +53,23 @@ def run(options: argparse.Namespace) -> int:
     except ValueError as err:
         print(f"lrlib: {err}", file=sys.stderr)
         return 2
-    if options.json:
-        files = [{"file": file, **asdict(part.suggest())} for file, part in zip(options.files, each, strict=True)]
-        print(json.dumps({**asdict(result.suggest()), "files": files}, indent=2))
+    suggestions = [part.suggest() for part in each]
+    if as_json:
+        read_from = [part.sweeps[0].stop_reason for part in each]
+        parts = zip(sources, read_from, suggestions, strict=True)
+        found = [{"file": source, "history": history, **asdict(s)} for source, history, s in parts]
+        print(json.dumps({**asdict(result.suggest()), "files": found}, indent=2))
     else:
-        print(_in_words(result, options.files, each))
+        print(result)
+        if len(each) > 1:
+            print(*(f"{source}: {s.lr:.3g}" for source, s in zip(sources, suggestions, strict=True)), sep="\n")
     return 0
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command by itself."""
-    about = "the suggestion of range tests that lie in files, in words, as JSON or as a picture."
-    parser = argparse.ArgumentParser(prog="lrlib suggest", description=about)
-    add_arguments(parser)
-    return run(parser.parse_args(arguments))
-
-
-def _in_words(result: RangeTestResult, files: Sequence[str], each: Sequence[RangeTestResult]) -> str:
-    suggestion = result.suggest()
-    spread = "" if suggestion.spread_decades is None else f"; spread {suggestion.spread_decades:.2f} decades"
-    lines = [
-        f"suggested lr: {suggestion.lr:.3g}{spread}",
-        f"for a cycle: from {suggestion.lower:.3g} to {suggestion.upper:.3g}",
-        f"{'reliable' if suggestion.reliable else 'NOT RELIABLE'}: {suggestion.reason}",
-    ]
-    if len(files) > 1:
-        lines += [f"{file}: {part.suggest().lr:.3g}" for file, part in zip(files, each, strict=True)]
-    return "\n".join(lines)
 
 
 def _draw(result: RangeTestResult, path: str) -> None:
     longest = max((sweep.lr for sweep in result.sweeps), key=len)
     if not all(np.allclose(sweep.lr, longest[: len(sweep.lr)], rtol=1e-6, atol=0) for sweep in result.sweeps):
-        raise ValueError("sweeps must be over the same rates to be drawn in one plot, got others; draw each by itself")
+        raise ValueError("sweeps in one plot must share their learning rates, got others; draw each file by itself")
     figure = need("matplotlib.figure", what="a plot", extra="plot").Figure(figsize=(7, 4), layout="constrained")
     result.plot(figure.add_subplot())
     figure.savefig(path, dpi=150)

@@ -1,62 +1,147 @@
-"""Raw losses out of running means: each mean is linear in the losses, so it inverts exactly.
+"""Undo the running means that other tools keep of their losses.
 
-l is the loss of a step, s what a tool keeps of it; steps are counted from 1. The suggestions of lrlib.suggest are for
-raw losses: read from a running mean they are late by up to half a decade, since a mean looks back only.
+A running mean is linear in the losses, so it inverts exactly. Suggestions need raw losses: a running mean lags, and
+suggestions from it come out up to half a decade too high.
 """
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+WEIGHTS = np.arange(1, 1000) / 1000  # smooth_f that are looked for
+FIRST_STEPS = np.arange(1, 2001)  # beyond, 0.98 ** step is below the resolution of float64
+OFF_GRID = 0.02  # of the spacing of float32: a loss closer to a float32 number is one
+CERTAIN = 6  # losses on the grid: by chance (1/25) ** 6 of the histories have so many
+SHORTEST_EPOCH = 8  # steps, below which a restarting mean cannot be told from noise
+SAWTOOTH = -4.2  # t statistic of the noise's fall within an epoch; raw losses reach it in 1 of 500 histories
 
 
-def undo_running_mean(smoothed: ArrayLike, *, weight: float) -> np.ndarray:
-    """The losses l of s_1 = l_1, s_t = weight * l_t + (1 - weight) * s_(t-1): torch-lr-finder, MONAI, ignite.
+def undo_running_mean(means: ArrayLike, *, smooth_f: float) -> Floats:
+    """Return the losses l of s_1 = l_1, s_t = smooth_f * l_t + (1 - smooth_f) * s_(t-1): torch-lr-finder, MONAI, ignite.
 
-    Returns float64 of shape (n,); NaN from the second value on that is not finite, since the mean never recovers.
-    Raises ValueError if weight is outside [0, 1); 0 says that no mean was taken.
+    Args:
+        means: shape (n,).
+        smooth_f: weight of the newest loss, in [0, 1); 0 means that no mean was taken.
+
+    Returns:
+        float64 of shape (n,); NaN from the second value on that is not finite, since the mean never recovers.
     """
-    if not 0 <= weight < 1:
-        raise ValueError(f"smooth_f must be in [0, 1), got {weight}; it is the newest loss's weight, and 0 is no mean")
-    smoothed = np.array(smoothed, dtype=np.float64)
-    if weight == 0 or len(smoothed) == 0:
-        return smoothed
-    with np.errstate(invalid="ignore", over="ignore"):
-        later = (smoothed[1:] - (1 - weight) * smoothed[:-1]) / weight
-    return np.concatenate([smoothed[:1], later])
+    if not 0 <= smooth_f < 1:
+        raise ValueError(f"smooth_f must be in [0, 1), got {smooth_f}; pass the value that the finder was given")
+    means = np.array(means, dtype=np.float64)
+    return means if smooth_f == 0 else _running(means, np.array([smooth_f], dtype=np.float64))[0]
 
 
-def undo_corrected_mean(smoothed: ArrayLike, *, beta: float, first_step: int = 1) -> np.ndarray:
-    """The losses l of v_t = beta * v_(t-1) + (1 - beta) * l_t, v_0 = 0, s_t = v_t / (1 - beta ** t): fastai, Lightning.
+def undo_corrected_mean(means: ArrayLike, *, beta: float, first_step: int = 1) -> Floats:
+    """Return the losses l of v_t = beta * v_(t-1) + (1 - beta) * l_t, s_t = v_t / (1 - beta ** t): fastai, Lightning.
 
-    first_step: the exponent at the first loss, where it is not 1 (Lightning's counts one too many). A value that is not
-    finite, with finite ones after it, is of a step that had no loss: v stays, and the exponent goes on.
-    Returns float64 of shape (n,). Raises ValueError if beta is outside [0, 1) or first_step below 1.
+    Args:
+        means: shape (n,), the values s. A value that is not finite between finite ones is a step without a loss.
+        beta: weight of the previous mean, in [0, 1).
+        first_step: exponent t at the first value; 2 for Lightning, which counts one too many.
+
+    Returns:
+        float64 of shape (n,). If the history begins at a later step than the mean did, only the first loss is wrong.
     """
-    return _losses_of(_uncorrected(smoothed, beta, first_step), beta, before=0.0)
-
-
-def undo_corrected_mean_from_the_middle(smoothed: ArrayLike, *, beta: float, first_step: int) -> np.ndarray:
-    """The losses as undo_corrected_mean gives them, of a history whose first first_step - 1 values are not known.
-
-    Returns float64 of shape (n - 1,): the first loss takes the value before it.
-    """
-    means = _uncorrected(smoothed, beta, first_step)
-    return _losses_of(means[1:], beta, before=means[0])
-
-
-def _uncorrected(smoothed: ArrayLike, beta: float, first_step: int) -> np.ndarray:
-    """v of each step, float64 (n,)."""
     if not 0 <= beta < 1:
-        raise ValueError(f"beta must be in [0, 1), got {beta}; it is the weight of what came before, and 0 is no mean")
+        raise ValueError(f"beta must be in [0, 1), got {beta}; it is the weight of the previous mean")
     if first_step < 1:
         raise ValueError(f"first_step must be at least 1, got {first_step}; it is the exponent at the first loss")
-    smoothed = np.array(smoothed, dtype=np.float64)
-    return smoothed * (1 - beta ** (first_step + np.arange(len(smoothed))))
-
-
-def _losses_of(means: np.ndarray, beta: float, before: float) -> np.ndarray:
-    losses = np.full(means.shape, np.nan)
-    for step, mean in enumerate(means):
-        if np.isfinite(mean):
-            losses[step] = (mean - beta * before) / (1 - beta)
-            before = mean
+    sums = np.array(means, dtype=np.float64) * (1 - beta ** (first_step + np.arange(np.size(means))))
+    losses, before = np.full(sums.shape, np.nan), 0.0
+    for step, value in enumerate(sums):
+        if np.isfinite(value):
+            losses[step], before = (value - beta * before) / (1 - beta), value
     return losses
+
+
+def undo_epoch_mean(means: ArrayLike, *, epoch_steps: int) -> Floats:
+    """Return the losses behind a mean that restarts every `epoch_steps` steps, as Keras keeps it in logs["loss"].
+
+    Args:
+        means: shape (n,), from the first step of an epoch on.
+        epoch_steps: steps per epoch.
+
+    Returns:
+        float64 of shape (n,).
+    """
+    if epoch_steps < 1:
+        raise ValueError(f"epoch_steps must be at least 1, got {epoch_steps}; it is the number of steps per epoch")
+    means = np.array(means, dtype=np.float64)
+    k = np.arange(len(means)) % epoch_steps
+    return (k + 1) * means - k * np.append(0.0, means[:-1])
+
+
+def find_smooth_f(means: ArrayLike) -> float | None:
+    """Return the smooth_f of a running mean, 0 for raw losses, or None if the history does not show it.
+
+    Losses are float32 numbers in nearly every training, and tools average them in float64. Only the right weight
+    gives float32 numbers back. Looked for are the weights with up to three decimals.
+    """
+    means = np.array(means, dtype=np.float64)
+    if _on_grid(means[None], np.zeros((1, len(means))))[0]:
+        return 0.0
+    found = WEIGHTS[_on_grid(_running(means, WEIGHTS), _rounding(means) / WEIGHTS[:, None])]
+    return float(found[0]) if len(found) == 1 else None
+
+
+def find_first_step(means: ArrayLike, *, beta: float) -> int | None:
+    """Return the first_step of a corrected mean, or None if the history does not show it (see find_smooth_f)."""
+    means = np.array(means, dtype=np.float64)
+    sums = means * (1 - beta ** (FIRST_STEPS[:, None] + np.arange(len(means))))
+    with np.errstate(invalid="ignore"):
+        losses = (sums - beta * np.pad(sums, ((0, 0), (1, 0)))[:, :-1]) / (1 - beta)
+    found = FIRST_STEPS[_on_grid(losses, _rounding(means)[None] / (1 - beta))]
+    return int(found[0]) if len(found) else None
+
+
+def find_epoch_steps(means: ArrayLike) -> int | None:
+    """Return about how many steps apart a mean restarts, or None if it does not look like one that does.
+
+    Within an epoch the noise of a mean over k losses falls as 1/k, and restarts with it. Of all periods the likeliest
+    is taken: that whose undone losses are smoothest, for Gaussian noise, with the Jacobian of the undoing.
+    """
+    means = np.array(means, dtype=np.float64)
+    means = means[np.isfinite(means)]
+    n = len(means)
+    periods = np.arange(SHORTEST_EPOCH, n // 2 + 1)
+    if n < 5 * SHORTEST_EPOCH:
+        return None
+    likelihood = [
+        np.log(np.arange(n) % period + 1).sum() - _roughness(undo_epoch_mean(means, epoch_steps=period)).sum()
+        for period in periods
+    ]
+    period = int(periods[np.argmax(likelihood)])
+    rough = np.append([np.nan, np.nan], _roughness(means))[: n // period * period].reshape(-1, period)
+    by_step = np.nanmean(rough - np.nanmean(rough, axis=1, keepdims=True), axis=0)
+    if not by_step.any():
+        return None
+    follows = np.corrcoef(by_step, np.log(np.maximum(np.arange(period), 1)))[0, 1]
+    return period if follows * np.sqrt((period - 2) / (1 - follows**2)) < SAWTOOTH else None
+
+
+def _running(means: Floats, weights: Floats) -> Floats:
+    """The losses behind a running mean for each weight, (n_weights, n)."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        later = (means[1:] - (1 - weights[:, None]) * means[:-1]) / weights[:, None]
+    return np.concatenate([np.tile(means[:1], (len(weights), 1)), later], axis=1)
+
+
+def _rounding(means: Floats) -> Floats:
+    """A bound on the rounding error of a step's mean, (n,)."""
+    return 8 * np.finfo(np.float64).eps * np.maximum(np.abs(means), np.abs(np.append(0.0, means[:-1])))
+
+
+def _on_grid(losses: Floats, rounding: Floats) -> NDArray[np.bool_]:
+    """Whether each row of losses (k, n), known up to a rounding error, consists of float32 numbers."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        nearest = losses.astype(np.float32)
+        spacing = np.spacing(np.abs(nearest)).astype(np.float64)
+        telling = np.isfinite(losses) & np.isfinite(spacing) & (rounding < OFF_GRID * spacing)
+        off = telling & (np.abs(losses - nearest) > OFF_GRID * spacing)
+    return (telling.sum(axis=1) >= CERTAIN) & ~off.any(axis=1)
+
+
+def _roughness(losses: Floats) -> Floats:
+    """Logarithm of the second differences, (n - 2,): blind to a straight line."""
+    return np.log(np.abs(np.diff(losses, 2)) + 1e-12)

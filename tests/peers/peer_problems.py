@@ -14,19 +14,20 @@ def blobs():
     return torch.randn(3, 6, generator=generator)[targets] + torch.randn(512, 6, generator=generator), targets
 
 
-def build(seed=0, lr=1e-4, momentum=0.9, groups=False):
+def build(seed=0, lr=1e-4, momentum=0.9, groups=False, dtype=torch.float32):
     """(model, optimizer, loader) from a seed; groups: the last layer in a group of its own, at ten times the rate."""
     torch.manual_seed(seed)
-    model = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 3))
+    model = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 3)).to(dtype)
     parameters = model.parameters()
     if groups:
         parameters = [{"params": model[:2].parameters()}, {"params": model[2].parameters(), "lr": 10 * lr}]
-    return model, torch.optim.SGD(parameters, lr=lr, momentum=momentum), loader_of(seed)
+    return model, torch.optim.SGD(parameters, lr=lr, momentum=momentum), loader_of(seed, dtype)
 
 
-def loader_of(seed=0):
+def loader_of(seed=0, dtype=torch.float32):
     generator = torch.Generator().manual_seed(seed)
-    return DataLoader(TensorDataset(*blobs()), batch_size=64, shuffle=True, generator=generator)
+    points, targets = blobs()
+    return DataLoader(TensorDataset(points.to(dtype), targets), batch_size=64, shuffle=True, generator=generator)
 
 
 class RecordedLoss(nn.Module):

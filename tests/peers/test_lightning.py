@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,8 +17,6 @@ import lrlib
 from lrlib import suggest
 
 pl = pytest.importorskip("lightning.pytorch", reason="Lightning is not installed (make peers)")
-from lightning.pytorch.utilities.exceptions import MisconfigurationException  # noqa: E402
-
 from lrlib.peers.lightning import LearningRateFinder, Tuner  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -87,16 +86,32 @@ def test_the_tuner_finds_what_the_rule_reads_in_the_raw_losses_and_sets_it(tune,
     assert not list(tmp_path.iterdir())
 
 
-def test_the_module_trains_afterwards_as_if_nothing_had_been_swept(tune, tmp_path):
-    swept, plain = Module(), Module()
-    pl.seed_everything(1)
-    trainer = trainer_in(tmp_path)
-    tune(swept, trainer, update_attr=False)
-    trainer.fit(swept)
-    pl.seed_everything(1)
-    trainer_in(tmp_path).fit(plain)
-    assert_equal(weights_of(swept), weights_of(plain))
-    assert trainer.global_step == 32 and not [c for c in trainer.callbacks if isinstance(c, LearningRateFinder)]
+def one_cycle(module):
+    """As users write it: the trainer sets up the data to say how many steps there are."""
+    optimizer = torch.optim.SGD(module.parameters(), lr=module.lr, momentum=0.9)
+    total_steps = module.trainer.estimated_stepping_batches
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, module.lr, total_steps)
+    return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+
+@pytest.mark.parametrize("asks_for_steps", [False, True])
+@pytest.mark.parametrize("own_generator", [False, True])
+def test_the_module_trains_afterwards_as_if_nothing_had_been_swept(tune, tmp_path, asks_for_steps, own_generator):
+    trained = []
+    for sweeps in (True, False):
+        module = Module()
+        if asks_for_steps:
+            module.configure_optimizers = partial(one_cycle, module)
+        if not own_generator:
+            module.loader = torch.utils.data.DataLoader(module.loader.dataset, batch_size=64, shuffle=True)
+        pl.seed_everything(1)
+        trainer = trainer_in(tmp_path)
+        if sweeps:
+            tune(module, trainer, update_attr=False)
+        trainer.fit(module)
+        trained.append(weights_of(module))
+        assert trainer.global_step == 32 and not [c for c in trainer.callbacks if isinstance(c, LearningRateFinder)]
+    assert_equal(*trained)
 
 
 def test_groups_keep_their_ratios(tmp_path):
@@ -138,13 +153,11 @@ class AtEpochs(LearningRateFinder):
 
 @pytest.mark.parametrize("early_stop_threshold", [4.0, None])
 def test_every_milestone_has_a_whole_sweep_of_its_own(tmp_path, early_stop_threshold):
-    module = Module()
-    callback = AtEpochs((0, 2, 3), min_lr=1e-5, max_lr=100, early_stop_threshold=early_stop_threshold)
+    callback = AtEpochs((0, 2), min_lr=1e-5, max_lr=100, early_stop_threshold=early_stop_threshold)
     trainer = trainer_in(tmp_path, callbacks=[callback])
-    trainer.fit(module)
-    assert sorted(callback.found) == [0, 2, 3] and trainer.global_step == 32
-    for found in callback.found.values():
-        assert len(found.results["lr"]) > 50 and found.suggestion() == found.result.suggest().lr
+    trainer.fit(Module())
+    assert sorted(callback.found) == [0, 2] and trainer.global_step == 32
+    assert all(len(found.results["lr"]) > 50 for found in callback.found.values())
     starts = [found.results["loss"][0] for found in callback.found.values()]
     assert starts[1] < 0.9 * starts[0]  # it had trained by then
 
@@ -174,26 +187,33 @@ def test_all_is_back_after_an_exception(tmp_path):
     assert Tuner(trainer).lr_find(module, min_lr=1e-5, max_lr=100).suggestion() > 0
 
 
-@pytest.mark.parametrize("kind", ["lambda", "warm-up from zero", "step", "chain"])
+schedules = torch.optim.lr_scheduler
+SCHEDULES = {
+    "lambda": lambda optimizer: schedules.LambdaLR(optimizer, lambda epoch: 0.5**epoch),
+    "warm-up from zero": lambda optimizer: schedules.LambdaLR(optimizer, lambda epoch: epoch / 2),
+    "step": lambda optimizer: schedules.StepLR(optimizer, 1, 0.5),
+    "chain": lambda optimizer: schedules.ChainedScheduler([schedules.LambdaLR(optimizer, lambda epoch: 0.5**epoch)]),
+    "one cycle": lambda optimizer: schedules.OneCycleLR(optimizer, optimizer.param_groups[0]["lr"], 4),
+}
+
+
+@pytest.mark.parametrize("kind", SCHEDULES)
 def test_schedulers_go_on_from_the_suggestion(tmp_path, kind):
-    schedules = torch.optim.lr_scheduler
-    factor = {"lambda": lambda epoch: 0.5**epoch, "warm-up from zero": lambda epoch: epoch / 2}.get(kind)
-    make = {
-        "step": lambda optimizer: schedules.StepLR(optimizer, 1, 0.5),
-        "chain": lambda optimizer: schedules.ChainedScheduler(
-            [schedules.LambdaLR(optimizer, lambda epoch: 0.5**epoch)]
-        ),
-    }.get(kind, lambda optimizer: schedules.LambdaLR(optimizer, factor))
-    rates = []
+    rates, expected = [], []
 
     class Watch(pl.Callback):
         def on_train_epoch_start(self, trainer, _):
             rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
-    module = Module(scheduler=make)
+    module = Module(scheduler=SCHEDULES[kind])
     trainer_in(tmp_path, max_epochs=3, callbacks=[LearningRateFinder(min_lr=1e-5, max_lr=100), Watch()]).fit(module)
-    shape = [0, 0.5, 1] if kind == "warm-up from zero" else [1, 0.5, 0.25]
-    assert rates == pytest.approx([module.lr * share for share in shape]) and module.lr != 1e-3
+    assert module.lr != 1e-3
+    [optimizer], [schedule] = module.configure_optimizers()  # at the suggested lr from the start
+    for _ in range(3):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates == pytest.approx(expected)
 
 
 def test_accumulation_clipping_and_limits_are_the_trainers(tune, tmp_path):
@@ -210,13 +230,12 @@ def test_accumulation_clipping_and_limits_are_the_trainers(tune, tmp_path):
     assert len(CALLS) == 20 and max(CALLS) == pytest.approx(0.01, rel=1e-3)
 
 
-@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
-def test_the_trainers_precision_is_swept(tune, tmp_path, precision):
+def test_the_trainers_precision_is_swept(tune, tmp_path):
     module = Module()
     dtypes = []
     module.model[0].register_forward_hook(lambda *args: dtypes.append(args[2].dtype))
-    tune(module, trainer_in(tmp_path, precision=precision), num_training=20)
-    assert set(dtypes) == {torch.bfloat16 if precision == "bf16-mixed" else torch.float64}
+    tune(module, trainer_in(tmp_path, precision="bf16-mixed"), num_training=20)
+    assert set(dtypes) == {torch.bfloat16}
 
 
 def test_modules_with_other_signatures_loaders_and_outputs_are_swept(tune):
@@ -252,11 +271,8 @@ def test_persistent_workers_of_an_epoch_are_left_alone(tmp_path):
 def test_plot_and_suggestion_have_lightnings_surface(tune):
     finder = tune(Module(), num_training=60)
     figure = finder.plot(suggest=True)
-    [curve, mark] = figure.axes[0].lines
-    assert curve.get_ydata().tolist() == finder.results["loss"] and mark.get_xdata() == [finder.suggestion()]
     assert finder.plot(ax=figure.axes[0]) is figure and figure.axes[0].get_xscale() == "log"
-    assert finder.suggestion(skip_begin=5, skip_end=3) == finder.suggestion()
-    assert (finder.mode, finder.lr_min, finder.lr_max, finder.num_training) == ("exponential", 1e-5, 100, 60)
+    assert finder.suggestion(skip_begin=5, skip_end=3) == finder.result.suggest().lr
 
 
 def test_an_unreliable_suggestion_is_set_with_a_warning(tune):
@@ -321,31 +337,27 @@ def test_fast_dev_run_skips(tune, tmp_path):
     assert tune(Module(), trainer_in(tmp_path, fast_dev_run=True)) is None
 
 
+class Two(Module):
+    def configure_optimizers(self):
+        self.automatic_optimization = False
+        return [torch.optim.SGD(layer.parameters(), lr=0.1) for layer in (self.model[0], self.model[2])]
+
+
 @pytest.mark.parametrize(
-    ("error", "sentence", "change", "settings"),
+    ("error", "sentence", "kind", "settings"),
     [
-        (MisconfigurationException, "sweeps training, got method 'validate'", {}, {"method": "validate"}),
-        (AttributeError, "must have rate, itself or in hparams", {}, {"attr_name": "rate"}),
-        (MisconfigurationException, "needs automatic optimization", {"automatic_optimization": False}, {}),
-        (ValueError, "num_iter must be at least 10, got 5", {}, {"num_training": 5}),
-        (ValueError, "mode", {}, {"mode": "cosine"}),
+        (ValueError, "lr_find needs method='fit'", Module, {"method": "validate"}),
+        (AttributeError, "the module must have rate", Module, {"attr_name": "rate"}),
+        (ValueError, "needs one optimizer", Two, {}),
+        (ValueError, "num_iter must be at least 10, got 5", Module, {"num_training": 5}),
+        (ValueError, "mode", Module, {"mode": "cosine"}),
     ],
 )
-def test_what_cannot_be_swept_is_refused(tune, error, sentence, change, settings):
-    module = Module()
-    for name, value in change.items():
-        setattr(module, name, value)
+def test_what_cannot_be_swept_is_refused(tune, error, sentence, kind, settings):
     with pytest.raises(error, match=sentence):
-        tune(module, **settings)
+        tune(kind(), **settings)
 
 
-def test_two_optimizers_and_two_finders_are_refused(tune, tmp_path):
-    class Two(Module):
-        def configure_optimizers(self):
-            self.automatic_optimization = False
-            return [torch.optim.SGD(layer.parameters(), lr=0.1) for layer in (self.model[0], self.model[2])]
-
-    with pytest.raises(MisconfigurationException, match="sweeps one optimizer, got 2"):
-        tune(Two())
-    with pytest.raises(ValueError, match="must have no LearningRateFinder, got one"):
+def test_two_finders_are_refused(tune, tmp_path):
+    with pytest.raises(ValueError, match="no LearningRateFinder in the trainer"):
         tune(Module(), trainer_in(tmp_path, callbacks=[LearningRateFinder()]))

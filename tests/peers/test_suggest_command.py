@@ -4,8 +4,10 @@ import sys
 
 import pytest
 from test_reading import curve, write
+from test_undoing import running_mean
 
 import lrlib
+from lrlib import suggest
 from lrlib.peers.suggest_command import main
 
 
@@ -14,19 +16,20 @@ def files(tmp_path):
     return [str(write(tmp_path / f"{seed}.csv", *curve(seed))) for seed in range(3)]
 
 
-def test_one_file_gives_the_suggestion_in_words(files, capsys):
+def test_one_file_gives_the_suggestion_and_the_columns_it_was_read_from(files, capsys):
     assert main(files[:1]) == 0
-    suggestion = lrlib.read(files[0]).suggest()
-    printed = capsys.readouterr().out
-    assert f"suggested lr: {suggestion.lr:.3g}\n" in printed
-    assert f"from {suggestion.lower:.3g} to {suggestion.upper:.3g}" in printed
-    assert f"\nreliable: {suggestion.reason}" in printed
+    suggestion, printed = lrlib.read(files[0]).suggest(), capsys.readouterr().out
+    assert f"{suggestion.lr:.3g}" in printed and "learning rates from lr, losses from loss" in printed
+    assert main([*files[:1], "--columns", "loss", "lr"]) == 2
 
 
-def test_a_flat_curve_is_said_to_be_unreliable(tmp_path, capsys):
-    lr, loss = curve()
-    assert main([str(write(tmp_path / "a.csv", lr, loss * 0 + 1))]) == 0
-    assert "NOT RELIABLE: the loss is flat" in capsys.readouterr().out
+def test_two_scalars_of_tensorboard_are_one_sweep(tmp_path, capsys):
+    for name, values in zip(("lr", "loss"), curve(), strict=True):
+        rows = [f"1.5,{step},{value!r}" for step, value in enumerate(values.tolist())]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["Wall time,Step,Value", *rows]))
+    assert main([str(tmp_path / "loss.csv"), str(tmp_path / "lr.csv"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["lr"] == suggest.suggest_lr(*curve()).lr and len(found["files"]) == 1
 
 
 def test_several_files_are_several_sweeps(files, capsys):
@@ -41,22 +44,10 @@ def test_several_files_are_several_sweeps(files, capsys):
     assert f"{files[2]}: {each[2].lr:.3g}" in capsys.readouterr().out
 
 
-def test_a_saved_result_is_read_with_all_its_sweeps(files, tmp_path, capsys):
-    from lrlib.peers.reading import together
-
-    result = together(lrlib.read(file) for file in files)
-    result.save(tmp_path / "all.csv")
-    assert main([str(tmp_path / "all.csv"), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["lr"] == result.suggest().lr
-
-
-def test_the_losses_mean_is_undone_when_asked(tmp_path, capsys):
+def test_means_are_undone_when_asked(files, tmp_path, capsys):
     lr, loss = curve()
-    kept = loss.copy()
-    for step in range(1, len(kept)):
-        kept[step] = 0.05 * loss[step] + 0.95 * kept[step - 1]
-    path = write(tmp_path / "a.csv", lr, kept)
-    assert main([str(path), "--smooth-f", "0.05", "--json"]) == 0
+    path = str(write(tmp_path / "a.csv", lr, running_mean(loss, 0.05)))
+    assert main([path, "--smooth-f", "0.05", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["lr"] == pytest.approx(lrlib.read(lr, loss).suggest().lr, rel=1e-9)
 
 
@@ -70,15 +61,15 @@ def test_sweeps_over_other_rates_have_a_suggestion_and_no_common_plot(files, tmp
     other = str(write(tmp_path / "other.csv", lr * 1.5, loss))
     assert main([files[0], other]) == 0 and "spread" in capsys.readouterr().out
     assert main([files[0], other, "--plot", str(tmp_path / "a.png")]) == 2
-    assert "must be over the same rates" in capsys.readouterr().err and not (tmp_path / "a.png").exists()
+    assert "must share their learning rates" in capsys.readouterr().err and not (tmp_path / "a.png").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "status", "sentence"),
     [
-        (["nowhere.csv"], 1, "nowhere.csv cannot be read or written (No such file or directory)"),
-        (["{bad}"], 2, "must have one column lr"),
-        (["{utf16}"], 2, "utf16.csv must be text in UTF-8, got something else"),
+        (["nowhere.csv"], 1, "nowhere.csv: no such file or directory"),
+        (["{bad}"], 2, "must have one column with the learning rate"),
+        (["{utf16}"], 2, "utf16.csv must be text in UTF-8"),
         (["{good}", "--smooth-f", "2"], 2, "smooth_f must be in [0, 1), got 2.0"),
         (["{good}", "--plot", "{good}.xyz"], 2, "xyz"),
     ],
@@ -101,7 +92,7 @@ def test_the_command_needs_numpy_and_torch_alone(files):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "suggested lr: " in done.stdout
+    assert "learning rates from lr" in done.stdout
 
 
 def test_the_help_is_there_where_python_leaves_docstrings_out():

@@ -1,0 +1,164 @@
+"""The learning rates and losses of a table: a CSV file as loggers export it, a DataFrame or a mapping."""
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+MISSING = {"", "na", "n/a", "nan", "null", "none", "-"}
+LR = r"(?<![a-z])(lr|learning[ _]?rate)(?![a-z])"
+LOSS = r"(?<![a-z])loss(?![a-z])"
+NOT_TRAINING = r"(?<![a-z])(val|valid|validation|eval|evaluation|test|dev)(?![a-z])|__(min|max)$"
+
+
+class History(NamedTuple):
+    """lr, loss: float64, shape (n,); NaN for a loss that is missing. columns: the names of their columns."""
+
+    lr: Floats
+    loss: Floats
+    columns: tuple[str, str]
+
+
+def read_csv(path: Path, columns: Sequence[str] | None = None) -> History:
+    """Return the history of a CSV file; columns: the names of (lr, loss), found by name if not given."""
+    names, rows, is_comma_decimal = _parse(path)
+    if _is_tensorboard(names):
+        raise ValueError(f"{path} holds one scalar of TensorBoard; pass the exported files of both lr and loss")
+
+    def numbers(name: str) -> Floats:
+        return _numbers(path, names, rows, name, is_comma_decimal)
+
+    return _history(path, names, numbers, columns)
+
+
+def read_tensorboard(paths: Sequence[Path]) -> History:
+    """Return the history of two scalars that TensorBoard exported, of which one is the learning rate."""
+    scalars = []
+    for path in paths:
+        names, rows, is_comma_decimal = _parse(path)
+        step, value = (_numbers(path, names, rows, name, is_comma_decimal) for name in ("Step", "Value"))
+        scalars.append(dict(zip(step.tolist(), value.tolist(), strict=True)))
+    rising = [i for i, scalar in enumerate(scalars) if _rises(np.array(list(scalar.values())))]
+    if len(rising) != 1:
+        raise ValueError(f"one of {paths[0]} and {paths[1]} must hold rising learning rates, got {len(rising)}")
+    rates, losses = scalars[rising[0]], scalars[1 - rising[0]]
+    shared = [step for step in losses if step in rates]
+    lr, loss = (np.array([scalar[step] for step in shared]) for scalar in (rates, losses))
+    return History(lr, loss, (paths[rising[0]].name, paths[1 - rising[0]].name))
+
+
+def is_tensorboard(path: Path) -> bool:
+    """Whether a file is a scalar that TensorBoard exported: Wall time, Step, Value."""
+    return _is_tensorboard(_parse(path)[0])
+
+
+def read_table(table: Any, columns: Sequence[str] | None = None) -> History:
+    """Return the history of a DataFrame or a mapping from column names to numbers."""
+    names = [str(name) for name in (table if isinstance(table, Mapping) else table.columns)]
+    return _history("the table", names, lambda name: np.array(table[name], dtype=np.float64), columns)
+
+
+def _history(where: object, names: Sequence[str], numbers: Any, columns: Sequence[str] | None) -> History:
+    if columns is None:
+        columns = _choose(where, names, "learning rate", _lr_rank), _choose(where, names, "loss", _loss_rank)
+    for name in columns:
+        if names.count(name) != 1:
+            raise ValueError(f"{where} must have one column {name!r}, got {', '.join(names) or 'none'}")
+    lr, loss = (numbers(name) for name in columns)
+    first, last = np.flatnonzero(~np.isnan(loss))[[0, -1]] if not np.isnan(loss).all() else (0, 0)
+    if not (~np.isnan(lr) & ~np.isnan(loss)).any():  # lr and loss were logged in rows of their own
+        step = [name for name in names if name.strip(" _").lower() in ("step", "global_step", "trainer/global_step")]
+        lr = _lr_of_losses(lr, loss, numbers(step[0]) if step else None)
+    row_has_both = ~np.isnan(lr) & ~np.isnan(loss)
+    # NaN at the end is a loss that diverged, unless losses are missing in between as well.
+    kept = ~np.isnan(lr) if row_has_both[first : last + 1].all() else row_has_both
+    return History(lr[kept], loss[kept], (columns[0], columns[1]))
+
+
+def _lr_of_losses(lr: Floats, loss: Floats, step: Floats | None) -> Floats:
+    """The learning rate of each row with a loss: that of the same step, or else the last one above it; else NaN."""
+    has_lr = ~np.isnan(lr)
+    if step is not None:
+        rates = dict(zip(step[has_lr].tolist(), lr[has_lr].tolist(), strict=True))
+        found = np.array([rates.get(at, np.nan) for at in step.tolist()])
+        if (~np.isnan(found) & ~np.isnan(loss)).any():
+            return np.where(np.isnan(loss), np.nan, found)
+    above = np.maximum.accumulate(np.where(has_lr, np.arange(len(lr)), -1))
+    return np.where((above >= 0) & ~np.isnan(loss), lr[above], np.nan)
+
+
+def _choose(where: object, names: Sequence[str], what: str, rank: Any) -> str:
+    ranked = [(rank(name.rpartition(" - ")[2].strip().lower()), name) for name in names]
+    ranked = [(place, name) for place, name in ranked if place is not None]
+    best = [name for place, name in ranked if place == min(ranked)[0]]
+    if len(best) != 1:
+        found = f"columns {', '.join(best)}" if best else f"columns {', '.join(names) or 'none'}"
+        raise ValueError(f"{where} must have one column with the {what}, got {found}; pass their names as columns")
+    return best[0]
+
+
+def _lr_rank(name: str) -> int | None:
+    if re.search(LR, name) is None or re.search(NOT_TRAINING + "|momentum|weight_decay", name):
+        return None
+    return 0 if re.fullmatch(LR, name) else 2 if re.search(r"/pg(?!1$)", name) else 1
+
+
+def _loss_rank(name: str) -> int | None:
+    """Losses of a step come before those of an epoch, losses of training before those of nothing named."""
+    if re.search(LOSS, name) is None or re.search(NOT_TRAINING, name):
+        return None
+    if name == "loss":
+        return 0
+    is_part = re.search(r"loss([ _/.]?(step|batch|epoch))?$", name) is None  # such as train/loss_ctc
+    return 8 * is_part + 4 * ("epoch" in name) + 2 * ("step" not in name and "batch" not in name) + ("train" not in name)
+
+
+def _is_tensorboard(names: Sequence[str]) -> bool:
+    return {"Step", "Value"} <= set(names)
+
+
+def _rises(values: Floats) -> bool:
+    return len(values) > 1 and bool((values > 0).all() and (np.diff(values) >= 0).all() and values[-1] > values[0])
+
+
+def _parse(path: Path) -> tuple[list[str], list[list[str]], bool]:
+    """(names, rows, whether a comma is the decimal sign)."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} must be text in UTF-8, got another encoding; save it as CSV in UTF-8") from None
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    delimiter = max(",;\t", key=lines[0].count) if lines else ","
+    rows = list(csv.reader(lines, delimiter=delimiter))
+    return [name.strip() for name in rows[0]] if rows else [], rows[1:], delimiter != ","
+
+
+def _numbers(path: Path, names: list[str], rows: list[list[str]], name: str, is_comma_decimal: bool) -> Floats:
+    place = names.index(name)
+    numbers = []
+    for n, row in enumerate(rows, 1):
+        cell = row[place].strip() if place < len(row) else ""
+        try:
+            numbers.append(_number(cell, is_comma_decimal))
+        except ValueError:
+            raise ValueError(f"{path} must hold numbers, got {cell!r} in row {n} of column {name}") from None
+    return np.array(numbers)
+
+
+def _number(cell: str, is_comma_decimal: bool) -> float:
+    """A cell's number. With a comma and a point, the last of them is the decimal sign: 1,234.5 and 1.234,5."""
+    if cell.lower() in MISSING:
+        return np.nan
+    comma, point = cell.rfind(","), cell.rfind(".")
+    if comma >= 0 and point >= 0:
+        decimal, thousands = (",", ".") if comma > point else (".", ",")
+        cell = cell.replace(thousands, "").replace(decimal, ".")
+    elif comma >= 0:
+        is_thousands = not is_comma_decimal and re.fullmatch(r"-?[1-9]\d{0,2}(,\d{3})+", cell)
+        cell = cell.replace(",", "" if is_thousands else ".")
+    return float(cell)
