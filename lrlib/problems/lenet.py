@@ -6,13 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lrlib.problems.banded import conv_tanh_pool
 from lrlib.problems.data import VALIDATION, find_dataset, load_dataset
 from lrlib.problems.losses import are_right, cross_entropies
 from lrlib.problems.problem import Data, Problem
 
 _DATASETS = {"lenet5_mnist": "mnist", "lenet5_fashion": "fashion_mnist", "lenet5_sample": "sample"}
-FILES = ("problems/lenet.py", "problems/banded.py", "problems/preprocessing.py", "problems/losses.py")
+FILES = ("problems/lenet.py", "problems/preprocessing.py", "problems/losses.py")
 
 
 class LeNet5(nn.Module):
@@ -34,25 +33,11 @@ class LeNet5(nn.Module):
         self.fc2 = nn.Linear(84, 10)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        scale = 1 if images.is_floating_point() else 1 / 255
-        features = self._pool_on_cpu(images, scale) if images.device.type == "cpu" else self._pool(images * scale)
-        x = torch.tanh(features)
-        x = torch.tanh(self.fc1(x))
-        return self.fc2(x)
-
-    def _pool(self, images):
-        x = F.avg_pool2d(torch.tanh(self.conv1(images)), 2)  # (N, 1, 32, 32) -> (N, 6, 14, 14)
+        x = images if images.is_floating_point() else images / 255
+        x = F.avg_pool2d(torch.tanh(self.conv1(x)), 2)  # (N, 1, 32, 32) -> (N, 6, 14, 14)
         x = F.avg_pool2d(torch.tanh(self.conv2(x)), 2)  # (N, 6, 14, 14) -> (N, 16, 5, 5)
-        return self.conv3(x).flatten(1)  # (N, 16, 5, 5) -> (N, 120)
-
-    def _pool_on_cpu(self, images, scale):
-        """As `_pool`, by matrix products."""
-        x = images.flatten(1).t().contiguous().view(32, 1, 32, -1)  # (N, 1, 32, 32) -> (32, 1, 32, N): images as rows
-        x = conv_tanh_pool(x, self.conv1.weight, self.conv1.bias, scale=scale)  # -> (14, 6, 14, N)
-        x = conv_tanh_pool(x, self.conv2.weight, self.conv2.bias, scale=1)  # -> (5, 16, 5, N)
-        # conv3's window covers its whole input, so it is a linear layer.
-        x = x.transpose(0, 1).flatten(0, 2)  # -> (400, N)
-        return F.linear(x.t(), self.conv3.weight.flatten(1), self.conv3.bias)  # -> (N, 120)
+        x = torch.tanh(self.conv3(x)).flatten(1)  # (N, 16, 5, 5) -> (N, 120)
+        return self.fc2(torch.tanh(self.fc1(x)))
 
 
 def make_problem(name: str) -> Problem:
@@ -67,6 +52,7 @@ def make_problem(name: str) -> Problem:
         losses=cross_entropies,
         hits=are_right,
         files=FILES,
+        has_kernels=True,
     )
 
 

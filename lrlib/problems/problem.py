@@ -34,6 +34,7 @@ class Problem:
     optimizer's own. steps_per_epoch: of a problem whose epoch is not one pass over its data.
     clip_norm: what a step's gradient is clipped to. bias_lr_factor: by what the learning rate of biases is multiplied.
     is_random: whether a training step draws random numbers, as dropout does.
+    has_kernels: whether it is LeNet5 on uint8 images with cross-entropy, which lrlib.training.kernels trains.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Problem:
     clip_norm: float | None = None
     bias_lr_factor: float = 1.0
     is_random: bool = False
+    has_kernels: bool = False
 
     def count_steps(self, n_train: int, batch_size: int) -> int:
         """Steps of an epoch: 469 = ceil(60000 / 128)."""

@@ -18,7 +18,7 @@ FLAGS = {
     "epochs": "epochs of each run, except range tests",
     "batch_size": "images per batch",
     "dataset": "mnist, fashion_mnist, sample, or auto: MNIST if available, else the sample",
-    "backend": "what trains: torch, cuda or colossalai",
+    "backend": "what trains: compiled, torch, cuda, colossalai, or auto: compiled if available, else torch",
     "processes": "processes that share each batch (colossalai)",
 }
 

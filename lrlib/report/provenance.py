@@ -147,8 +147,7 @@ def tabulate_provenance(results, design) -> pd.DataFrame:
         "sources": f"sha256 {making.sources[:16]}… of package, sections and templates",
         "versions": ", ".join([f"Python {platform.python_version()}", *(f"{p} {version(p)}" for p in _PACKAGES)]),
         "hardware": describe_hardware(),
-        "numerics": f"{numerics['device']}, {numerics['cpu_capability']}, {numerics['threads']} thread per worker, "
-        f"training code {numerics['code']}",
+        "numerics": describe_bits(numerics),
         "trained by": describe_backend(numerics),
         "dataset": f"{info.name}: {info.n_train:,} training and {info.n_test:,} test images, sha256 {info.checksum[:16]}…",
         "seeds": f"0 to {design.seeds - 1}, their number fixed in advance",
@@ -160,8 +159,18 @@ def tabulate_provenance(results, design) -> pd.DataFrame:
     return pd.DataFrame(rows.items(), columns=["item", "value"])
 
 
+def describe_bits(numerics) -> str:
+    """What the bits of the results depend on. numerics: as `describe_numerics` returns them."""
+    code = f"training code {numerics['code']}"
+    if "cpu_capability" in numerics:
+        return f"{numerics['device']}, {numerics['cpu_capability']}, {numerics['threads']} thread per worker, {code}"
+    return f"bit-identical on any x86-64 processor with FMA (tests/training/test_kernels.py), {code}"
+
+
 def describe_backend(numerics) -> str:
     """What trained, in words. numerics: as `describe_numerics` returns them."""
+    if numerics["backend"] == "compiled":
+        return "compiled kernels (lrlib.training.kernels)"
     if numerics["backend"] == "torch":
         return "plain PyTorch"
     about = ", ".join(f"{name} {numerics[name]}" for name in ("colossalai", "plugin", "cuda") if name in numerics)

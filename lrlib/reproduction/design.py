@@ -10,8 +10,10 @@ from typing import Self
 
 from lrlib.problems.data import SAMPLE, choose_dataset
 from lrlib.problems.lenet import name_problem
+from lrlib.problems.registry import load_problem
 from lrlib.runs.plan import Run
 from lrlib.schedules import Constant, Exponential, MultiStep, OneCycle
+from lrlib.training.registry import AUTO, choose_backend
 
 SGD_SWEEP = "SGD range test"
 ADAM_SWEEP = "Adam range test"
@@ -54,7 +56,7 @@ class Design:
     epochs: int = 30
     batch_size: int = 128
     dataset: str = "auto"
-    backend: str = "torch"
+    backend: str = AUTO
     processes: int = 1
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -95,6 +97,8 @@ class Design:
             if tuple(getattr(self, name)) == getattr(type(self), name):
                 object.__setattr__(self, name, fit_drops(getattr(self, name), self.epochs))
         object.__setattr__(self, "dataset", choose_dataset(self.dataset))
+        problem = load_problem(name_problem(self.dataset))
+        object.__setattr__(self, "backend", choose_backend(self.backend, problem))
         for name in ("learning_rates", "turning_points", "milestones"):
             values = tuple(getattr(self, name))
             if not values or len(set(values)) != len(values):

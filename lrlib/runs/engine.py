@@ -129,7 +129,7 @@ def compute_epoch(epoch: Epoch, state: dict[str, torch.Tensor] | None, numerics:
     what the epoch is ("epoch": what `python -m lrlib store` lists it by).
     Raises RuntimeError where this worker's numerics differ from the caller's: the name would be wrong.
     """
-    here = describe_numerics(epoch.backend, epoch.processes, epoch.problem)
+    here = describe_numerics(epoch.backend, epoch.processes, epoch.problem, epoch.optimizer)
     if here != numerics:
         differ = ", ".join(f"{k} {here.get(k)!r} instead of {v!r}" for k, v in numerics.items() if here.get(k) != v)
         raise RuntimeError(
@@ -243,7 +243,7 @@ def _submit(client, epoch, store, *, priority):
         state = {name: tensor.numpy() for name, tensor in state_of(parent).items()}
     # Bytes, so that the scheduler, which unpickles tasks, has nothing to import; arrays pickle in a tenth of
     # the time that tensors take.
-    numerics = describe_numerics(epoch.backend, epoch.processes, epoch.problem)
+    numerics = describe_numerics(epoch.backend, epoch.processes, epoch.problem, epoch.optimizer)
     payload = pickle.dumps((epoch, state, numerics), protocol=5)
     return client.submit(_make_task(), payload, key=epoch.name, priority=priority)
 

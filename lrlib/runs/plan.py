@@ -15,7 +15,7 @@ from lrlib.problems.registry import DEFAULT, load_problem
 from lrlib.runs.epochs import Epoch
 from lrlib.schedules import Schedule, lr_per_step
 from lrlib.training.optimizers import OPTIMIZERS
-from lrlib.training.registry import describe_numerics, load_backend
+from lrlib.training.registry import AUTO, choose_backend, describe_numerics, load_backend
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Run:
     optimizer: a name of lrlib.training.optimizers: "sgd", "momentum", "adam", "adamw", "muon", or one that finds its
     own learning rate ("prodigy", "dadapt_adam", "dadapt_sgd"). optimizer, batch_size, momentum, weight_decay: None
     for what is usual for the problem, else for the optimizer (LeNet-5 with sgd: 128, 0.9 and 5e-4). backend: a name of
-    lrlib.training.registry, by default plain PyTorch; processes: how many share each batch, where the backend can.
+    lrlib.training.registry, or "auto" for "compiled" where that can train the problem, else "torch"; processes: how
+    many share each batch, where the backend can.
     label: how tables and figures call the run; by default its schedule.
     Raises ValueError for a value outside its range.
     """
@@ -40,7 +41,7 @@ class Run:
     problem: str = DEFAULT
     momentum: float | None = None
     weight_decay: float | None = None
-    backend: str = "torch"
+    backend: str = AUTO
     processes: int = 1
     label: str = field(default="", compare=False)
 
@@ -62,6 +63,7 @@ class Run:
             elif not 0 <= value < (1 if name == "momentum" else math.inf):
                 raise ValueError(f"{name} must be at least 0{' and below 1' * (name == 'momentum')}, got {value!r}")
         _require_whole("processes", self.processes, 1)
+        object.__setattr__(self, "backend", choose_backend(self.backend, problem))
         load_backend(self.backend).check(self.processes, problem)
         self.schedule.check_epochs(self.epochs)
         if not self.label:
@@ -86,7 +88,7 @@ def plan_epochs(run: Run) -> list[Epoch]:
             "batch_size": run.batch_size,
             "seed": run.seed,
             "data": info.checksum,
-            "numerics": describe_numerics(run.backend, run.processes, run.problem),
+            "numerics": describe_numerics(run.backend, run.processes, run.problem, run.optimizer),
         }
     )
     chain: list[Epoch] = []

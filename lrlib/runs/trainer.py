@@ -12,7 +12,7 @@ from lrlib.runs.epochs import load_record, record_of
 from lrlib.runs.plan import Run, plan_epochs
 from lrlib.runs.results import Results
 from lrlib.runs.store import Store
-from lrlib.training.backends import BackendError
+from lrlib.training.backends import BackendError, compiled
 from lrlib.training.registry import BACKENDS
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ def train(
         from lrlib.runs.engine import compute_epochs
 
         store.check_writable()
+        if any(epoch.backend == "compiled" for epoch in missing):
+            compiled.prepare()  # here and not in each worker
         n_tasks = len({chain[-1].name for chain in chains.values()})
         with contextlib.nullcontext(client) if client else _open_client(runs, n_tasks) as client:
             if progress and (link := find_dashboard(client)):

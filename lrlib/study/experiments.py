@@ -12,9 +12,11 @@ from typing import Self
 
 from lrlib.problems.data import SAMPLE, choose_dataset
 from lrlib.problems.lenet import name_problem
+from lrlib.problems.registry import load_problem
 from lrlib.runs.plan import Run
 from lrlib.schedules import Constant, Exponential, MultiStep, OneCycle
 from lrlib.study.looks import MOST_SEEDS, STEP, Looks, list_looks, plan_looks
+from lrlib.training.registry import AUTO, choose_backend
 
 SGD_SWEEP = "SGD range test"
 ADAM_SWEEP = "Adam range test"
@@ -85,7 +87,7 @@ class Design(FromParameters):
     epochs: int = 30
     batch_size: int = 128
     dataset: str = "auto"
-    backend: str = "torch"
+    backend: str = AUTO
     processes: int = 1
     range_epochs: int = 10
     start_lr: float = 1e-6
@@ -108,6 +110,8 @@ class Design(FromParameters):
         self._require_whole("epochs", "range_epochs", "batch_size")
         self._fit_default_drops(self.epochs)
         object.__setattr__(self, "dataset", choose_dataset(self.dataset))
+        problem = load_problem(name_problem(self.dataset))
+        object.__setattr__(self, "backend", choose_backend(self.backend, problem))
         for name in ("learning_rates", "turning_points", "milestones"):
             values = tuple(getattr(self, name))
             if not values or len(set(values)) != len(values):

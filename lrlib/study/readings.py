@@ -79,7 +79,7 @@ def tabulate_accuracies(results: Results, design: Design) -> pd.DataFrame:
 
 
 def tabulate_backends(
-    design: Design, backends: Sequence[tuple[str, int]] = (("torch", 1), ("colossalai", 1), ("colossalai", 2))
+    design: Design, backends: Sequence[tuple[str, int]] = (("compiled", 1), ("torch", 1), ("colossalai", 1), ("colossalai", 2))
 ) -> pd.DataFrame:
     """The two schedules as each backend trained them with the first seed, of those whose runs are stored; nothing is trained.
 

@@ -110,21 +110,16 @@ def train_epoch(
     one at that step.
     Raises ValueError if lr or momentum is not one value a step.
     """
-    n_steps = math.ceil(len(order) / batch_size)
-    if len(lr) != n_steps or len(momentum) != n_steps:
-        raise ValueError(
-            f"lr and momentum must have one value for each of {n_steps} steps, got {len(lr)} and {len(momentum)}"
-        )
+    n_steps = check_steps(lr, momentum, order, batch_size)
     trained = load_problem(problem)
-    model, torch_optimizer = _restore(state, trained, optimizer, weight_decay=weight_decay, device=inputs.device)
+    model, torch_optimizer = restore(state, trained, optimizer, weight_decay=weight_decay, device=inputs.device)
     boosted_model, boosted_optimizer = backend.boost(model, torch_optimizer)
     losses = np.full(n_steps, np.nan)
     with torch.random.fork_rng(devices=[inputs.device] if inputs.is_cuda else [], enabled=trained.is_random):
         if trained.is_random:
             torch.manual_seed(noise)
         for step, batch in enumerate(order.split(batch_size)):
-            for group in torch_optimizer.param_groups:
-                _set_rates(group, float(lr[step]), float(momentum[step]))
+            set_rates(torch_optimizer, float(lr[step]), float(momentum[step]))
             part = backend.share(batch)
             outputs = boosted_model(inputs.index_select(0, part))
             loss = trained.losses(outputs, targets[part]).sum() / (len(batch) / backend.world_size)
@@ -136,7 +131,17 @@ def train_epoch(
             if trained.clip_norm is not None:
                 torch.nn.utils.clip_grad_norm_(model.parameters(), trained.clip_norm)
             boosted_optimizer.step()
-    return _capture(model, torch_optimizer, optimizer), losses
+    return capture(model, torch_optimizer, optimizer), losses
+
+
+def check_steps(lr, momentum, order, batch_size) -> int:
+    """Return the number of an epoch's steps. Raises ValueError if lr or momentum is not one value a step."""
+    n_steps = math.ceil(len(order) / batch_size)
+    if len(lr) != n_steps or len(momentum) != n_steps:
+        raise ValueError(
+            f"lr and momentum must have one value for each of {n_steps} steps, got {len(lr)} and {len(momentum)}"
+        )
+    return n_steps
 
 
 def evaluate(
@@ -177,7 +182,8 @@ def load_model(state: Mapping[str, torch.Tensor], problem: str = DEFAULT) -> nn.
     return model.eval()
 
 
-def _restore(state, problem, optimizer, *, weight_decay, device):
+def restore(state, problem, optimizer, *, weight_decay, device):
+    """The model and the optimizer of a state, ready for the next step."""
     model = load_model(state, problem.name).train().to(device)
     torch_optimizer = build_optimizer(
         optimizer,
@@ -208,15 +214,18 @@ def _group_parameters(model, bias_lr_factor):
     return [{"params": others, "lr_factor": 1.0}, {"params": biases, "lr_factor": bias_lr_factor}]
 
 
-def _set_rates(group, lr, momentum):
-    group["lr"] = lr * group.get("lr_factor", 1.0)
-    if "betas" in group:
-        group["betas"] = (momentum, group["betas"][1])
-    else:
-        group["momentum"] = momentum
+def set_rates(optimizer: torch.optim.Optimizer, lr: float, momentum: float) -> None:
+    """Give every group of an optimizer a learning rate, and a momentum or first beta."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group.get("lr_factor", 1.0)
+        if "betas" in group:
+            group["betas"] = (momentum, group["betas"][1])
+        else:
+            group["momentum"] = momentum
 
 
-def _capture(model, torch_optimizer, optimizer):
+def capture(model, torch_optimizer, optimizer):
+    """The state that a model and its optimizer stand for, as `train_epoch` returns it."""
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
     for name, parameter in model.named_parameters():
         for key, value in torch_optimizer.state[parameter].items():

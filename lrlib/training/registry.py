@@ -15,8 +15,13 @@ from typing import Any
 
 import torch
 
+from lrlib.problems.problem import Problem
 from lrlib.problems.registry import DEFAULT, load_problem
+from lrlib.training.backends import compiled
+from lrlib.training.kernels import FILES as KERNEL_FILES
 from lrlib.training.numerics import THREADS, TRAINING_FILES, code_digest
+
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,10 @@ class Backend:
 
 
 BACKENDS = {
+    "compiled": Backend(
+        "lrlib.training.backends.compiled",
+        files=("training/backends/compiled.py", *KERNEL_FILES),
+    ),
     "torch": Backend("lrlib.training.backends.plain"),
     "cuda": Backend(
         "lrlib.training.backends.cuda",
@@ -55,20 +64,35 @@ def load_backend(name: str) -> Any:
     return getattr(found, attribute) if attribute else found
 
 
-@lru_cache
-def describe_numerics(backend: str = "torch", processes: int = 1, problem: str = DEFAULT) -> dict[str, object]:
-    """The numerics of this process, as plain values that stand in every epoch's name and in the provenance.
+def choose_backend(name: str, problem: Problem) -> str:
+    """The backend that a name stands for: "auto" is "compiled" where that can train the problem, else "torch"."""
+    if name != AUTO:
+        return name
+    return "compiled" if problem.has_kernels and compiled.is_available() else "torch"
 
+
+@lru_cache
+def describe_numerics(
+    backend: str = "torch", processes: int = 1, problem: str = DEFAULT, optimizer: str = "sgd"
+) -> dict[str, object]:
+    """What decides the bits of an epoch besides its settings, as plain values that stand in its name.
+
+    With backend "compiled" that is the code alone, unless the optimizer's update is torch's.
     Raises BackendError where the backend is not installed.
     """
+    numerics = {
+        "backend": backend,
+        "world_size": processes,
+        **load_backend(backend).describe(processes),
+        "code": code_digest((*TRAINING_FILES, *load_problem(problem).files, *BACKENDS[backend].files)),
+    }
+    if backend == "compiled" and optimizer in compiled.SGD:
+        return numerics
     return {
         "torch": torch.__version__,
         "device": "cpu",
         "machine": platform.machine(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": THREADS,
-        "backend": backend,
-        "world_size": processes,
-        **load_backend(backend).describe(processes),
-        "code": code_digest((*TRAINING_FILES, *load_problem(problem).files, *BACKENDS[backend].files)),
+        **numerics,
     }

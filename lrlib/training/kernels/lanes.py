@@ -1,0 +1,329 @@
+"""A vector of 16 float32 numbers ("lanes") for Numba, and the few operations that the kernels are written with.
+
+Each operation has one result on every processor: multiply-add is fused, sums have a fixed order, nothing is left to
+an auto-vectoriser or to a mathematics library. LLVM only chooses the registers: one of AVX-512, two of AVX2, four of
+NEON.
+
+In an operation's arguments an array is one-dimensional and contiguous, `at` the index of its first number, and `rows` a
+tuple of lanes: a tile of results that stays in registers.
+"""
+
+import functools
+import operator
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.core.typing.templates import ConcreteTemplate, infer_global
+from numba.extending import intrinsic, lower_builtin, models, register_model
+
+L = 16  # lanes
+
+_F32, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+_V, _VI, _BYTES = ir.VectorType(_F32, L), ir.VectorType(_I32, L), ir.VectorType(ir.IntType(8), L)
+
+inlined = njit(forceinline=True, boundscheck=False, error_model="numpy", nogil=True)
+
+
+class Lanes(types.Type):
+    def __init__(self):
+        super().__init__("float32x16")
+
+
+lanes = Lanes()
+
+
+@register_model(Lanes)
+class _LanesModel(models.PrimitiveModel):
+    def __init__(self, manager, numba_type):
+        super().__init__(manager, numba_type, _V)
+
+
+# Operations as the code that they generate.
+
+ROWS = "rows"  # the result is as the first argument, a tuple of lanes
+COUNTED = "counted"  # the result is a tuple of as many lanes as the last argument, a number in the source, says
+
+
+class _Array:
+    def __init__(self, context, builder, array_type, value):
+        self.builder, self.data = builder, context.make_array(array_type)(context, builder, value).data
+
+    def _pointer(self, terms, kind):
+        return self.builder.bitcast(self.builder.gep(self.data, [_sum(self.builder, *terms)]), kind.as_pointer())
+
+    def load(self, *terms, kind=_V, align=4):
+        """What the array has at the sum of terms."""
+        return self.builder.load(self._pointer(terms, kind), align=align)
+
+    def store(self, value, *terms):
+        self.builder.store(value, self._pointer(terms, _V), align=4)
+
+
+def _operation(result, literal=None):
+    """Make an operation of `generate(builder, *arguments)`, which returns the value, or a list of values for a tuple.
+
+    An array comes to it as an _Array, a tuple as a list of values, and the argument number `literal` as an int.
+    """
+
+    def make(generate):
+        def typed(context, *given):
+            kinds = [types.intp if isinstance(t, types.Integer) and i != literal else t for i, t in enumerate(given)]
+            if result == COUNTED:
+                return types.UniTuple(lanes, given[-1].literal_value)(*kinds), lower
+            return (kinds[0] if result == ROWS else result)(*kinds), lower
+
+        def lower(context, builder, signature, args):
+            given = []
+            for kind, value in zip(signature.args, args, strict=True):
+                if isinstance(kind, types.Array):
+                    value = _Array(context, builder, kind, value)
+                elif isinstance(kind, types.UniTuple):
+                    value = cgutils.unpack_tuple(builder, value)
+                elif isinstance(kind, types.IntegerLiteral):
+                    value = kind.literal_value
+                given.append(value)
+            value = generate(builder, *given)
+            if isinstance(value, list):
+                return cgutils.pack_array(builder, value)
+            return context.get_dummy_value() if value is None else value
+
+        functools.update_wrapper(typed, generate)
+        return intrinsic(prefer_literal=literal is not None)(typed)
+
+    return make
+
+
+def _sum(builder, *terms):
+    """The sum of terms; a pair among them is a product."""
+    const = lambda v: _I64(v) if isinstance(v, int) else v  # noqa: E731
+    total = _I64(0)
+    for term in terms:
+        total = builder.add(total, builder.mul(*map(const, term)) if isinstance(term, tuple) else const(term))
+    return total
+
+
+def _all(number, kind=_V):
+    return ir.Constant(kind, [number] * L)
+
+
+def _shuffle(builder, a, b, mask):
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, len(mask)), mask))
+
+
+def _splat(builder, number):
+    """A float32 in all lanes."""
+    nothing = ir.Constant(_V, ir.Undefined)
+    return _shuffle(builder, builder.insert_element(nothing, number, _I32(0)), nothing, [0] * L)
+
+
+def _fma(builder, a, b, c):
+    """a * b + c, rounded once."""
+    kind = ir.FunctionType(_V, [_V] * 3)
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{L}f32"), [a, b, c])
+
+
+def _transpose(builder, rows):
+    """16 vectors of 16 numbers, turned over by exchanging ever smaller blocks."""
+    for size in (8, 4, 2, 1):
+        upper = [j if not j & size else L + j - size for j in range(L)]
+        lower = [j + size if not j & size else L + j for j in range(L)]
+        for i in range(L):
+            if not i & size:
+                a, b = rows[i], rows[i + size]
+                rows[i], rows[i + size] = _shuffle(builder, a, b, upper), _shuffle(builder, a, b, lower)
+    return rows
+
+
+# One vector.
+
+splat = _operation(lanes)(_splat)
+fma = _operation(lanes)(_fma)
+for _operator, _method in (
+    (operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul"), (operator.truediv, "fdiv"),
+):  # fmt: skip
+    infer_global(_operator)(type("_Arithmetic", (ConcreteTemplate,), {"cases": [lanes(lanes, lanes)]}))
+    lower_builtin(_operator, lanes, lanes)(
+        lambda context, builder, signature, args, method=_method: getattr(builder, method)(*args)
+    )
+
+
+@_operation(lanes)
+def load(builder, array, at):
+    return array.load(at)
+
+
+@_operation(types.void)
+def store(builder, array, at, value):
+    array.store(value, at)
+
+
+@_operation(lanes)
+def larger(builder, a, b):
+    """b where it is larger than a, else a: NaN in a stays."""
+    return builder.select(builder.fcmp_ordered(">", b, a), b, a)
+
+
+@_operation(lanes)
+def smaller(builder, a, b):
+    """b where it is smaller than a, else a: NaN in a stays."""
+    return builder.select(builder.fcmp_ordered("<", b, a), b, a)
+
+
+@_operation(lanes)
+def power_of_two(builder, shifted):
+    """2**k of the number k + _TO_WHOLE, for whole k in -126 .. 127: k stands in its lowest bits."""
+    exponent = builder.shl(builder.bitcast(shifted, _VI), _all(23, _VI))
+    return builder.bitcast(builder.add(exponent, _all(0x3F800000, _VI)), _V)  # 1.0
+
+
+@_operation(lanes)
+def exponent_of(builder, value):
+    """k of value = m * 2**k with m in 2/3 .. 4/3, for a positive normal number."""
+    above = builder.sub(builder.bitcast(value, _VI), _all(0x3F2AAAAB, _VI))  # 2/3
+    return builder.sitofp(builder.ashr(above, _all(23, _VI)), _V)
+
+
+@_operation(types.float32)
+def across(builder, value):
+    """The sum of all lanes, by halves."""
+    for n in (8, 4, 2, 1):
+        value = builder.fadd(*(_shuffle(builder, value, value, [*range(i, i + n)]) for i in (0, n)))
+    return builder.extract_element(value, _I32(0))
+
+
+# Functions. tests/training/test_kernels.py states their errors.
+
+_F = np.float32
+_TO_WHOLE = _F(3 * 2**22)  # adding it to a number below 2**22 rounds that to a whole one
+_LOG2_E, _LN_2 = _F(1.4426950408889634), _F(0.6931471805599453)
+# (2**f - 1) / f for f in -1/2 .. 1/2, by the polynomial that has its values at Chebyshev's six points.
+_E5, _E4, _E3 = _F(1.545316294e-4), _F(1.339086336e-3), _F(9.618082557e-3)
+_E2, _E1, _E0 = _F(5.550357114e-2), _F(2.402265076e-1), _F(6.931471880e-1)
+_ONE, _TWO, _LARGE = _F(1), _F(2), _F(126)
+_L3, _L5, _L7, _L9 = _F(1 / 3), _F(1 / 5), _F(1 / 7), _F(1 / 9)
+
+
+@inlined
+def _exp2(x):
+    """q, s with (1 + q) * s = 2**x, s a power of two; x is taken as -126 below -126 and as 126 above 126."""
+    x = larger(smaller(x, splat(_LARGE)), splat(-_LARGE))
+    shifted = x + splat(_TO_WHOLE)
+    f = x - (shifted - splat(_TO_WHOLE))
+    p = fma(fma(fma(splat(_E5), f, splat(_E4)), f, splat(_E3)), f, splat(_E2))
+    return fma(fma(p, f, splat(_E1)), f, splat(_E0)) * f, power_of_two(shifted)
+
+
+@inlined
+def exp(x):
+    """exp(x), with x taken as -87 below -87 and as 87 above 87."""
+    q, s = _exp2(x * splat(_LOG2_E))
+    return fma(q, s, s)
+
+
+@inlined
+def tanh(x):
+    """tanh(x) = (e - 1) / (e + 1) with e = exp(2x); e - 1 is formed without loss of digits."""
+    q, s = _exp2(x * splat(_TWO * _LOG2_E))
+    return fma(q, s, s - splat(_ONE)) / fma(q, s, s + splat(_ONE))
+
+
+@inlined
+def log(x):
+    """log of a positive normal number, by the series of artanh: log m = 2 artanh((m - 1) / (m + 1))."""
+    k = exponent_of(x)
+    m = x * power_of_two(splat(_TO_WHOLE) - k)
+    t = (m - splat(_ONE)) / (m + splat(_ONE))
+    square = t * t
+    p = fma(fma(fma(fma(splat(_L9), square, splat(_L7)), square, splat(_L5)), square, splat(_L3)), square, splat(_ONE))
+    return fma(k, splat(_LN_2), t * p * splat(_TWO))
+
+
+# Rows.
+
+
+@_operation(COUNTED, literal=0)
+def zeros(builder, n):
+    return [_all(0.0)] * n
+
+
+@_operation(COUNTED, literal=2)
+def splat_rows(builder, array, at, n):
+    """n rows, each of one number: array[at], array[at + 1] ..."""
+    return [_splat(builder, array.load(at, r, kind=_F32)) for r in range(n)]
+
+
+@_operation(COUNTED, literal=3)
+def load_rows(builder, array, at, step, n):
+    """n rows, each `step` after the one before."""
+    return [array.load(at, (step, r)) for r in range(n)]
+
+
+@_operation(types.void)
+def store_rows(builder, array, at, step, rows):
+    """Write rows to an array, each `step` after the one before."""
+    for r, row in enumerate(rows):
+        array.store(row, at, (step, r))
+
+
+def _accumulate(builder, rows, n, factors):
+    """rows with the products of `factors(k)`, a pair for each row, added to them for k < n."""
+    sums = [cgutils.alloca_once_value(builder, row) for row in rows]
+    with cgutils.for_range(builder, n) as loop:
+        for total, (a, b) in zip(sums, factors(loop.index), strict=True):
+            builder.store(_fma(builder, a, b, builder.load(total)), total)
+    return [builder.load(total) for total in sums]
+
+
+@_operation(ROWS)
+def dot(builder, rows, w, w_at, w_step, w_row, x, x_at, x_step, n):
+    """rows[r] + the sum over k < n of w[w_at + k * w_step + r * w_row], a number, * x's lanes at x_at + k * x_step.
+
+    This is every convolution and dense layer.
+    """
+
+    def factors(k):
+        right = x.load(x_at, (k, x_step))
+        for r in range(len(rows)):
+            yield _splat(builder, w.load(w_at, (k, w_step), (w_row, r), kind=_F32)), right
+
+    return _accumulate(builder, rows, n, factors)
+
+
+@_operation(ROWS, literal=1)
+def outer(builder, rows, n_a, a, a_at, a_row, b, b_at, b_row, a_step, b_step, n):
+    """rows[i * n_b + j] + the sum over k < n of a's lanes at a_at + i * a_row + k * a_step times b's likewise."""
+
+    def factors(k):
+        left = [a.load(a_at, (k, a_step), (a_row, i)) for i in range(n_a)]
+        right = [b.load(b_at, (k, b_step), (b_row, j)) for j in range(len(rows) // n_a)]
+        return [(one, other) for one in left for other in right]
+
+    return _accumulate(builder, rows, n, factors)
+
+
+# Whole blocks.
+
+
+@_operation(types.void)
+def transpose(builder, source, at, step, out, out_at):
+    """16 rows of 16 numbers, `step` apart, turned over to 16 rows that lie side by side."""
+    rows = [source.load(at, (step, i)) for i in range(L)]
+    for i, row in enumerate(_transpose(builder, rows)):
+        out.store(row, out_at, i * L)
+
+
+@_operation(types.void)
+def transpose_bytes(builder, source, starts, at, out, out_at):
+    """16 bytes of each of 16 places, source[starts[i] + at:], as 16 rows of numbers: row j has byte j of all."""
+    starts = [starts.load(i, kind=_I64, align=8) for i in range(L)]
+    rows = [source.load(start, at, kind=_BYTES, align=1) for start in starts]
+    for i, row in enumerate(_transpose(builder, rows)):
+        out.store(builder.uitofp(row, _V), out_at, i * L)
+
+
+@_operation(types.intp)
+def hidden(builder, number):
+    """A whole number that the compiler knows nothing of: with a known step it unrolls a loop and spills registers."""
+    return builder.asm(ir.FunctionType(_I64, [_I64]), "", "=r,0", [number], side_effect=False)
