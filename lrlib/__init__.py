@@ -1,16 +1,16 @@
-"""lrlib: the learning-rate range test, and a report on it that anyone can run again.
+"""lrlib: the learning-rate range test, and a re-runnable report on it.
 
-A name is imported when it is asked for (PEP 562), so that `import lrlib` costs nothing and who only wants the range
-test loads nothing else.
+Names are imported when they are first used (PEP 562), so `import lrlib` is fast, and a range test loads nothing of the
+report.
 """
 
 import importlib
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lrlib import schedules as schedules
     from lrlib import suggest as suggest
-    from lrlib.finder.critical import critical_lr as critical_lr
     from lrlib.finder.result import Overlay as Overlay
     from lrlib.finder.result import RangeTestResult as RangeTestResult
     from lrlib.finder.sweeps import overlay as overlay
@@ -21,38 +21,42 @@ if TYPE_CHECKING:
     from lrlib.runs.results import Results as Results
     from lrlib.runs.trainer import train as train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
-_PLACES = {
-    "LeNet5": "lrlib.problems.lenet",
+_MODULES = {
     "Overlay": "lrlib.finder.result",
     "RangeTestResult": "lrlib.finder.result",
-    "critical_lr": "lrlib.finder.critical",
-    "Results": "lrlib.runs.results",
-    "Run": "lrlib.runs.plan",
     "overlay": "lrlib.finder.sweeps",
     "range_test": "lrlib.finder.sweeps",
     "read": "lrlib.peers.reading",
     "schedules": None,
     "suggest": None,
+}
+_OF_THE_REPORT = {
+    "LeNet5": "lrlib.problems.lenet",
+    "Results": "lrlib.runs.results",
+    "Run": "lrlib.runs.plan",
     "train": "lrlib.runs.trainer",
 }
-__all__ = list(_PLACES)
+# help(lrlib) and `from lrlib import *` import all of these, so the report's are among them where it is installed.
+_HAS_REPORT = all(find_spec(package) for package in ("safetensors", "torchvision", "pandas", "scipy"))
+__all__ = sorted([*_MODULES, *(_OF_THE_REPORT if _HAS_REPORT else ())])
 
 
 def __getattr__(name: str) -> object:
-    if name not in _PLACES:
+    modules = _MODULES | _OF_THE_REPORT
+    if name not in modules:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    place = _PLACES[name]
-    if place is None:
+    module = modules[name]
+    if module is None:
         return importlib.import_module(f"{__name__}.{name}")
     try:
-        found = getattr(importlib.import_module(place), name)
+        found = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as err:
         if err.name is None or err.name.partition(".")[0] == __name__:
             raise
         raise ModuleNotFoundError(
-            f"lrlib.{name} needs {err.name}, which is not installed; pip install 'lrlib[report]'", name=err.name
+            f"lrlib.{name} requires {err.name}: run pip install '.[report]' in a checkout of lrlib", name=err.name
         ) from err
     globals()[name] = found
     return found

@@ -1,167 +1,145 @@
-"""What a user gave to a range test, checked before its first step."""
+"""What a user passed to a range test, checked before its first step."""
 
 import inspect
 import math
+import numbers
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset, IterableDataset
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-MIN_ITER = 10
-STEP_MODES = ("exp", "linear", "staircase")
-
-
-def check_settings(
-    *,
-    start_lr: float | None,
-    end_lr: float | None,
-    num_iter: int,
-    step_mode: str,
-    num_rates: int,
-    val_every: int | None,
-    smooth_f: float,
-    diverge_th: float,
-    clip_norm: float | None,
-    clip_value: float | None,
-    counts: Mapping[str, int],
-) -> None:
-    """Raise ValueError for a number that cannot be; counts are those that begin at 1."""
-    if start_lr is not None and not 0 < start_lr < (math.inf if end_lr is None else end_lr):
-        raise ValueError(
-            f"start_lr must be above 0 and below end_lr, got {start_lr} and {end_lr}; the sweep goes upwards"
+def check_model(model: Any, optimizer: Any) -> None:
+    """Raise TypeError or ValueError for a model and an optimizer whose learning rate cannot be swept."""
+    if isinstance(model, torch.optim.Optimizer) or isinstance(optimizer, nn.Module):
+        raise TypeError(
+            f"model comes before optimizer, got {type(model).__name__} and {type(optimizer).__name__}; swap them"
         )
-    if end_lr is not None and not math.isfinite(end_lr):
-        raise ValueError(f"end_lr must be finite, got {end_lr}; 10 is far enough for most models")
-    if num_iter < MIN_ITER:
-        raise ValueError(f"num_iter must be at least {MIN_ITER}, got {num_iter}; 100 to 300 steps show a curve")
-    if step_mode not in STEP_MODES:
-        raise ValueError(
-            f'step_mode must be "exp", "linear" or "staircase", got {step_mode!r}; "exp" spreads the steps over the '
-            "decades"
-        )
-    if num_rates < MIN_ITER:
-        raise ValueError(f"num_rates must be at least {MIN_ITER}, got {num_rates}; 15 to 30 rates show a curve")
-    if step_mode == "staircase" and num_iter < 2 * num_rates:
-        raise ValueError(
-            f"num_iter must be at least twice num_rates in a staircase, got {num_iter} and {num_rates}; each rate is "
-            "held for num_iter // num_rates updates"
-        )
-    if step_mode == "staircase" and val_every is not None:
-        raise ValueError(
-            f"val_every must not be given in a staircase, got {val_every}; it validates at the end of each rate"
-        )
-    if not 0 <= smooth_f < 1:
-        raise ValueError(f"smooth_f must be in [0, 1), got {smooth_f}; 0 turns the running mean off")
-    if not diverge_th > 1:
-        raise ValueError(f"diverge_th must be above 1, got {diverge_th}; it is a multiple of the best loss")
-    for name, bound in {"clip_norm": clip_norm, "clip_value": clip_value}.items():
-        if bound is not None and not 0 < bound < math.inf:
-            raise ValueError(f"{name} must be above 0 and finite, got {bound}; None does not clip")
-    if clip_norm is not None and clip_value is not None:
-        raise ValueError(
-            f"clip_norm and clip_value must not be given both, got {clip_norm} and {clip_value}; choose how to clip"
-        )
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1, got {count}; it is a count")
-
-
-def check_step(loss_fn: Any, step_fn: Any, val_loader: Any, val_metric: Any) -> None:
-    """Raise ValueError where nothing says what to minimise, or what to validate."""
-    if loss_fn is None and step_fn is None:
-        raise ValueError(
-            "loss_fn must be given unless step_fn is, got None for both; one of them says what to minimise"
-        )
-    if not (val_metric in ("loss", "accuracy") or callable(val_metric)):
-        raise ValueError(
-            f'val_metric must be "loss", "accuracy" or a function (batch) -> number, got {val_metric!r}; choose one'
-        )
-    if val_loader is not None and val_metric == "accuracy" and loss_fn is None:
-        raise ValueError(
-            'val_metric must be a function with step_fn alone, got "accuracy"; it needs batches of (inputs, targets)'
-        )
-
-
-def check_optimizer(model: nn.Module, optimizer: Any) -> None:
-    """Raise TypeError or ValueError for an optimizer whose learning rate cannot be swept."""
-    closure = inspect.signature(getattr(type(optimizer), "step", optimizer.step)).parameters.get("closure")
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {_described(model)}; pass the module that trains")
+    if not hasattr(optimizer, "param_groups"):
+        raise TypeError(f"optimizer must be a torch optimizer, got {_described(optimizer)}; sweep one at a time")
+    step = getattr(type(optimizer), "step", None) or optimizer.step
+    closure = inspect.signature(step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
         raise TypeError(
-            f"optimizer must step without a closure, got {type(optimizer).__name__}, which evaluates the loss several "
-            "times a step; a range test does not apply to it"
+            f"optimizer.step() must work without a closure, got {type(optimizer).__name__}; a range test does not "
+            "apply to optimizers that evaluate the loss several times a step"
         )
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    if not any(id(p) in held for p in model.parameters()):
-        raise ValueError(
-            "optimizer must hold parameters of the model, got none of them; build it from model.parameters()"
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    of_model = {id(p) for p in model.parameters()}
+    if not any(id(p) in of_model for p in held):
+        raise ValueError("optimizer must hold parameters of the model, got none; build it from model.parameters()")
+    if not any(p.requires_grad for p in held):
+        raise ValueError("a parameter of the optimizer must require grad, got all frozen; unfreeze what should train")
+    if any(p.is_meta for p in held):
+        raise ValueError("the model must have values, got parameters on the meta device; load its weights first")
+
+
+def check_step(loss_fn: Any, step_fn: Any, loader: Any) -> None:
+    """Raise TypeError or ValueError unless exactly one of loss_fn and step_fn is given, and a loader."""
+    if isinstance(loss_fn, type):
+        raise TypeError(f"loss_fn must be an instance, got the class {loss_fn.__name__}; pass {loss_fn.__name__}()")
+    if loss_fn is not None and not callable(loss_fn):
+        raise TypeError(
+            f"loss_fn must be a function, got {_described(loss_fn)}; call range_test(model, optimizer, loss_fn, loader)"
+            " or range_test(model, optimizer, loader=loader, step_fn=step_fn)"
         )
+    if step_fn is not None and not callable(step_fn):
+        raise TypeError(f"step_fn must be a function (batch) -> loss, got {_described(step_fn)}; pass a function")
+    if (loss_fn is None) == (step_fn is None):
+        got = "neither" if loss_fn is None else "both"
+        raise ValueError(f"exactly one of loss_fn and step_fn must be given, got {got}; step_fn computes the loss itself")
+    if loader is None:
+        raise TypeError("loader must be given, got None; pass a DataLoader or a list of batches")
 
 
-def base_rates(optimizer: Any) -> list[float]:
-    """The learning rate of each parameter group, to which a sweep keeps the ratios.
+def check_validation(val_loader: Any, val_metric: Any, loss_fn: Any) -> None:
+    """Raise ValueError for a metric that is unknown or has no use."""
+    if not (val_metric in ("loss", "accuracy") or callable(val_metric)):
+        raise ValueError(f'val_metric must be "loss", "accuracy" or a function of a batch, got {val_metric!r}; choose one')
+    if val_loader is None and val_metric != "loss":
+        raise ValueError(f"val_metric requires val_loader, got {val_metric!r} without it; pass a val_loader")
+    if val_metric == "accuracy" and loss_fn is None:
+        raise ValueError('val_metric "accuracy" requires loss_fn, got step_fn; pass a function of a batch instead')
 
-    Where all are 0, as a warm-up scheduler begins, those from which it will work (initial_lr). A group at 0 beside
-    others is frozen and stays so. Raises TypeError or ValueError where there is none above 0.
+
+def group_ratios(optimizer: Any) -> tuple[tuple[float, ...], float]:
+    """(each parameter group's lr over that of the first group above 0, the lr of that group).
+
+    Where all are 0, as a warm-up scheduler starts, those of initial_lr. A group at 0 beside others stays at 0. timm's
+    lr_scale is applied where it has not been, and the lr is the one before it. Raises TypeError or ValueError where no
+    lr is above 0, or the optimizer makes its own.
     """
     groups = optimizer.param_groups
     for group in groups:
-        if not isinstance(group.get("lr"), (int, float, Tensor)):
+        if isinstance(group.get("lr"), bool) or not isinstance(group.get("lr"), (numbers.Real, Tensor)):
             raise TypeError(
-                f"optimizer must have an lr to test, got {type(optimizer).__name__} with lr "
-                f"{group.get('lr', 'missing')} beside {sorted(set(group) - {'params', 'lr'})}; "
-                "where it sets its own rate a range test does not apply, else give it an lr"
+                f"lr must be a float or a Tensor, got {group.get('lr')!r} in {type(optimizer).__name__}; set it, or "
+                "skip the range test if the optimizer makes its own learning rate"
+            )
+        if group.get("relative_step"):
+            raise ValueError(
+                f"the learning rate has no effect on {type(optimizer).__name__} with relative_step=True; "
+                "set relative_step=False"
             )
     rates = [float(group["lr"]) for group in groups]
     if not any(rates):
         rates = [float(group.get("initial_lr", 0.0)) for group in groups]
     if not any(rate > 0 for rate in rates) or not all(0 <= rate < math.inf for rate in rates):
         raise ValueError(
-            f"the parameter groups' lr must be 0 or more and one above 0, got {rates}; the groups' ratios are "
-            "taken from them, so set the lr that you would begin with"
+            f"every group's lr must be finite and one above 0, got {rates}; set the lr that you would start with"
         )
-    return rates
+    scales = [float(group.get("lr_scale", 1.0)) for group in groups]
+    before_scale = [rate / scale for rate, scale in zip(rates, scales, strict=True) if rate > 0 and scale > 0]
+    if len(set(scales)) > 1 and math.isclose(min(before_scale), max(before_scale), rel_tol=1e-6):
+        return tuple(rate / before_scale[0] for rate in rates), before_scale[0]
+    first = next(rate for rate in rates if rate > 0)
+    return tuple(rate * scale / first for rate, scale in zip(rates, scales, strict=True)), first
 
 
-def check_gradients(optimizer: Any, *, scaler: Any, backward_fn: Any, clips: bool, sharded: bool) -> None:
-    """Raise ValueError where gradients would be scaled twice, not unscaled, or clipped while scaled."""
-    if scaler is not None and backward_fn is not None:
-        raise ValueError(
-            "scaler must not be given with backward_fn, got both, which would scale the loss twice; "
-            "leave the scaler to backward_fn's own framework"
-        )
-    if scaler is not None and scaler.is_enabled():
-        for group in optimizer.param_groups:
-            if any(p.dtype == torch.float16 for p in group["params"]):
-                raise ValueError(
-                    "parameters must not be float16 with a scaler, got some that are, whose gradients cannot be "
-                    "unscaled; keep the model in float32 and give autocast_dtype=torch.float16"
-                )
-        if sharded and type(scaler).__name__ != "ShardedGradScaler":
-            raise ValueError(
-                f"scaler must be a ShardedGradScaler for a FullyShardedDataParallel model, got a "
-                f"{type(scaler).__name__}, which sees one process's gradients only; "
-                "take torch.distributed.fsdp.sharded_grad_scaler.ShardedGradScaler"
-            )
+def group_momenta(optimizer: Any) -> tuple[float, ...]:
+    """Each parameter group's momentum, or the first of its betas; 0 where it has neither."""
+    return tuple(float(group.get("momentum") or (group.get("betas") or (0.0,))[0]) for group in optimizer.param_groups)
+
+
+def check_gradients(model: nn.Module, optimizer: Any, *, scaler: Any, clip_norm: float | None) -> None:
+    """Raise ValueError where gradients could not be unscaled, or would be clipped while scaled."""
     own = getattr(optimizer, "scaler", None) or getattr(optimizer, "loss_scaler", None)
-    if clips and own is not None:
+    if clip_norm is not None and own is not None:
         raise ValueError(
-            f"an optimizer must not scale gradients that are clipped here, got a {type(optimizer).__name__} "
-            "with a scaler of its own; clip in backward_fn, with its framework's own function"
+            f"clip_norm cannot clip the scaled gradients of {type(optimizer).__name__}, which has its own scaler; clip "
+            "in its framework"
+        )
+    if scaler is None or callable(getattr(scaler, "backward", None)) or not scaler.is_enabled():
+        return
+    if any(p.dtype == torch.float16 for group in optimizer.param_groups for p in group["params"]):
+        raise ValueError("a scaler requires float32 parameters, got float16; keep the model in float32 under autocast")
+    if sharded_root(model) is not None and type(scaler).__name__ != "ShardedGradScaler":
+        raise ValueError(
+            f"scaler must be a ShardedGradScaler for FullyShardedDataParallel, got {type(scaler).__name__}; "
+            "use torch.distributed.fsdp.sharded_grad_scaler.ShardedGradScaler"
         )
 
 
 def check_loader(name: str, loader: Any) -> None:
-    """Raise TypeError for what gives its batches once: iterators, but those that can begin again."""
-    if not isinstance(loader, Iterator):
-        return
-    # Written in Python, with an __iter__ of its own, it may begin again there; only the second pass can tell.
-    may_begin_again = hasattr(loader, "__dict__") and not isinstance(loader, _BaseDataLoaderIter)
-    if not may_begin_again:
+    """Raise TypeError for samples instead of batches, and for what can be iterated only once."""
+    is_samples = isinstance(loader, Dataset) and not isinstance(loader, IterableDataset)
+    if is_samples or type(loader).__module__.partition(".")[0] == "datasets":
         raise TypeError(
-            f"{name} must be an iterable that can begin again, got a {type(loader).__name__}; "
-            "give a DataLoader, a list of batches, or an object whose __iter__ makes a new iterator"
+            f"{name} must yield batches, got a {type(loader).__name__}, which yields samples; pass "
+            "DataLoader(dataset, batch_size=32, shuffle=True)"
+        )
+    if not isinstance(loader, Iterator):
+        if not hasattr(loader, "__iter__") and not hasattr(loader, "__getitem__"):
+            raise TypeError(f"{name} must be an iterable of batches, got {_described(loader)}; pass a DataLoader")
+        return
+    # An iterator written in Python may restart in its own __iter__; only the second pass can tell.
+    if isinstance(loader, _BaseDataLoaderIter) or not hasattr(loader, "__dict__"):
+        raise TypeError(
+            f"{name} must be re-iterable, got a {type(loader).__name__}; pass a DataLoader or a list of batches"
         )
 
 
@@ -170,21 +148,38 @@ def check_loss(loss: Any) -> None:
     if not isinstance(loss, Tensor):
         raise TypeError(f"the loss must be a tensor, got a {type(loss).__name__}; {_instead_of(loss)}")
     if loss.numel() != 1:
-        raise ValueError(
-            f"the loss must be a scalar, got shape {tuple(loss.shape)}; reduce it, for example with .mean()"
-        )
+        raise ValueError(f"the loss must be a scalar, got shape {tuple(loss.shape)}; reduce it, for example by .mean()")
     if not loss.requires_grad:
+        raise ValueError("the loss must require grad, got one that does not; compute it from the output without no_grad")
+
+
+def check_accuracy(logits: Tensor, targets: Tensor) -> None:
+    """Raise ValueError unless the outputs are (..., classes) and the targets class indices of the shape before."""
+    if logits.dim() < 2 or logits.shape[-1] < 2 or logits.shape[:-1] != targets.shape:
         raise ValueError(
-            "the loss must require grad, got one that does not; compute it from the model's output, without no_grad"
+            f'val_metric "accuracy" requires outputs (N, classes) and targets (N,), got {tuple(logits.shape)} and '
+            f"{tuple(targets.shape)}; pass a function of a batch, for example the share of errors"
         )
+
+
+def sharded_root(model: nn.Module) -> Any:
+    """The outermost FullyShardedDataParallel of a model, or None; known by name, since importing it is slow."""
+    for module in model.modules():
+        if any(cls.__name__ == "FullyShardedDataParallel" for cls in type(module).__mro__):
+            return module
+    return None
+
+
+def _described(thing: Any) -> str:
+    return "None" if thing is None else f"a {type(thing).__name__}"
 
 
 def _instead_of(loss: Any) -> str:
-    """What to return in place of what was."""
+    """What to return instead."""
     if isinstance(loss, Mapping) and "loss" in loss:
-        return 'return its "loss" from step_fn: outputs["loss"]'
+        return 'return outputs["loss"] from step_fn'
     if isinstance(getattr(loss, "loss", None), Tensor):
-        return "return its .loss from step_fn: outputs.loss"
+        return "return outputs.loss from step_fn"
     if isinstance(loss, Mapping):
         return f"return one of {list(loss)} from step_fn, or their sum: sum(losses.values())"
     if isinstance(loss, (tuple, list)):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lrlib.finder.batches import on_device
-from lrlib.finder.checks import base_rates, check_loss, check_optimizer
+from lrlib.finder.checks import check_loss, check_model, group_ratios
 from lrlib.finder.randomness import random_state, set_random_state
 from lrlib.finder.restore import kept
 from lrlib.finder.step import device_of, plain_step
@@ -49,9 +49,8 @@ def critical_lr(
     """
     if not 0 < tolerance < 1:
         raise ValueError(f"tolerance must be between 0 and 1, got {tolerance!r}; it is relative, e.g. 0.02")
-    check_optimizer(model, optimizer)
-    rates = base_rates(optimizer)
-    first = next(rate for rate in rates if rate > 0)
+    check_model(model, optimizer)
+    ratios, first = group_ratios(optimizer)
     loss_of, device = plain_step(model, loss_fn), device_of(model)
     given: tuple[Any, ...] = () if isinstance(batches, Iterator) else (batches,)
     with kept(model, optimizer, loss_fn=loss_fn, functions=(loss_fn,), loaders=given):
@@ -63,8 +62,8 @@ def critical_lr(
         before = [p.detach().clone() for p in parameters]
         loss_now = _backward(optimizer, loss_of, samples)
         rounding = 4 * torch.finfo(before[0].dtype).eps * abs(loss_now)
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            lr = rate / first * REFERENCE_LR
+        for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
+            lr = ratio * REFERENCE_LR
             group["lr"] = torch.full_like(group["lr"], lr) if isinstance(group["lr"], Tensor) else lr
         optimizer.step()
         with torch.no_grad():

@@ -1,66 +1,99 @@
 """Drawing range tests on matplotlib axes; nothing here computes a suggestion."""
 
+import base64
+import html
+import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lrlib.extras import need
 from lrlib.suggest import Suggestion
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
 
+    from lrlib.finder.result import RangeTestResult
 
-def plot_range_test(
-    ax: "Axes",
-    curves: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
-    median: "pd.DataFrame",
-    suggestions: Sequence[Suggestion] = (),
-) -> None:
-    """Draw every sweep's losses, their smoothed median and band, and the suggestions as marks.
 
-    curves: learning rates and losses, each float64 (n,), a pair a sweep. median: `RangeTestResult.median_curve`'s.
-    suggestions: each is a line at its lr, the first one's range from lower to upper is shaded.
+def new_axes() -> "Axes":
+    """Axes of a new pyplot figure."""
+    _, ax = need("matplotlib.pyplot", what="a plot").subplots(figsize=(7, 4), layout="constrained")
+    return ax
+
+
+def draw_range_test(ax: "Axes", result: "RangeTestResult", marks: "Sequence[Suggestion | float]") -> None:
+    """Draw every sweep's losses, where they diverged, their smoothed median and band, and the marks.
+
+    A suggestion is a line at its lr, the first one's range is shaded; one that is not reliable is named, not drawn.
     """
+    curves, median = [sweep.curve() for sweep in result.sweeps], result.median_curve
     for lr, loss in curves:
         ax.plot(lr, loss, color="0.6", linewidth=0.6, alpha=0.7, zorder=1)
-    ax.plot(median.lr, median.median_loss, color="C0", linewidth=1.8, label="smoothed median", zorder=3)
+    ax.plot(median.lr, median.loss, color="C0", linewidth=1.8, label="smoothed median", zorder=3)
     if len(curves) > 1:
-        ax.fill_between(
-            median.lr, median.least, median.greatest, color="C0", alpha=0.2, linewidth=0, label="all sweeps", zorder=2
+        ax.fill_between(median.lr, median.low, median.high, color="C0", alpha=0.2, linewidth=0, label="all sweeps")
+    n_steps = max(len(sweep.lr) for sweep in result.sweeps)
+    counted = "1 sweep" if len(curves) == 1 else f"{len(curves)} sweeps"
+    _finish(ax, [result], title=f"Range test of {result.settings.optimizer}: {counted} of up to {n_steps} steps")
+    ends = [sweep.lr[-1] for sweep in result.sweeps if sweep.diverged]
+    if ends:
+        ax.plot(
+            ends, [0.985] * len(ends), "x", color="C3", transform=ax.get_xaxis_transform(), label="diverged", zorder=4
         )
-    for i, suggestion in enumerate(suggestions):
-        doubt = "" if suggestion.reliable else ", not reliable"
-        label = f"{suggestion.heuristic}: lr = {suggestion.lr:.2g}{doubt}"
-        ax.axvline(
-            suggestion.lr, color=f"C{i + 1}", linestyle="-" if suggestion.reliable else "--", label=label, zorder=4
-        )
-    for suggestion in suggestions[:1]:
-        ax.axvspan(
-            suggestion.lower, suggestion.upper, color="C1", alpha=0.12, linewidth=0, label="lower to upper", zorder=0
-        )
+    for i, mark in enumerate(marks):
+        if not isinstance(mark, Suggestion):
+            ax.axvline(mark, color=f"C{i + 1}", label=f"lr = {mark:.2g}", zorder=4)
+        elif not mark.reliable:
+            ax.plot([], [], " ", label=f"{mark.heuristic}: nothing reliable")
+        else:
+            ax.axvline(mark.lr, color=f"C{i + 1}", label=f"{mark.heuristic}: lr = {mark.lr:.2g}", zorder=4)
+            if i == 0:
+                ax.axvspan(mark.lower, mark.upper, color="C1", alpha=0.12, linewidth=0, label="base to peak", zorder=0)
+    ax.legend(fontsize="small")
 
 
-def plot_medians(ax: "Axes", curves: "Mapping[str, pd.DataFrame]") -> None:
-    """Draw the smoothed medians of several range tests in one plot. curves: what each is called -> its `median_curve`."""
-    for i, (label, curve) in enumerate(curves.items()):
-        ax.plot(curve.lr, curve.median_loss, color=f"C{i}", label=label)
-        ax.fill_between(curve.lr, curve.least, curve.greatest, color=f"C{i}", alpha=0.15, linewidth=0)
+def draw_overlay(ax: "Axes", results: "Mapping[str, RangeTestResult]") -> None:
+    """Draw the smoothed medians of several range tests. results: what each is called -> it."""
+    for i, (label, result) in enumerate(results.items()):
+        curve = result.median_curve
+        ax.plot(curve.lr, curve.loss, color=f"C{i}", label=label)
+        ax.fill_between(curve.lr, curve.low, curve.high, color=f"C{i}", alpha=0.15, linewidth=0)
+    _finish(ax, list(results.values()), title=f"Range tests of {next(iter(results.values())).settings.optimizer}")
+    ax.legend(fontsize="small")
 
 
-def finish(ax: "Axes", curves: "Sequence[pd.DataFrame]", *, objective: str, log: bool) -> "Axes":
-    """Scale, frame and name the axes of smoothed medians. objective: what was measured, in words. Returns ax."""
-    if log:
+def html_of(shown: Any, text: str) -> str | None:
+    """HTML of a result or an overlay: its picture and its text; None without matplotlib, for the text alone."""
+    try:
+        figure = need("matplotlib.figure", what="a picture").Figure(figsize=(7, 4), layout="constrained")
+    except ModuleNotFoundError:
+        return None
+    shown.plot(figure.add_subplot())
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=100)
+    data = base64.b64encode(file.getvalue()).decode("ascii")
+    alt = html.escape(text.partition("\n")[0], quote=True)
+    return f'<div><img alt="{alt}" src="data:image/png;base64,{data}"><pre>{html.escape(text)}</pre></div>'
+
+
+def _finish(ax: "Axes", results: "Sequence[RangeTestResult]", *, title: str) -> None:
+    """Scale, frame and name the axes."""
+    if all(result.settings.step_mode != "linear" for result in results):
         ax.set_xscale("log")
     ax.set_xlabel("learning rate")
-    ax.set_ylabel(objective)
-    levels = np.concatenate([curve.median_loss.to_numpy() for curve in curves])
-    levels = levels[np.isfinite(levels)]
-    if len(levels):
-        # The smoothed curve is drawn in at the height of its explosion, so it gives the frame; raw losses may leave it.
-        margin = 0.05 * (np.ptp(levels) or abs(levels[0]) or 1.0)
-        ax.set_ylim(levels.min() - margin, levels.max() + margin)
-    ax.legend(fontsize="small")
-    return ax
+    ax.set_ylabel(results[0].objective)
+    ax.set_title(title, fontsize="medium")
+    levels = np.concatenate([result.median_curve.loss for result in results])
+    sweeps = [sweep for result in results for sweep in result.sweeps]
+    raw = np.concatenate([sweep.curve()[1] for sweep in sweeps])
+    raw = raw[np.isfinite(raw)]
+    if not len(raw):
+        return
+    low, high = raw.min(), raw.max()
+    if len(levels) and any(sweep.diverged for sweep in sweeps):
+        # What diverges would flatten the rest: the frame ends well above the smoothed curve.
+        high = min(high, levels.max() + 0.5 * np.ptp(levels))
+    margin = 0.05 * ((high - low) or abs(low) or 1.0)
+    ax.set_ylim(low - margin, high + margin)

@@ -1,4 +1,4 @@
-"""One pass over the learning rates."""
+"""One pass over the learning rates, and when it ends."""
 
 import math
 import time
@@ -9,73 +9,65 @@ import numpy as np
 import torch
 
 from lrlib.finder.batches import tensors_of
-from lrlib.finder.restore import State
-from lrlib.finder.result import REACHED_END, Settings, Sweep
+from lrlib.finder.result import REACHED_END, Sweep
+from lrlib.finder.settings import Settings
 from lrlib.finder.step import Training
-from lrlib.finder.stop import NEVER_THE_EXPLOSION, Watch, explosion_reason
 
 # Reading a loss off an accelerator waits for all that was sent to it, so there it is done a few steps at a time.
 READ_EVERY = {"cpu": 1}
 READ_EVERY_ELSEWHERE = 10
+SMOOTH_F = 0.05  # weight of the newest loss in the running mean that tells divergence
+N_START = 20  # losses from which the noise is estimated; none of the first half of them ends a sweep
 
 
 class OneSweep:
     """One pass over the learning rates, and what is known of it so far."""
 
-    def __init__(self, training: Training, state: State, bar: Any) -> None:
-        self.training, self.state, self.bar = training, state, bar
-        self.settings, self.lrs = training.settings, _lrs(training.settings)
-        self.watch = Watch(training.settings)
-        # Updates at each rate. Those of a staircase begin from the sweep's first state; a ramp goes on from the last.
-        self.held = 1 if self.settings.num_rates is None else self.settings.num_iter // self.settings.num_rates
-        self.read_every = 1 if self.held > 1 else READ_EVERY.get(training.device.type, READ_EVERY_ELSEWHERE)
+    def __init__(self, training: Training, bar: Any, *, seed: int, deadline: float) -> None:
+        self.training, self.bar, self.seed, self.deadline = training, bar, seed, deadline
+        self.settings, self.lrs = training.settings, lrs_of(training.settings)
+        self.watch = Watch(training.settings.diverge_th)
+        self.read_every = READ_EVERY.get(training.device.type, READ_EVERY_ELSEWHERE)
         self.losses: list[float] = []
         self.unread: list[torch.Tensor] = []
         self.val_step: list[int] = []
         self.val: list[float] = []
         self.error: Exception | None = None  # that ended it
+        self.is_late = False  # max_seconds were over
 
-    def run(self, begin: Callable[[], Iterator[Any]], val_subset: list[Any], *, seed: int) -> Sweep:
-        """Raises the user's exceptions, but those of the explosion, which end the sweep.
+    def run(self, begin: Callable[[], Iterator[Any]], val_subset: list[Any]) -> Sweep:
+        """Raises the user's exceptions, except one after a divergence, which ends the sweep.
 
         begin() -> batches: makes the sweep's first state out of the one that is kept.
         """
         reason = None
         began = time.perf_counter()
         batches = begin()
-        for step in range(len(self.lrs)):
-            if step > 0 and self.held > 1:
-                self.state.put_back()
-                batches = begin()
-            try:
-                reason = self._step(step, batches, val_subset)
-            except Exception as err:
-                reason = self._after(err, step)
-                self.error = err
-            if reason:
-                break
-        seconds = time.perf_counter() - began
-        _check_shapes(self.state)
+        with self.training.watched():
+            for step in range(len(self.lrs)):
+                try:
+                    reason = self._step(step, batches, val_subset)
+                except Exception as err:
+                    reason = self._after(err, step)
+                    self.error = err
+                if reason:
+                    break
         return Sweep(
-            seed=seed,
+            seed=self.seed,
             lr=np.array(self.lrs[: len(self.losses)]),
             loss=np.array(self.losses),
             val_step=np.array(self.val_step, dtype=np.int64),
             val=np.array(self.val),
             val_metric=self.settings.val_metric,
             stop_reason=reason or f"{REACHED_END} {self.settings.end_lr:.3g}",
-            seconds=seconds,
+            seconds=time.perf_counter() - began,
+            fault=self._fault(),
         )
 
     def _step(self, step: int, batches: Iterator[Any], val_subset: list[Any]) -> str | None:
-        """One update, or all those at one rate, and what is due after; the reason to stop, if there is one."""
-        self.training.set_lr(self.lrs[step])
-        losses = []
-        for _ in range(self.held):
-            losses.append(self.training.update(batches))
-            self.bar.update()
-        last = losses[-max(1, self.held // 4) :]
-        self.unread.append(last[0] if len(last) == 1 else torch.stack(last).mean())
+        """One update and what is due after it. Returns the reason to stop, if there is one."""
+        self.unread.append(self.training.update(batches, self.lrs[step]))
+        self.bar.update()
         is_last = step + 1 == len(self.lrs)
         val_due = val_subset and ((step + 1) % self.settings.val_every == 0 or is_last)
         if len(self.unread) < self.read_every and not is_last and not val_due:
@@ -87,68 +79,83 @@ class OneSweep:
             self.val.append(value)
             if not math.isfinite(value):
                 return f"the validation {self.settings.val_metric} was {value} at lr {self.lrs[step]:.3g}"
-        return reason
+        if reason is None and not is_last and self.deadline < math.inf:
+            self.is_late = self.training.ranks.total(time.perf_counter() > self.deadline)[0] > 0
+        return f"max_seconds ended it at lr {self.lrs[step]:.3g}" if self.is_late else reason
 
     def _read(self) -> str | None:
-        """Read the losses that have not been read; the reason to stop, if one of them gives it."""
+        """Read the losses that have not been read. Returns the reason to stop, if one of them gives it."""
         unread, self.unread = self.unread, []
         for loss in self.training.ranks.mean(unread) if unread else ():
             self.losses.append(loss)
-            reason = self.watch.stop_reason(loss, self.lrs[len(self.losses) - 1])
+            lr = self.lrs[len(self.losses) - 1]
+            reason = self.watch.stop_reason(loss, lr)
             if reason:
                 return reason
+        if self.losses:
+            self.bar.set_postfix_str(f"lr {self.lrs[len(self.losses) - 1]:.2g}, loss {self.losses[-1]:.3g}", refresh=False)
         return None
 
     def _after(self, err: Exception, step: int) -> str:
-        """The reason why an exception ends the sweep. Raises it if it is not the explosion's."""
-        if self.training.ranks.is_alone:
-            _explain(err, self.training, step)
-            raise err
-        if any(self.state.changed_shapes()):
-            _check_shapes(self.state, cause=err)
-        reason = self._read()  # a loss may have exploded before, and not have been read yet
-        if reason is None:
-            evidence = None if isinstance(err, NEVER_THE_EXPLOSION) or self.training.is_loading else self._evidence()
-            if not self.training.ranks.any(evidence is not None):
-                _explain(err, self.training, step)
-                raise err
-            reason = explosion_reason(err, self.lrs[step], evidence or "another process's loss had exploded")
-            if len(self.losses) == step:
-                self.losses.append(math.nan)
-            else:
-                self.val_step.append(step)
-                self.val.append(math.nan)
-            return reason
-        return f"{reason}, and {type(err).__name__} was raised by then"
+        """The reason why an exception ends the sweep. Raises it unless something is not finite."""
+        if self.training.ranks.n == 1:
+            reason = self._read()  # a loss may have exploded before, and not have been read yet
+            if reason is not None:
+                return f"{reason}, and {type(err).__name__} was raised after it"
+            evidence = self.training.evidence()
+            if evidence is not None:
+                if len(self.losses) == step:
+                    self.losses.append(math.nan)
+                else:  # it was raised in the validation
+                    self.val_step.append(step)
+                    self.val.append(math.nan)
+                said = (str(err).splitlines() or [""])[0][:200]
+                return f"{evidence} at lr {self.lrs[step]:.3g}, where {type(err).__name__} was raised: {said}"
+        shapes = [tuple(tensor.shape) for tensor in tensors_of(self.training.batch)]
+        err.add_note(f"range_test: at step {step}, on a batch of tensors of shapes {shapes}; everything is restored")
+        raise err
 
-    def _evidence(self) -> str | None:
-        """In words, what shows that the model has exploded; None if nothing does."""
-        loss = self.training.loss
-        if loss is not None and not bool(torch.isfinite(loss)):
-            return f"the loss was {float(loss)}"
-        return "the loss had risen" if self.watch.has_risen() else self.state.damage()
+    def _fault(self) -> str | None:
+        """Why no learning rate can be read from this sweep, if its curve does not say so itself."""
+        if self.losses and not math.isfinite(self.losses[0]):
+            return f"the loss is {self.losses[0]} before any update: check the model, the loss and the data"
+        if 0 < len(self.losses) <= self.training.n_skipped:
+            return "the GradScaler skipped every update, so nothing was trained: lower its init_scale"
+        if self.is_late:
+            return "max_seconds ended the sweep: allow more seconds, or lower num_iter"
+        return None
 
 
-def _lrs(settings: Settings) -> list[float]:
-    """The rate of every update, or of every stair: a list of num_iter or num_rates floats."""
-    n_rates = settings.num_rates or settings.num_iter
-    share = np.arange(n_rates) / (n_rates - 1)
-    if settings.step_mode == "linear":
-        return (settings.start_lr + share * (settings.end_lr - settings.start_lr)).tolist()
+class Watch:
+    """Tells when a loss has diverged."""
+
+    def __init__(self, diverge_th: float | None) -> None:
+        self.diverge_th = diverge_th
+        self.mean = 0.0
+        self.losses: list[float] = []
+        self.first = self.best = math.nan
+
+    def stop_reason(self, loss: float, lr: float) -> str | None:
+        """None to go on."""
+        if not math.isfinite(loss):
+            return f"the loss was {loss} at lr {lr:.3g}"
+        self.losses.append(loss)
+        self.mean += SMOOTH_F * (loss - self.mean)
+        corrected = self.mean / (1 - (1 - SMOOTH_F) ** len(self.losses))
+        if len(self.losses) == 1:
+            self.first = self.best = corrected
+        self.best = min(self.best, corrected)
+        if self.diverge_th is None or len(self.losses) <= N_START // 2:
+            return None
+        # The scale of the loss: its lowest value; near or below zero what it has fallen by, or its noise at the start.
+        noise = float(np.median(np.abs(np.diff(self.losses[:N_START])))) * 1.4826 / math.sqrt(2)
+        scale = max(abs(self.best), (self.first - self.best) / 10, noise)
+        if corrected > self.best + (self.diverge_th - 1) * scale:
+            return f"the loss diverged at lr {lr:.3g}: its running mean went from {self.best:.3g} to {corrected:.3g}"
+        return None
+
+
+def lrs_of(settings: Settings) -> list[float]:
+    """The learning rate of every update: num_iter floats, start_lr * (end_lr / start_lr) ** (k / (num_iter - 1))."""
+    share = np.arange(settings.num_iter) / (settings.num_iter - 1)
     return (settings.start_lr * (settings.end_lr / settings.start_lr) ** share).tolist()
-
-
-def _explain(err: Exception, training: Training, step: int) -> None:
-    """A note of where, for the user's own exceptions."""
-    shapes = [tuple(tensor.shape) for tensor in tensors_of(training.batch)]
-    err.add_note(
-        f"range_test: at step {step}, on a batch of tensors of shapes {shapes}; everything is as it was before"
-    )
-
-
-def _check_shapes(state: State, cause: Exception | None = None) -> None:
-    for name, before, now in state.changed_shapes():
-        raise ValueError(
-            f"parameters must keep their shape, got {name} of {before} turned into {now} between batches; "
-            "make the model's shape independent of the batch"
-        ) from cause

@@ -20,18 +20,15 @@ def seed_everything(seed: int, generators: Iterable[Generator] = ()) -> None:
         if isinstance(generator, torch.Generator):
             generator.manual_seed(seed)
         elif isinstance(generator, np.random.Generator):
-            bits = type(generator.bit_generator)(seed)
-            generator.bit_generator.state = bits.state
+            generator.bit_generator.state = type(generator.bit_generator)(seed).state
         else:
             generator.seed(seed % 2**32)
 
 
 def generator_state(generator: Generator) -> Any:
-    if isinstance(generator, torch.Generator):
-        return generator.get_state()
     if isinstance(generator, np.random.Generator):
         return generator.bit_generator.state
-    return generator.get_state() if isinstance(generator, np.random.RandomState) else generator.getstate()
+    return generator.getstate() if isinstance(generator, random.Random) else generator.get_state()
 
 
 def set_generator_state(generator: Generator, state: Any) -> None:
@@ -43,24 +40,25 @@ def set_generator_state(generator: Generator, state: Any) -> None:
         generator.set_state(state)
 
 
-def _device_backends() -> list[Any]:
-    """The torch backends with random state of their own that are in use: asking an unused one would start it."""
-    backends = [torch.cuda, torch.xpu]
-    return [backend for backend in backends if backend.is_available() and backend.is_initialized()]
-
-
 def random_state() -> tuple[Any, ...]:
-    devices = [(backend, backend.get_rng_state_all()) for backend in _device_backends()]
+    """The state of every global generator; None for a device that was not used yet, which asking would initialise."""
+    devices = []
+    for backend in (torch.cuda, torch.xpu):
+        if backend.is_available():
+            devices.append((backend, backend.get_rng_state_all() if backend.is_initialized() else None))
     mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
-    return random.getstate(), np.random.get_state(), torch.get_rng_state(), devices, mps
+    return random.getstate(), np.random.get_state(), torch.initial_seed(), torch.get_rng_state(), devices, mps
 
 
 def set_random_state(state: tuple[Any, ...]) -> None:
-    python, numpy, cpu, devices, mps = state
+    python, numpy, initial_seed, cpu, devices, mps = state
     random.setstate(python)
     np.random.set_state(numpy)
-    torch.set_rng_state(cpu)
     for backend, states in devices:
-        backend.set_rng_state_all(states)
+        if states is None:  # an unused device would have started from the seed that torch had
+            backend.manual_seed_all(initial_seed)
+        else:
+            backend.set_rng_state_all(states)
+    torch.set_rng_state(cpu)
     if mps is not None:
         torch.mps.set_rng_state(mps)

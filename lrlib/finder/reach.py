@@ -1,27 +1,27 @@
-"""All that can be reached from what a user gave, each thing with the way to put it back.
+"""Everything that can be reached from what a user passed, each thing with the way to restore it.
 
 A thing that can change is kept shallowly (a list: its items; an object: its attributes), and what it holds is kept in
-turn, so that putting back each by itself puts back the whole, and every object is afterwards the one that it was.
+turn. So every object is afterwards the one it was, with the values it had.
 
-What is a user's data is only watched over: of loaders, samplers and data sets the attributes, containers, orders
-(integers in at most one dimension) and random generators are kept, but the tensors and arrays of the samples are not
-copied.
+A user's data is only watched: of loaders, samplers and datasets the attributes, containers, orders (integer tensors and
+arrays of at most one dimension) and random generators are kept; the samples are not copied.
 """
 
-import array
 import collections
 import contextlib
 import copy
 import ctypes
+import dis
 import enum
 import functools
 import inspect
 import io
 import itertools
 import numbers
-import operator
 import sys
+import threading
 import types
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -35,45 +35,37 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from lrlib.finder.randomness import GENERATORS, Generator, generator_state, set_generator_state
 from lrlib.finder.tensors import KeptTensor
 
-# What holds no state of a training: entering it would mean to keep a program's loggers, queues and connections.
+# Not entered: these hold a program's loggers, queues and connections, not the state of a training.
 LEFT_ALONE = {"IPython", "accelerate", "comet_ml", "deepspeed", "fastai", "fastcore", "fsspec", "h5py", "ignite"}
 LEFT_ALONE |= {"lightning", "lightning_fabric", "lightning_utilities", "matplotlib", "mlflow", "neptune", "pandas"}
 LEFT_ALONE |= {"PIL", "pytorch_lightning", "ray", "tensorboard", "tensorboardX", "tokenizers", "torch", "tqdm"}
 LEFT_ALONE |= {"transformers", "wandb"} | set(sys.stdlib_module_names)
-ENTERED: tuple[str, ...] = (
-    "collections",
-    "types",
-    "argparse",
-    "multiprocessing.sharedctypes",
-    "torch.optim",
-    "torch.utils.data",
-)
-ENTERED += ("torch.amp", "torch.cuda.amp", "torch.distributions", "torch.distributed.optim")
-LOADER_ITERATOR = "_BaseDataLoaderIter"
+ENTERED = ("collections", "types", "argparse", "queue", "multiprocessing.sharedctypes", "torch.optim", "torch.utils.data", "torch.amp")
+ENTERED += ("torch.cuda.amp", "torch.distributions", "torch.distributed.optim")
 MANY = 1000  # items: longer containers of samples are kept, but not looked through
 ORDER = 2**24  # integers, the longest order of samples that is copied
+OF_TRAINING = (nn.Module, torch.optim.Optimizer, LRScheduler, *GENERATORS)
 Children = Iterable[tuple[str, Any]]
 
 
 class Reach:
-    """What has been found so far, and how to put it back.
+    """What has been found so far, and how to restore it.
 
-    tensors: those to put back. parts: (name, function that puts a thing back). generators: of random numbers, those
-    of the data in data_generators too.
+    tensors: those to restore. parts: (name, function that restores it). data_generators: the random generators of
+    loaders, samplers and datasets. watched: (name, tensor, version) of tensors that are not copied.
     """
 
-    def __init__(self, *, copy: bool = True) -> None:
+    def __init__(self) -> None:
         self.tensors: list[KeptTensor] = []
         self.parts: list[tuple[str, Callable[[], None]]] = []
-        self.generators: dict[int, Generator] = {}
-        self.data_generators: dict[int, Generator] = {}
-        self.watched: list[tuple[str, Tensor, int]] = []  # tensors of samples, with the version that torch counts
-        self._copy = copy
+        self.data_generators: list[Generator] = []
+        self.watched: list[tuple[str, Tensor, int]] = []
+        self.loaders: list[DataLoader[Any]] = []
         self._seen: dict[int, Any] = {}  # holds what it has seen, so that no id is given twice
-        self._roots: set[int] = set()  # what was given is entered, whatever it is
+        self._roots: set[int] = set()  # what was passed is entered, whatever it is
 
     def keep(self, name: str, thing: Any, *, data: bool = False) -> None:
-        """Keep a thing and all that it holds. Raises TypeError for what cannot be put back."""
+        """Keep a thing and all that it holds. Raises TypeError for what cannot be restored."""
         self._roots.add(id(thing))
         waiting = collections.deque([(name, thing, data)])  # nearest first, so that names are short
         while waiting:
@@ -81,45 +73,59 @@ class Reach:
             if _is_atom(thing) or id(thing) in self._seen:
                 continue
             self._seen[id(thing)] = thing
-            # A module is a model's also where a data set holds it, and a loader is data also where a model holds it.
+            # A module is a model's also where a dataset holds it, and a loader is data also where a model holds it.
             data = (data or isinstance(thing, (Dataset, DataLoader, Sampler))) and not isinstance(thing, nn.Module)
             waiting.extend((child, held, data) for child, held in self._keep_one(name, thing, data))
 
     def keep_function(self, name: str, function: Any) -> None:
-        """Keep the modules, optimizers, generators and other holders of a state_dict that a function uses."""
+        """Keep the state that a function uses from outside its arguments."""
         if not _is_function(function):
             self.keep(name, function)
         for child, held in _used_by(function):
-            self.keep(f"{name}'s {child}", held)
+            self.keep_used(f"{name}'s {child}", held)
+
+    def keep_used(self, name: str, held: Any) -> None:
+        """Keep what a function uses; a bare tensor may be data, so it is watched."""
+        if isinstance(held, Tensor) and id(held) not in self._seen:
+            self._watch(name, held)
+        else:
+            self.keep(name, held)
 
     def _keep_one(self, name: str, thing: Any, data: bool) -> Children:
-        """Keep one thing; what it holds."""
+        """Keep one thing. Returns what it holds."""
         if isinstance(thing, Tensor):
             return self._keep_tensor(name, thing, data)
         if isinstance(thing, GENERATORS):
             state = generator_state(thing)
-            self.generators[id(thing)] = thing
-            if data:
-                self.data_generators[id(thing)] = thing
+            self.data_generators += [thing] if data else []
             self.parts.append((name, lambda: set_generator_state(thing, state)))
-            return []
-        if isinstance(thing, np.random.BitGenerator):
-            bits = thing.state
-            self.parts.append((name, lambda: setattr(thing, "state", bits)))
             return []
         if isinstance(thing, np.ndarray):
             return self._keep_array(name, thing, data)
         if isinstance(thing, nn.Module):
             return self._keep_module(name, thing)
         if _is_function(thing):
-            return [] if data else [(f"{name}'s {child}", held) for child, held in _used_by(thing)]
-        if type(thing).__name__ == LOADER_ITERATOR or any(c.__name__ == LOADER_ITERATOR for c in type(thing).__mro__):
+            for child, held in () if data else _used_by(thing):
+                self.keep_used(f"{name}'s {child}", held)
+            return []
+        if any(cls.__name__ == "_BaseDataLoaderIter" for cls in type(thing).__mro__):
+            return []
+        if isinstance(thing, (io.BytesIO, io.StringIO)) and not data:
+            return self._keep_file(name, thing)
+        if isinstance(thing, DataLoader):
+            self.loaders.append(thing)
+        if isinstance(thing, ctypes._SimpleCData):
+            value = thing.value
+            self.parts.append((name, lambda: setattr(thing, "value", value)))
             return []
         held = self._keep_container(name, thing, data)
         if held is None and not hasattr(thing, "__dict__") and not _slots(thing):
             self._refuse_opaque(name, thing, data)
             return []
         if held is None and not (_is_entered(thing) or id(thing) in self._roots):
+            return []
+        if data and any(isinstance(value, threading.Thread) for value in getattr(thing, "__dict__", {}).values()):
+            warnings.warn(f"{name} ({_kind(thing)}) runs threads, so its position is not restored", stacklevel=2)
             return []
         attributes = self._keep_attributes(name, thing)
         if held is None:
@@ -130,84 +136,76 @@ class Reach:
         if nn.parameter.is_lazy(tensor):
             raise ValueError(f"{name} has no shape yet; run one batch through the lazy model first")
         if data and not _is_order(tensor, name):
-            if not tensor.is_inference():
-                self.watched.append((name, tensor, tensor._version))
+            self._watch(name, tensor)
             return []
-        self.tensors.append(KeptTensor(name, tensor, copy=self._copy))
+        try:
+            self.tensors.append(KeptTensor(name, tensor))
+        except NotImplementedError as err:
+            raise TypeError(
+                f"cannot snapshot {name} ({_kind(tensor)}): it does not support clone(); sweep with a plain tensor there"
+            ) from err
         if type(tensor).__module__.startswith("torch.distributed") or not tensor.__dict__:
             return []
         return self._keep_dict(name, tensor.__dict__, attributes=True)
 
+    def _watch(self, name: str, tensor: Tensor) -> None:
+        if not tensor.is_inference():
+            self.watched.append((name, tensor, tensor._version))
+
     def _keep_array(self, name: str, values: np.ndarray, data: bool) -> Children:
-        if data and not (_is_order(values, name) or values.dtype == object):
+        if data and not _is_order(values, name):
             return []
+        if values.dtype == object:
+            raise _cannot_snapshot(name, values)
         if values.flags.writeable:
             copied, shape = values.copy(), values.shape
 
-            def put_back() -> None:
+            def restore() -> None:
                 if values.shape != shape:
                     values.resize(shape, refcheck=False)
                 values[...] = copied
 
-            self.parts.append((name, put_back))
-        if values.dtype != object:
-            return []
-        return [(f"{name}[{i}]", item) for i, item in enumerate(values.flat)]
+            self.parts.append((name, restore))
+        return []
 
     def _keep_module(self, name: str, module: nn.Module) -> Children:
+        training = module.training
         if isinstance(module, torch.jit.ScriptModule):
             inner = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
-            self._keep_training(name, module)
+            self.parts.append((f"{name}.training", lambda: setattr(module, "training", training)))
             return [(f"{name}.{key}", held) for key, held in [*inner, *module.named_children()]]
         if type(module).get_extra_state is not nn.Module.get_extra_state:
-            self._keep_extra_state(name, module)
+            state = copy.deepcopy(module.get_extra_state())
+            # First of all, so that the attributes that it sets are afterwards the objects that they were.
+            self.parts.insert(0, (f"{name}'s extra state", lambda: module.set_extra_state(copy.deepcopy(state))))
         children: list[tuple[str, Any]] = []
         for table in (module._parameters, module._buffers, module._modules):
             self._seen[id(table)] = table  # no level of its own in names: model.0.weight, as torch has it
             children += self._keep_dict(name, table, attributes=True)
         if not type(module).__module__.startswith(("torch.distributed", "torch.nn.parallel")):
             return [*children, *self._keep_attributes(name, module)]
-        # The attributes of DistributedDataParallel and its like mirror state that is not Python's.
-        self._keep_training(name, module)
+        # The attributes of DistributedDataParallel and FSDP mirror state that is not Python's.
+        self.parts.append((f"{name}.training", lambda: setattr(module, "training", training)))
         return children
-
-    def _keep_training(self, name: str, module: nn.Module) -> None:
-        training = module.training
-
-        def put_back() -> None:
-            module.training = training
-
-        self.parts.append((f"{name}.training", put_back))
-
-    def _keep_extra_state(self, name: str, module: nn.Module) -> None:
-        state = copy.deepcopy(module.get_extra_state())
-        # First of all, so that the attributes that it sets are afterwards the objects that they were.
-        self.parts.insert(0, (f"{name}'s extra state", lambda: module.set_extra_state(copy.deepcopy(state))))
 
     def _keep_container(self, name: str, thing: Any, data: bool) -> list[tuple[str, Any]] | None:
         """What a container of Python holds, its contents kept; None for anything else."""
         if isinstance(thing, dict):
             return list(self._keep_dict(name, thing))
-        if isinstance(thing, (tuple, frozenset, types.MappingProxyType)):
-            items = list(thing.values() if isinstance(thing, types.MappingProxyType) else thing)
-        elif isinstance(thing, list):
-            items = list.copy(thing)
-            self.parts.append((name, lambda: _refill_list(thing, items)))
-        elif isinstance(thing, collections.deque):
+        if isinstance(thing, (tuple, frozenset)):
             items = list(thing)
-            self.parts.append((name, lambda: _refill(thing, collections.deque.extend, items)))
-        elif isinstance(thing, set):
+        elif isinstance(thing, (list, bytearray)):
+            items, kind = list(thing), list if isinstance(thing, list) else bytearray
+            self.parts.append((name, lambda: kind.__setitem__(thing, slice(None), items)))
+        elif isinstance(thing, (collections.deque, set)):
             items = list(thing)
-            self.parts.append((name, lambda: _refill(thing, set.update, items)))
-        elif isinstance(thing, (bytearray, array.array, ctypes.Array)):
-            container: Any = thing
-            values: Any = thing[:]
-            self.parts.append((name, lambda: operator.setitem(container, slice(None), values)))
-            return []
-        elif isinstance(thing, ctypes._SimpleCData):
-            value = thing.value
-            self.parts.append((name, lambda: setattr(thing, "value", value)))
-            return []
+            fill: Any = collections.deque.extend if isinstance(thing, collections.deque) else set.update
+
+            def restore() -> None:
+                thing.clear()
+                fill(thing, items)
+
+            self.parts.append((name, restore))
         else:
             return None
         return [] if data and len(items) > MANY else [(f"{name}[{i}]", item) for i, item in enumerate(items)]
@@ -224,34 +222,52 @@ class Reach:
         attributes = getattr(thing, "__dict__", None)
         if isinstance(attributes, dict):
             children += self._keep_dict(name, attributes, attributes=True)
-        for slot in _slots(thing):
-            children += self._keep_slot(f"{name}.{slot.__name__}", thing, slot)
-        return children
-
-    def _keep_slot(self, name: str, thing: Any, slot: Any) -> Children:
         missing = object()
-        value = getattr(thing, slot.__name__, missing)
+        values = [(slot, getattr(thing, slot.__name__, missing)) for slot in _slots(thing)]
 
-        def put_back() -> None:
-            if value is not missing:
-                slot.__set__(thing, value)
-            elif getattr(thing, slot.__name__, missing) is not missing:
-                slot.__delete__(thing)
+        def restore() -> None:
+            for slot, value in values:
+                if value is not missing:
+                    slot.__set__(thing, value)
+                elif hasattr(thing, slot.__name__):
+                    slot.__delete__(thing)
 
-        self.parts.append((name, put_back))
-        return [] if value is missing else [(name, value)]
+        if values:
+            self.parts.append((name, restore))
+        return children + [(f"{name}.{slot.__name__}", value) for slot, value in values if value is not missing]
+
+    def _keep_file(self, name: str, file: Any) -> Children:
+        content, position = file.getvalue(), file.tell()
+
+        def restore() -> None:
+            file.seek(0)
+            file.truncate()
+            file.write(content)
+            file.seek(position)
+
+        self.parts.append((name, restore))
+        return []
 
     def _refuse_opaque(self, name: str, thing: Any, data: bool) -> None:
         """Raise TypeError for what holds state that cannot be reached. Locks, connections and the like pass."""
-        if isinstance(thing, io.IOBase) or _is_exhausted(thing):
-            return
-        holds = ("__next__",) if data else ("__next__", "__setitem__", "append", "add", "appendleft")
-        if any(hasattr(type(thing), method) for method in holds):
-            raise TypeError(
-                f"what training changes must be possible to put back, got {name}, a {type(thing).__module__}."
-                f"{type(thing).__qualname__}, which is not; make it a number, a list or a tensor, or give its holder "
-                "state_dict and load_state_dict and name the holder in also"
-            )
+        is_python_iterator = hasattr(thing, "__next__") and type(thing).__module__ in ("builtins", "itertools")
+        is_done = isinstance(thing, types.GeneratorType) and inspect.getgeneratorstate(thing) == inspect.GEN_CLOSED
+        holds = any(hasattr(type(thing), method) for method in ("__next__", "__setitem__", "append", "add", "put"))
+        holds |= isinstance(thing, (types.MappingProxyType, np.random.BitGenerator))
+        if (is_python_iterator if data else holds and not isinstance(thing, io.IOBase)) and not is_done:
+            raise _cannot_snapshot(name, thing)
+
+
+def _cannot_snapshot(name: str, thing: Any) -> TypeError:
+    return TypeError(
+        f"cannot snapshot {name} ({_kind(thing)}); make it a number, a list or a tensor, or give its owner state_dict "
+        "and load_state_dict and pass the owner in extra_state"
+    )
+
+
+def _kind(thing: Any) -> str:
+    module, name = type(thing).__module__, type(thing).__qualname__
+    return name if module == "builtins" else f"{module}.{name}"
 
 
 def _is_atom(thing: Any) -> bool:
@@ -294,42 +310,56 @@ def _is_order(values: Any, name: str) -> bool:
     return integer and values.ndim <= 1 and n_values <= ORDER and not name.endswith("]")
 
 
-def _is_exhausted(thing: Any) -> bool:
-    return isinstance(thing, types.GeneratorType) and inspect.getgeneratorstate(thing) == inspect.GEN_CLOSED
-
-
 def _slots(thing: Any) -> list[Any]:
     """The descriptors of the attributes that an object's classes keep in slots."""
-    return [
-        member
-        for cls in type(thing).__mro__
-        if "__slots__" in vars(cls)
-        for member in vars(cls).values()
-        if isinstance(member, types.MemberDescriptorType)
-    ]
+    members = [member for cls in type(thing).__mro__ if "__slots__" in vars(cls) for member in vars(cls).values()]
+    return [member for member in members if isinstance(member, types.MemberDescriptorType)]
 
 
 def _used_by(function: Any) -> Iterator[tuple[str, Any]]:
-    """(name, thing) of the modules, optimizers and the like that a function has from outside, also through helpers."""
+    """(name, thing) of the state that a function uses from outside its arguments, also through functions it calls.
+
+    State is: modules, optimizers, schedulers, generators, objects with a state_dict, a user's objects and containers
+    that hold tensors (a hand-written moving average), and tensors. Other variables, such as a list of losses, are the
+    user's own records.
+    """
     waiting, seen = [function], set[int]()
     while waiting:
         current = waiting.pop()
-        if id(current) in seen or _top_package(current) in {"torch"}:
+        if id(current) in seen or _top_package(current) == "torch":
             continue
         seen.add(id(current))
         for name, held in _names_of(current):
-            if _is_of_training(held):
+            if isinstance(held, (Tensor, *OF_TRAINING)) or has_state_dict(held):
                 yield name, held
             elif _is_function(held) and _top_package(held) not in LEFT_ALONE:
                 waiting.append(held)
-            elif not _is_atom(held) and _is_entered(held):
-                inner = getattr(held, "__dict__", None)
-                inner = inner if isinstance(inner, dict) else {}
-                yield from ((f"{name}.{key}", value) for key, value in inner.items() if _is_of_training(value))
+            elif not _is_atom(held) and not isinstance(held, (Dataset, DataLoader)) and _is_entered(held):
+                if _holds_tensors(held):
+                    yield name, held
+                else:
+                    inner = getattr(held, "__dict__", None) or {}
+                    yield from (
+                        (f"{name}.{key}", value)
+                        for key, value in inner.items()
+                        if isinstance(value, OF_TRAINING) or has_state_dict(value)
+                    )
 
 
-def _is_of_training(thing: Any) -> bool:
-    return isinstance(thing, (nn.Module, torch.optim.Optimizer, LRScheduler, *GENERATORS)) or has_state_dict(thing)
+def _holds_tensors(thing: Any, depth: int = 3) -> bool:
+    """Whether an object's attributes, or a container's items, are tensors, apart from those of modules."""
+    if isinstance(thing, Tensor) or depth == 0:
+        return isinstance(thing, Tensor)
+    if isinstance(thing, (*OF_TRAINING, Dataset, DataLoader)) or _is_atom(thing) or not _is_entered_or_plain(thing):
+        return False
+    items = [*getattr(thing, "__dict__", {}).values()]
+    if isinstance(thing, (dict, list, tuple, collections.deque)):
+        items += list(thing.values() if isinstance(thing, dict) else thing)[:MANY]
+    return any(_holds_tensors(item, depth - 1) for item in items)
+
+
+def _is_entered_or_plain(thing: Any) -> bool:
+    return isinstance(thing, (dict, list, tuple)) or _is_entered(thing)
 
 
 def _names_of(function: Any) -> Iterator[tuple[str, Any]]:
@@ -347,13 +377,15 @@ def _names_of(function: Any) -> Iterator[tuple[str, Any]]:
                 yield name, cell.cell_contents
         yield from ((str(i), value) for i, value in enumerate(function.__defaults__ or ()))
         yield from (function.__kwdefaults__ or {}).items()
-        yield from ((name, function.__globals__[name]) for name in _global_names(function.__code__)
-                    if name in function.__globals__)  # fmt: skip
+        used = _global_names(function.__code__)
+        yield from ((name, value) for name, value in function.__globals__.items() if name in used)
 
 
-def _global_names(code: types.CodeType) -> set[str]:
+@functools.lru_cache(maxsize=1024)
+def _global_names(code: types.CodeType) -> frozenset[str]:
     nested = (const for const in code.co_consts if isinstance(const, types.CodeType))
-    return set(code.co_names).union(*map(_global_names, nested))
+    own = {step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    return frozenset(own).union(*map(_global_names, nested))
 
 
 def _shown(key: Any) -> str:
@@ -362,21 +394,9 @@ def _shown(key: Any) -> str:
 
 def _refill_dict(mapping: dict[Any, Any], items: list[tuple[Any, Any]]) -> None:
     now = list(dict.items(mapping))
-    if "_iterator" in mapping and any(key == "_DataLoader__initialized" for key, _ in items):
-        # A DataLoader's workers stay from sweep to sweep where they are persistent.
-        items = [(key, mapping[key] if key == "_iterator" else value) for key, value in items]
     if len(now) == len(items) and all(a is c and b is d for (a, b), (c, d) in zip(now, items, strict=True)):
         return
     kind: Any = collections.OrderedDict if isinstance(mapping, collections.OrderedDict) else dict
     kind.clear(mapping)
     for key, value in items:
         kind.__setitem__(mapping, key, value)
-
-
-def _refill_list(values: list[Any], items: list[Any]) -> None:
-    list.__setitem__(values, slice(None), items)
-
-
-def _refill(values: Any, fill: Callable[[Any, Iterable[Any]], Any], items: Iterable[Any]) -> None:
-    values.clear()
-    fill(values, items)

@@ -1,22 +1,18 @@
-"""Training state that is put back to the bit, whatever holds it."""
+"""A snapshot of everything that training changes, restored bit for bit."""
 
 import copy
 import signal
-import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lrlib.finder.randomness import Generator, random_state, set_random_state
 from lrlib.finder.reach import Reach, has_state_dict
-
-OFFLOADS = (None, "disk")
 
 
 @contextmanager
@@ -26,47 +22,38 @@ def kept(
     *,
     scaler: Any = None,
     loss_fn: Any = None,
-    also: Sequence[Any] = (),
+    extra_state: Sequence[Any] = (),
     functions: Iterable[Any] = (),
     loaders: Iterable[Any] = (),
-    offload: str | None = None,
 ) -> "Iterator[State]":
-    """Keep the training state on entry, put it back to the bit on exit: also after an exception or Ctrl-C.
+    """Snapshot the training state on entry and restore it bit for bit on exit, also after an exception or Ctrl-C.
 
-    Yields the State, whose put_back() may be called in between, as often as needed. A Ctrl-C while the state is being
-    put back takes effect once all of it is back, and so does whatever one part of it raises.
+    Yields the State, whose restore() may be called in between. A Ctrl-C during the restoration takes effect after it.
 
-    Kept is all that can be reached from model, optimizer, scaler, loss_fn and each of also, the same objects holding
-    the same values: parameters, gradients, buffers and their views, modes, extra state; optimizer state and groups,
-    also of optimizers inside optimizers; and any attribute that is a tensor, an array, a number, a string or None,
-    a container of Python, a random generator, or an object with such attributes. Of functions: the modules,
-    optimizers, generators and things with a state_dict that they use; their other variables are the user's. Of
-    loaders, samplers and data sets: attributes, containers, orders and random generators. And the random state of
-    Python, NumPy and torch on each device.
-    Refused with a TypeError, before anything is changed: iterators and containers that are not Python's, since they
-    cannot be put back, unless their holder is in also and has state_dict and load_state_dict.
-    Not kept: the samples of data sets (tensors of theirs that have changed are said), what is inside loader workers,
-    connections, files, loggers and objects of other frameworks that have no state_dict.
+    Restored are the same objects with the same values: of model, optimizer, scaler, loss_fn and extra_state the
+    parameters, gradients, buffers, modes and extra state, optimizer state and groups, and every attribute that is a
+    tensor, an array, a number, a string, a container of Python, a random generator or an object with such attributes;
+    of functions the state that they use (see lrlib.finder.reach); of loaders, samplers and datasets the attributes,
+    containers, orders, random generators and persistent workers; and the random state of Python, NumPy and torch.
+    Not restored: the state inside loader workers and threads, connections, files, loggers, and objects of other
+    frameworks without a state_dict. Samples are not copied; a change to one raises an error that names it.
 
-    offload: None keeps one copy of the tensors where they are, "disk" in a temporary file.
-    Gradients are set aside, not copied, and are None inside.
-    Raises ValueError if offload is unknown or there are parameters that have no shape yet.
+    Raises:
+        TypeError: something holds state that cannot be restored (an iterator, a memoryview); nothing was changed.
+        ValueError: a parameter has no shape yet.
     """
     state = State(
-        model,
-        optimizer,
-        scaler=scaler,
-        loss_fn=loss_fn,
-        also=also,
-        functions=functions,
-        loaders=loaders,
-        offload=offload,
+        model, optimizer, scaler=scaler, loss_fn=loss_fn, extra_state=extra_state, functions=functions, loaders=loaders
     )
-    try:
-        state.set_gradients_aside()
-        yield state
-    finally:
-        state.put_back(finally_=True)
+    with _Interrupts() as interrupts:
+        try:
+            state.set_aside()
+            yield state
+        finally:
+            try:
+                interrupts.are_held_back = True
+            finally:
+                state.restore(finally_=True)
 
 
 class State:
@@ -77,143 +64,119 @@ class State:
         model: nn.Module,
         optimizer: Any,
         *,
-        scaler: Any = None,
-        loss_fn: Any = None,
-        also: Sequence[Any] = (),
-        functions: Iterable[Any] = (),
-        loaders: Iterable[Any] = (),
-        offload: str | None = None,
+        scaler: Any,
+        loss_fn: Any,
+        extra_state: Sequence[Any],
+        functions: Iterable[Any],
+        loaders: Iterable[Any],
     ) -> None:
-        if offload not in OFFLOADS:
-            raise ValueError(f'offload must be None or "disk", got {offload!r}; None keeps the copy in memory')
-        if not isinstance(also, (list, tuple)):
-            raise TypeError(f"also must be a list, got a {type(also).__name__}; put what is to be kept in a list")
-        self._model = model
-        self._file: Path | None = None
-        self._reach = reach = Reach(copy=offload is None)  # a file is a copy by itself
+        if not isinstance(extra_state, (list, tuple)):
+            raise TypeError(f"extra_state must be a list, got a {type(extra_state).__name__}; put the object into a list")
+        self._reach = reach = Reach()
         for name, thing in {"model": model, "optimizer": optimizer, "scaler": scaler, "loss_fn": loss_fn}.items():
             reach.keep(name, thing)
-        for i, thing in enumerate(also):
-            _keep_also(reach, f"also[{i}]", thing)
+        for i, thing in enumerate(extra_state):
+            _keep_extra(reach, f"extra_state[{i}]", thing)
+        for name, loader in zip(("loader", "val_loader"), loaders, strict=False):
+            reach.keep(name, loader, data=True)
         for function in functions:
             reach.keep_function(getattr(function, "__name__", "a function"), function)
-        for name, loader in zip(("train_loader", "val_loader"), loaders, strict=False):
-            reach.keep(name, loader, data=True)
-        self._shapes = {id(p): tuple(p.shape) for p in model.parameters()}
         self._random_state = random_state()
-        if offload == "disk":
-            self._move_to_disk()
 
     @property
     def generators(self) -> list[Generator]:
-        """Those that loaders, samplers and data sets hold."""
-        return list(self._reach.data_generators.values())
+        """Those that loaders, samplers and datasets hold."""
+        return self._reach.data_generators
 
-    def put_back(self, *, finally_: bool = False) -> None:
-        """Everything but the gradients, which are None afterwards; in the end these too.
+    def set_aside(self) -> None:
+        """Take away gradients and the running workers of loaders, until the last restoration."""
+        for kept_tensor in self._reach.tensors:
+            if kept_tensor.grad is not None:
+                kept_tensor.tensor.grad = None
+        for loader in self._reach.loaders:
+            loader._iterator = None
 
-        Raises RuntimeError, once all else is back, if a part cannot be put back or samples have been changed.
+    def restore(self, *, finally_: bool = False) -> None:
+        """Restore everything but what was set aside; with finally_ that too.
+
+        Raises RuntimeError, after all else, if a part cannot be restored or samples have been changed.
         """
         failed: list[tuple[str, BaseException]] = []
+        workers = [(loader, loader._iterator) for loader in self._reach.loaders]  # those of the sweeps go on
 
-        def attempt(name: str, put_back: Callable[[], None]) -> None:
+        def attempt(name: str, restore: Callable[[], None]) -> None:
             try:
-                put_back()
+                restore()
             except BaseException as err:  # whatever it is, the other parts come first
                 failed.append((name, err))
 
-        with _interrupts_deferred():
-            for name, put_back in self._reach.parts:
-                attempt(name, put_back)
-            for kept_tensor, copied in zip(self._reach.tensors, self._copies(), strict=True):
-                attempt(kept_tensor.name, partial(kept_tensor.put_back, copied))
+        with _Interrupts() as interrupts:
+            interrupts.are_held_back = True
+            for name, restore in self._reach.parts:
+                attempt(name, restore)
+            for kept_tensor in self._reach.tensors:
+                attempt(kept_tensor.name, kept_tensor.restore)
             if finally_:
                 for kept_tensor in self._reach.tensors:
-                    attempt(kept_tensor.name, kept_tensor.put_gradient_back)
-                attempt("the temporary file", self.discard)
+                    attempt(kept_tensor.name, kept_tensor.restore_gradient)
+            else:
+                for loader, iterator in workers:
+                    loader._iterator = iterator
             attempt("the random state", lambda: set_random_state(self._random_state))
         for name, err in failed:
             if not isinstance(err, Exception):
                 raise err
-            raise RuntimeError(f"{name} could not be put back, all else was: {err}") from err
+            raise RuntimeError(f"{name} could not be restored, everything else was: {err}") from err
+        self._check_watched()
+
+    def _check_watched(self) -> None:
+        """Raise RuntimeError for samples that were changed in place, and warn of a function's tensors."""
         changed = [name for name, tensor, version in self._reach.watched if tensor._version != version]
-        if changed:
-            raise RuntimeError(
-                f"samples must not be changed by training, got {changed[0]} changed in place, which is not put back; "
-                "let the loader give copies"
-            )
-
-    def set_gradients_aside(self) -> None:
-        for kept_tensor in self._reach.tensors:
-            if kept_tensor.grad is not None:
-                kept_tensor.tensor.grad = None
-
-    def changed_shapes(self) -> list[tuple[str, tuple[int, ...], tuple[int, ...]]]:
-        """(name, shape kept, shape now) of every parameter whose shape has changed."""
-        return [
-            (name, self._shapes[id(p)], tuple(p.shape))
-            for name, p in self._model.named_parameters()
-            if id(p) in self._shapes and self._shapes[id(p)] != tuple(p.shape)
-        ]
-
-    def damage(self) -> str | None:
-        """In words, what only an explosion does to a model: weights that are not finite, or far larger than any was."""
-        largest, change = 0.0, 0.0
-        for kept_tensor, copied in zip(self._reach.tensors, self._copies(), strict=True):
-            broken, changed = kept_tensor.is_changed_by(copied)
-            if broken:
-                return f"{kept_tensor.name} was no longer finite"
-            if id(kept_tensor.tensor) in self._shapes and copied.numel():
-                largest, change = max(largest, float(copied.detach().abs().max())), max(change, changed)
-        return "weights had left the scale of all weights tenfold" if change > 10 * largest > 0 else None
-
-    def discard(self) -> None:
-        if self._file is not None:
-            self._file.unlink(missing_ok=True)
-
-    def _move_to_disk(self) -> None:
-        with tempfile.NamedTemporaryFile(prefix="lrlib-", suffix=".pt", delete=False) as file:
-            self._file = Path(file.name)
-        try:
-            torch.save([kept_tensor.memory() for kept_tensor in self._reach.tensors], self._file)
-        except BaseException:
-            self.discard()
-            raise
-
-    def _copies(self) -> list[Tensor]:
-        if self._file is None:
-            return [kept_tensor.copied for kept_tensor in self._reach.tensors if kept_tensor.copied is not None]
-        return torch.load(self._file, map_location="cpu", mmap=True, weights_only=True)
+        for name in changed:
+            if name.startswith(("loader", "val_loader")):
+                raise RuntimeError(f"{name} was changed in place and is not restored; let the loader yield copies")
+            warnings.warn(f"{name} was changed in place and is not restored; pass it in extra_state", stacklevel=2)
+        self._reach.watched = [(name, tensor, tensor._version) for name, tensor, _ in self._reach.watched]
 
 
-def _keep_also(reach: Reach, name: str, thing: Any) -> None:
-    """Keep by its attributes, or where that cannot be by its state_dict."""
-    if not hasattr(thing, "__dict__") and not has_state_dict(thing) and not isinstance(thing, (Tensor, list, dict)):
-        raise TypeError(
-            f"also must hold modules, optimizers or things with state_dict and load_state_dict, got {name}, "
-            f"a {type(thing).__name__}; leave it out"
-        )
+def _keep_extra(reach: Reach, name: str, thing: Any) -> None:
+    """Keep by its attributes, or where that is impossible by its state_dict."""
+    if isinstance(thing, (int, float, str, type(None))):
+        raise TypeError(f"extra_state must hold objects with state, got {name}, a {type(thing).__name__}; leave it out")
+    n_tensors, n_parts = len(reach.tensors), len(reach.parts)
     try:
         reach.keep(name, thing)
     except TypeError:
         if not has_state_dict(thing):
             raise
+        del reach.tensors[n_tensors:], reach.parts[n_parts:]
         state = copy.deepcopy(thing.state_dict())
         reach.parts.append((name, lambda: thing.load_state_dict(copy.deepcopy(state))))
 
 
-@contextmanager
-def _interrupts_deferred() -> Iterator[None]:
-    """Hold back Ctrl-C until the block is done. Only the main thread gets it, so only there is there anything to do."""
-    handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
-        yield
-        return
-    pending = []
-    signal.signal(signal.SIGINT, lambda *received: pending.append(received))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-        if pending:
-            handler(*pending[-1])
+class _Interrupts:
+    """Inside `with`, Ctrl-C raises KeyboardInterrupt once; while are_held_back it waits until the block ends."""
+
+    def __enter__(self) -> "_Interrupts":
+        self.are_held_back = False
+        self._pending: list[Any] = []
+        handler = signal.getsignal(signal.SIGINT)
+        self._handler: Any = None
+        if threading.current_thread() is threading.main_thread() and callable(handler):
+            self._handler = handler
+            signal.signal(signal.SIGINT, self._receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
+        if self._pending:
+            self._handler(*self._pending[-1])
+
+    def _receive(self, *received: Any) -> None:
+        if self.are_held_back:
+            self._pending.append(received)
+            return
+        self.are_held_back = True  # a second one would meet the restoration
+        self._handler(*received)
+        self.are_held_back = False  # the first one did not raise

@@ -1,24 +1,24 @@
-"""What a range test found: losses, why it stopped, suggestions, files and pictures."""
+"""What a range test found: its losses, why each sweep stopped, suggestions, schedules, files and pictures."""
 
-import base64
-import html
-import io
 import json
 import os
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lrlib import suggest as heuristics
-from lrlib.finder.drawing import finish, plot_medians, plot_range_test
-from lrlib.finder.extras import need
-from lrlib.finder.files import Columns, ending_of, from_text, to_text, write_whole
+from lrlib.extras import need
+from lrlib.finder import drawing
+from lrlib.finder.checks import group_momenta, group_ratios
+from lrlib.finder.settings import Settings
 from lrlib.suggest import Suggestion
 
 if TYPE_CHECKING:
@@ -26,52 +26,24 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Floats = NDArray[np.float64]
+Heuristic = str | Callable[[Floats, Floats], Suggestion]
 REACHED_END = "reached end_lr"  # how the stop_reason of a sweep begins that nothing ended before
-Heuristic = Callable[[Floats, Floats], Suggestion]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the sweeps were made; the names are those of range_test. None: not known of a history that lrlib.read reads.
-
-    group_ratios: each parameter group's lr over that of the first group above 0, whose lr the curves show.
-    cycles_momentum: whether the optimizer has a momentum that a cyclical schedule can cycle.
-    fresh_weights: whether each sweep began from weights of its own (init_fn).
-    num_rates: of a staircase; None of another sweep. look_steps: updates of the look that chose the ends, 0 without.
-    val_metric: "loss", "accuracy", a function's name, or None without val_loader.
-    """
-
-    start_lr: float
-    end_lr: float
-    num_iter: int
-    step_mode: str
-    smooth_f: float | None
-    diverge_th: float | None
-    accumulation_steps: int
-    max_spread_decades: float
-    val_metric: str | None
-    val_every: int
-    autocast_dtype: str | None
-    device: str | None
-    optimizer: str
-    group_ratios: tuple[float, ...]
-    cycles_momentum: bool
-    fresh_weights: bool
-    clip_norm: float | None = None
-    clip_value: float | None = None
-    num_rates: int | None = None
-    look_steps: int = 0
+HEURISTICS = ("suggest_lr", "steepest", "minimum_over_ten", "valley", "smith_bounds")
+FORMAT = 2  # of saved results
+NEXT = """\
+apply: result.apply(optimizer), or OneCycleLR(optimizer, **result.one_cycle(total_steps))
+see:   result.plot(path="range-test.png"), result.sweeps
+other lengths of training: result.suggest(total_steps=10_000)"""
 
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
     """One pass over the learning rates.
 
-    lr, loss: float64 of shape (n_steps,), the rate that each step used and its training loss before the step;
-    the last loss may be NaN or infinite. val_step: int64 of shape (n_val,), the steps (from 0) after which the
-    model was validated; val: float64 of shape (n_val,). seconds: of the steps alone, without keeping state.
-    In a staircase a step is a rate, and its loss the mean over the last quarter of the updates for which it was held.
-    seed, seconds: None of a history that lrlib.read has read.
+    lr, loss: float64 of shape (n_steps,), the learning rate that each step used and its training loss before the step;
+    the last loss may be NaN or infinite. val_step: int64 of shape (n_val,), the steps (from 0) after which the model was
+    validated; val: float64 of shape (n_val,). seconds: of the steps. seed, seconds: None of a history that lrlib.read
+    has read. fault: why no learning rate can be read from it, where its curve does not say so itself.
     """
 
     seed: int | None
@@ -82,6 +54,7 @@ class Sweep:
     val_metric: str | None
     stop_reason: str
     seconds: float | None
+    fault: str | None = None
 
     def __post_init__(self) -> None:
         for name, dtype in (("lr", np.float64), ("loss", np.float64), ("val_step", np.int64), ("val", np.float64)):
@@ -92,8 +65,7 @@ class Sweep:
     def curve(self) -> tuple[Floats, Floats]:
         """(lr, loss) that suggestions are read from: validation where there is any, accuracy as 1 - accuracy.
 
-        Where a sweep that is validated stopped between two validations, NaN stands at its last rate: the training
-        exploded there.
+        Where a validated sweep diverged between two validations, its last loss is NaN.
         """
         if self.val_metric is None:
             return self.lr, self.loss
@@ -104,110 +76,189 @@ class Sweep:
         return self.lr[step], val
 
     @property
+    def diverged(self) -> bool:
+        """Whether the loss diverged or was not finite."""
+        finite = np.isfinite(self.loss).all() and np.isfinite(self.val).all()
+        return not finite or "diverged" in self.stop_reason
+
+    @cached_property
     def smoothed(self) -> Floats:
         """The training loss without its noise, float64 of shape (n_steps,)."""
         return heuristics.smooth(self.lr, self.loss)
 
+    def __repr__(self) -> str:
+        seed = "" if self.seed is None else f" seed {self.seed}:"
+        return f"<Sweep{seed} {len(self.lr)} steps, lr {self.lr[0]:.3g} to {self.lr[-1]:.3g}, {self.stop_reason}>"
 
-@dataclass(frozen=True, eq=False)
+
+class MedianCurve(NamedTuple):
+    """The sweeps' smoothed curves in one, arrays of shape (n,): the median, the lowest and the highest of them."""
+
+    lr: Floats
+    loss: Floats
+    low: Floats
+    high: Floats
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class RangeTestResult:
     """The sweeps of a range test, and what they suggest.
 
-    seconds_state: time spent keeping the training state and putting it back, apart from the sweeps.
-    versions: of lrlib, torch, numpy and Python.
+    seconds_state: time spent on the snapshot and its restoration. versions: of lrlib, torch, numpy and Python.
     """
 
     sweeps: tuple[Sweep, ...]
     settings: Settings
     versions: dict[str, str]
     seconds_state: float | None
+    _suggested: dict[Any, Suggestion] = field(default_factory=dict, init=False)
 
-    def suggest(self, heuristic: Heuristic = heuristics.suggest_lr, *, total_steps: int | None = None) -> Suggestion:
-        """The median suggestion of the sweeps, with its spread in decades: a Suggestion, whatever the curves look like.
+    def suggest(self, heuristic: Heuristic = "suggest_lr", *, total_steps: int | None = None) -> Suggestion:
+        """The median suggestion of the sweeps, with its spread.
 
-        heuristic: a function of lrlib.suggest, or any (lr, loss) -> Suggestion.
-        total_steps: updates of the training to come: lr is for a constant rate held for so many, and lower the longer
-            it is; upper is for the peak of one cycle of so many, lower for its base. Without it lr is for a training as
-            long as a sweep. For suggest_lr alone, whose docstring says how.
-        Raises ValueError if total_steps is below 1 or below the sweeps' own num_iter, or given with another heuristic.
+        Args:
+            heuristic: "suggest_lr", "steepest", "minimum_over_ten", "valley", "smith_bounds", or any function
+                (lr, loss) -> Suggestion.
+            total_steps: updates of the training to come, for "suggest_lr"; the default is the length of a sweep.
+
+        Returns:
+            A Suggestion, whatever the curves look like; computed once.
+
+        Raises:
+            ValueError: the heuristic is unknown, or total_steps is given with another one or out of range.
         """
-        each = self.suggest_each(heuristic, total_steps=total_steps)
-        if len(each) > 1 and self._identical():
-            counted = f"the {len(each)} sweeps are identical, their data came in one order: they count as one"
-            return replace(each[0], reason=f"{each[0].reason} ({counted})")
-        return heuristics.combine(each, max_spread_decades=self.settings.max_spread_decades)
+        key = (heuristic, total_steps)
+        if key not in self._suggested:
+            each = self.suggest_each(heuristic, total_steps=total_steps)
+            if len(each) > 1 and self._are_identical():
+                counted = f"the {len(each)} sweeps saw identical batches; shuffle to get a spread"
+                self._suggested[key] = replace(each[0], reason=f"{each[0].reason} ({counted})")
+            else:
+                self._suggested[key] = heuristics.combine(each, max_spread_decades=0.5)
+        return self._suggested[key]
 
-    def suggest_each(
-        self, heuristic: Heuristic = heuristics.suggest_lr, *, total_steps: int | None = None
-    ) -> list[Suggestion]:
+    def suggest_each(self, heuristic: Heuristic = "suggest_lr", *, total_steps: int | None = None) -> list[Suggestion]:
         """One Suggestion a sweep, in their order: a list. Arguments and errors are those of suggest."""
+        rule = heuristic
+        if isinstance(rule, str):
+            if rule not in HEURISTICS:
+                raise ValueError(f"heuristic must be one of {', '.join(HEURISTICS)}, got {heuristic!r}; choose one")
+            rule = getattr(heuristics, rule)
         if total_steps is not None:
-            if heuristic is not heuristics.suggest_lr:
-                raise ValueError(
-                    f"total_steps must be given with suggest_lr alone, got {total_steps!r} with "
-                    f"{getattr(heuristic, '__name__', heuristic)}; other rules do not know how long a training is"
-                )
+            if rule is not heuristics.suggest_lr:
+                raise ValueError(f"total_steps applies to suggest_lr, got it with {heuristic!r}; leave it out")
             heuristics.check_total_steps(total_steps, self.settings.num_iter)
-            heuristic = partial(heuristics.suggest_lr, total_steps=total_steps, sweep_steps=self.settings.num_iter)
-        return [self._with_val_every(heuristic(*sweep.curve()), sweep) for sweep in self.sweeps]
+            rule = partial(heuristics.suggest_lr, total_steps=total_steps, sweep_steps=self.settings.num_iter)
+        return [_judged(rule(*sweep.curve()), sweep) for sweep in self.sweeps]
+
+    def apply(self, optimizer: Any, *, total_steps: int | None = None) -> Suggestion:
+        """Set the suggested learning rate in the optimizer's groups, for a constant rate.
+
+        The groups keep their ratios (timm's lr_scale included). Nothing is set if the suggestion is not reliable; a
+        warning says so.
+
+        Args:
+            optimizer: with any number of groups.
+            total_steps: updates of the training to come; see `suggest`.
+
+        Returns:
+            The suggestion.
+        """
+        suggestion = self.suggest(total_steps=total_steps)
+        if not suggestion.reliable:
+            warnings.warn(f"lr was not set: the suggestion is not reliable: {suggestion.reason}", stacklevel=2)
+            return suggestion
+        for group, ratio in zip(optimizer.param_groups, group_ratios(optimizer)[0], strict=True):
+            for key in ("lr", "initial_lr"):  # schedulers that are made later start from initial_lr where there is one
+                if isinstance(group.get(key), Tensor):
+                    group[key].fill_(suggestion.lr * ratio)
+                elif key in group:
+                    group[key] = suggestion.lr * ratio
+        return suggestion
 
     def one_cycle(
-        self, *, total_steps: int, div_factor: float = 20, heuristic: Heuristic = heuristics.suggest_lr
+        self, total_steps: int, *, optimizer: Any = None, div_factor: float = 20, heuristic: Heuristic = "suggest_lr"
     ) -> dict[str, Any]:
-        """Keyword arguments for torch.optim.lr_scheduler.OneCycleLR(optimizer, **result.one_cycle(total_steps=...)).
+        """Keyword arguments for torch.optim.lr_scheduler.OneCycleLR(optimizer, **result.one_cycle(total_steps)).
 
-        The peak is the suggestion's upper bound (Smith & Topin 2018), the start a twentieth of it (Smith 2018,
-        "A disciplined approach": a tenth to a twentieth). One max_lr a parameter group, in the optimizer's ratios.
-        Momentum is cycled only where the optimizer uses one. Warns if the suggestion is not reliable.
+        The peak is the suggestion's upper bound (Smith & Topin 2018), the start a twentieth of it (Smith 2018, "A
+        disciplined approach"). Momentum m, if the optimizer has one, moves between 1 - 1.5 (1 - m) at the peak and
+        1 - 0.5 (1 - m): for m = 0.9 these are torch's 0.85 and 0.95. With torch's bounds for every m the best peak for
+        m = 0.99 would be about ten times what was swept, as lr / (1 - m) says.
+
+        Args:
+            total_steps: updates of the training.
+            optimizer: the one that the schedule is for, if its groups differ from those that were swept.
+            div_factor: the peak over the first learning rate.
+            heuristic: as in `suggest`.
+
+        Returns:
+            A dict; max_lr and the momentum bounds are lists where there are several groups. Warns if the suggestion is
+            not reliable.
         """
-        suggestion = self._suggestion_or_warning(heuristic)
-        return {
-            "max_lr": self._per_group(suggestion.upper),
-            "total_steps": total_steps,
-            "div_factor": div_factor,
-            "cycle_momentum": self.settings.cycles_momentum,
-        }
+        ratios, momenta = self._groups(optimizer)
+        peak = self._suggested_or_warned(heuristic).upper
+        made = {"max_lr": _per_group(peak, ratios), "total_steps": total_steps, "div_factor": div_factor}
+        return {**made, **_momentum_bounds(momenta)}
 
     def cyclic(
-        self, *, step_size_up: int, mode: str = "triangular", heuristic: Heuristic = heuristics.suggest_lr
+        self,
+        step_size_up: int,
+        *,
+        optimizer: Any = None,
+        mode: str = "triangular",
+        heuristic: Heuristic = "suggest_lr",
     ) -> dict[str, Any]:
-        """Keyword arguments for torch.optim.lr_scheduler.CyclicLR(optimizer, **result.cyclic(step_size_up=...)).
+        """Keyword arguments for torch.optim.lr_scheduler.CyclicLR(optimizer, **result.cyclic(step_size_up)).
 
         Between the suggestion's lower and upper bound (Smith 2015, section 3.3; section 3.2 there sets step_size_up to
-        the steps of 2 to 10 epochs). One base_lr and max_lr a parameter group, in the optimizer's ratios. Warns if
-        the suggestion is not reliable.
-        """
-        suggestion = self._suggestion_or_warning(heuristic)
-        return {
-            "base_lr": self._per_group(suggestion.lower),
-            "max_lr": self._per_group(suggestion.upper),
-            "step_size_up": step_size_up,
-            "mode": mode,
-            "cycle_momentum": self.settings.cycles_momentum,
-        }
+        the steps of 2 to 10 epochs), with the momentum of `one_cycle`.
 
-    def median_curve(self) -> "pd.DataFrame":
-        """The sweeps' smoothed curves in one: DataFrame lr, median_loss, least, greatest, n_sweeps, a row a step.
+        Args:
+            step_size_up: updates from the lower bound to the upper.
+            optimizer: the one that the schedule is for, if its groups differ from those that were swept.
+            mode: "triangular", "triangular2" or "exp_range".
+            heuristic: as in `suggest`.
 
-        Where some sweeps have stopped, it is over those that have not.
+        Returns:
+            A dict. Warns if the suggestion is not reliable.
         """
-        pd = need("pandas", what="a table", extra="plot")
+        ratios, momenta = self._groups(optimizer)
+        suggestion = self._suggested_or_warned(heuristic)
+        bounds = {"base_lr": _per_group(suggestion.lower, ratios), "max_lr": _per_group(suggestion.upper, ratios)}
+        return {**bounds, "step_size_up": step_size_up, "mode": mode, **_momentum_bounds(momenta)}
+
+    def warmup_cosine(
+        self, total_steps: int, *, optimizer: Any = None, warmup: float = 0.05, heuristic: Heuristic = "suggest_lr"
+    ) -> dict[str, Any]:
+        """Keyword arguments for OneCycleLR(optimizer, **result.warmup_cosine(total_steps)): warm-up, then cosine decay.
+
+        The learning rate rises to the suggestion's upper bound and falls to nearly 0; the momentum stays.
+
+        Args:
+            total_steps: updates of the training, at least 10.
+            optimizer: the one that the schedule is for, if its groups differ from those that were swept.
+            warmup: share of the steps in which the learning rate rises.
+            heuristic: as in `suggest`.
+
+        Returns:
+            A dict. Warns if the suggestion is not reliable.
+        """
+        ratios, _ = self._groups(optimizer)
+        peak = self._suggested_or_warned(heuristic).upper
+        share = max(warmup, 2 / total_steps)
+        made = {"max_lr": _per_group(peak, ratios), "total_steps": total_steps, "pct_start": share}
+        return {**made, "div_factor": 25.0, "final_div_factor": 1e4, "cycle_momentum": False}
+
+    @cached_property
+    def median_curve(self) -> MedianCurve:
+        """Median, lowest and highest of the sweeps' smoothed curves, up to where the first of them stopped."""
         curves = [sweep.curve() for sweep in self.sweeps]
-        longest = max(curves, key=lambda curve: len(curve[0]))[0]
-        smoothed = np.full((len(curves), len(longest)), np.nan)
-        for row, (lr, loss) in zip(smoothed, curves, strict=True):
-            row[: len(loss)] = heuristics.smooth(lr, loss)
-        reached = np.isfinite(smoothed).any(axis=0)
-        smoothed = smoothed[:, reached]
-        return pd.DataFrame(
-            {
-                "lr": longest[reached],
-                "median_loss": np.nanmedian(smoothed, axis=0),
-                "least": np.nanmin(smoothed, axis=0, initial=np.inf),
-                "greatest": np.nanmax(smoothed, axis=0, initial=-np.inf),
-                "n_sweeps": np.isfinite(smoothed).sum(axis=0),
-            }
-        )
+        n_steps = min(len(lr) for lr, _ in curves)
+        smoothed = np.array([heuristics.smooth(lr, loss)[:n_steps] for lr, loss in curves])
+        known = np.isfinite(smoothed).all(axis=0)
+        lr, smoothed = curves[0][0][:n_steps][known], smoothed[:, known]
+        return MedianCurve(lr, np.median(smoothed, axis=0), smoothed.min(axis=0), smoothed.max(axis=0))
 
     @property
     def objective(self) -> str:
@@ -217,7 +268,7 @@ class RangeTestResult:
 
     def to_dataframe(self) -> "pd.DataFrame":
         """One row a step: sweep, seed, step (from 0), lr, loss, smoothed, val (NaN where not validated)."""
-        pd = need("pandas", what="a table", extra="plot")
+        pd = need("pandas", what="a table")
         frames = []
         for number, sweep in enumerate(self.sweeps):
             n_steps = len(sweep.lr)
@@ -227,118 +278,92 @@ class RangeTestResult:
             frames.append(pd.DataFrame({**columns, "loss": sweep.loss, "smoothed": sweep.smoothed, "val": val}))
         return pd.concat(frames, ignore_index=True)
 
-    def plot(self, ax: "Axes | None" = None, *, marks: Iterable[Suggestion] | None = None) -> "Axes":
-        """Draw the curves on the axes, a new figure's unless given, and return them.
+    def plot(
+        self,
+        ax: "Axes | None" = None,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        marks: "Iterable[Suggestion | str | float] | None" = None,
+    ) -> "Axes":
+        """Draw the losses over the learning rate.
 
-        marks: the suggestions to mark; this result's own unless given.
+        Args:
+            ax: matplotlib axes; a new figure's by default.
+            path: where to save the picture.
+            marks: what to mark: suggestions, names of heuristics or learning rates. The default is this result's own
+                suggestion, where it is reliable.
+
+        Returns:
+            The axes.
         """
-        if ax is None:
-            plt = need("matplotlib.pyplot", what="a plot", extra="plot")
-            _, ax = plt.subplots(figsize=(7, 4), layout="constrained")
-        median = self.median_curve()
-        suggestions = [self.suggest()] if marks is None else list(marks)
-        plot_range_test(ax, [sweep.curve() for sweep in self.sweeps], median, suggestions)
-        return finish(ax, [median], objective=self.objective, log=self.settings.step_mode != "linear")
+        ax = drawing.new_axes() if ax is None else ax
+        named = [self.suggest()] if marks is None else [self.suggest(m) if isinstance(m, str) else m for m in marks]
+        drawing.draw_range_test(ax, self, named)
+        if path is not None:
+            ax.get_figure().savefig(path, dpi=150)
+        return ax
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write to path, whose ending says how: .json, or .csv with everything but the steps in a first comment line.
-
-        The file is complete or not there: it is written under another name first.
-        """
-        write_whole(path, to_text(ending_of(path), self._head(), self._columns()))
+        """Write to a .json file, which is complete or not there. For CSV use to_dataframe().to_csv(path)."""
+        path = _checked_path(path)
+        temporary = path.with_name(f"{path.name}.{uuid4().hex}")
+        try:
+            temporary.write_text(self._to_json(), encoding="utf-8")
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "RangeTestResult":
-        """The result that save wrote to path: the same values, to the bit.
-
-        Raises ValueError if the file is not one that save wrote.
-        """
-        text = Path(path).read_text(encoding="utf-8")
+        """The result that save wrote to path: the same values, bit for bit. Raises ValueError for any other file."""
+        text = _checked_path(path).read_text(encoding="utf-8")
         try:
-            return cls._from_parts(*from_text(ending_of(path), text))
-        except (KeyError, TypeError, IndexError, json.JSONDecodeError) as err:
-            raise ValueError(
-                f"{path} must be a range test that save() wrote, got something else; save it again"
-            ) from err
+            saved = json.loads(text)
+            if saved["format"] != FORMAT:
+                raise ValueError(f"{path} has format {saved['format']}, not {FORMAT}; read it with the lrlib that wrote it")
+            tuples = {key: tuple(saved["settings"][key]) for key in ("group_ratios", "momentum")}
+            settings = Settings(**{**saved["settings"], **tuples})
+            sweeps = [
+                Sweep(**{**sweep, **{key: [float(value) for value in sweep[key]] for key in ("lr", "loss", "val")}})
+                for sweep in saved["sweeps"]
+            ]
+            return cls(tuple(sweeps), settings, saved["versions"], saved["seconds_state"])
+        except (KeyError, TypeError, IndexError, AttributeError, json.JSONDecodeError) as err:
+            raise ValueError(f"{path} is not a result that save() wrote ({type(err).__name__}); save it again") from err
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, RangeTestResult) and to_text("json", self._head(), self._columns()) == to_text(
-            "json", other._head(), other._columns()
-        )
+        return isinstance(other, RangeTestResult) and self._to_json() == other._to_json()
 
     __hash__ = None  # type: ignore[assignment]  # it holds arrays
 
     def __repr__(self) -> str:
-        settings, suggestion = self.settings, self.suggest()
-        swept = (
-            f"{settings.start_lr:.3g} to {settings.end_lr:.3g}, {settings.step_mode}, up to {settings.num_iter} steps"
-        )
-        counted = "1 sweep" if len(self.sweeps) == 1 else f"{len(self.sweeps)} sweeps"
-        lines = [f"Range test of {settings.optimizer}: {counted}, lr {swept}", _in_words(suggestion)]
-        seeds = ["" if sweep.seed is None else f" (seed {sweep.seed})" for sweep in self.sweeps]
-        unit = "steps" if settings.num_rates is None else "rates"
-        lines += [f"sweep {i}{seeds[i]}: {len(s.lr)} {unit}, {s.stop_reason}" for i, s in enumerate(self.sweeps)]
-        return "\n  ".join(lines)
+        return f"{in_words(self.suggest(), self.settings.num_iter)}\n{NEXT}"
 
-    def _repr_html_(self) -> str:
-        return _page(self)
+    def _repr_html_(self) -> str | None:
+        return drawing.html_of(self, repr(self))
 
-    def _with_val_every(self, suggestion: Suggestion, sweep: Sweep) -> Suggestion:
-        """The suggestion, its reason naming val_every where the sweep was validated too rarely to be read."""
-        n_points, needed = int(np.isfinite(sweep.curve()[1]).sum()), heuristics.MIN_POINTS
-        if sweep.val_metric is None or n_points >= needed or self.settings.val_every == 1:
-            return suggestion
-        reason = (
-            f"too few validations: {n_points}, and it takes {needed}; use a val_every below {self.settings.val_every}, "
-            "or more steps"
-        )
-        return replace(suggestion, reliable=False, reason=reason)
-
-    def _identical(self) -> bool:
+    def _are_identical(self) -> bool:
         first = self.sweeps[0]
         return all(np.array_equal(first.loss, sweep.loss, equal_nan=True) for sweep in self.sweeps[1:])
 
-    def _per_group(self, lr: float) -> float | list[float]:
-        lrs = [lr * ratio for ratio in self.settings.group_ratios]
-        return lrs[0] if len(lrs) == 1 else lrs
+    def _groups(self, optimizer: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        if optimizer is None:
+            return self.settings.group_ratios, self.settings.momentum
+        return group_ratios(optimizer)[0], group_momenta(optimizer)
 
-    def _suggestion_or_warning(self, heuristic: Heuristic) -> Suggestion:
+    def _suggested_or_warned(self, heuristic: Heuristic) -> Suggestion:
         suggestion = self.suggest(heuristic)
         if not suggestion.reliable:
             warnings.warn(f"the suggested lr is not reliable: {suggestion.reason}", stacklevel=3)
         return suggestion
 
-    def _head(self) -> dict[str, Any]:
-        return {
-            "settings": asdict(self.settings),
-            "versions": self.versions,
-            "seconds_state": self.seconds_state,
-            "sweeps": [{"seed": s.seed, "stop_reason": s.stop_reason, "seconds": s.seconds} for s in self.sweeps],
-        }
-
-    def _columns(self) -> list[Columns]:
-        return [(s.lr.tolist(), s.loss.tolist(), s.val_step.tolist(), s.val.tolist()) for s in self.sweeps]
-
-    @classmethod
-    def _from_parts(cls, head: dict[str, Any], columns: list[Columns]) -> "RangeTestResult":
-        settings = Settings(**{**head["settings"], "group_ratios": tuple(head["settings"]["group_ratios"])})
-        sweeps = [
-            Sweep(
-                seed=saved["seed"],
-                lr=np.array(lr, dtype=np.float64),
-                loss=np.array(loss, dtype=np.float64),
-                val_step=np.array(val_step, dtype=np.int64),
-                val=np.array(val, dtype=np.float64),
-                val_metric=settings.val_metric,
-                stop_reason=saved["stop_reason"],
-                seconds=saved["seconds"],
-            )
-            for saved, (lr, loss, val_step, val) in zip(head["sweeps"], columns, strict=True)
-        ]
-        return cls(tuple(sweeps), settings, head["versions"], head["seconds_state"])
+    def _to_json(self) -> str:
+        head = {"format": FORMAT, "versions": self.versions, "seconds_state": self.seconds_state}
+        sweeps = [{k: _encoded(v) for k, v in vars(sweep).items() if k != "smoothed"} for sweep in self.sweeps]
+        return json.dumps({**head, "settings": asdict(self.settings), "sweeps": sweeps}, allow_nan=False)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Overlay:
     """Range tests of one model that differ in one setting (Smith 2018, "A disciplined approach").
 
@@ -348,62 +373,85 @@ class Overlay:
     parameter: str
     results: dict[float, RangeTestResult]
 
-    def suggestions(self, heuristic: Heuristic = heuristics.suggest_lr) -> "pd.DataFrame":
+    def suggestions(self, heuristic: Heuristic = "suggest_lr") -> "pd.DataFrame":
         """DataFrame, a row a value: the parameter, the fields of Suggestion, and lowest_loss of the median curve."""
-        pd = need("pandas", what="a table", extra="plot")
-        return pd.DataFrame(
-            [
-                {
-                    self.parameter: value,
-                    **asdict(result.suggest(heuristic)),
-                    "lowest_loss": result.median_curve().median_loss.min(),
-                }
-                for value, result in self.results.items()
-            ]
-        )
+        pd = need("pandas", what="a table")
+        rows = []
+        for value, result in self.results.items():
+            lowest = result.median_curve.loss.min(initial=np.inf)
+            rows.append({self.parameter: value, **asdict(result.suggest(heuristic)), "lowest_loss": lowest})
+        return pd.DataFrame(rows)
 
     def to_dataframe(self) -> "pd.DataFrame":
         """The results' to_dataframe(), one below the other, with the parameter's value in a first column."""
-        pd = need("pandas", what="a table", extra="plot")
+        pd = need("pandas", what="a table")
         frames = {value: result.to_dataframe() for value, result in self.results.items()}
         return pd.concat(frames, names=[self.parameter]).reset_index(level=0).reset_index(drop=True)
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Draw every result's smoothed median on the axes, a new figure's unless given. Returns the axes."""
-        if ax is None:
-            plt = need("matplotlib.pyplot", what="a plot", extra="plot")
-            _, ax = plt.subplots(figsize=(7, 4), layout="constrained")
-        curves = {f"{self.parameter} = {value:g}": result.median_curve() for value, result in self.results.items()}
-        plot_medians(ax, curves)
-        *_, last = self.results.values()
-        return finish(ax, list(curves.values()), objective=last.objective, log=last.settings.step_mode != "linear")
+        """Draw every result's smoothed median on the axes, a new figure's by default. Returns the axes."""
+        ax = drawing.new_axes() if ax is None else ax
+        drawing.draw_overlay(ax, {f"{self.parameter} = {v:g}": result for v, result in self.results.items()})
+        return ax
 
     def __repr__(self) -> str:
-        lines = [
-            f"{self.parameter} = {value:g}: {_in_words(result.suggest())}" for value, result in self.results.items()
+        lines = []
+        for value, result in self.results.items():
+            found = result.suggest()
+            doubt = "" if found.reliable else f" (NOT RELIABLE: {found.reason})"
+            lines.append(f"{self.parameter} = {value:g}: lr {found.lr:.3g}{doubt}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str | None:
+        return drawing.html_of(self, repr(self))
+
+
+def in_words(suggestion: Suggestion, n_steps: int) -> str:
+    """Three lines: the learning rate and for how many steps, the cycle, and whether to trust them."""
+    return "\n".join(
+        [
+            f"suggested lr {suggestion.lr:.3g}, constant, for a training of about {n_steps:,} steps",
+            f"for one cycle: peak {suggestion.upper:.3g}, base {suggestion.lower:.3g}",
+            f"{'reliable' if suggestion.reliable else 'NOT RELIABLE'}: {suggestion.reason}",
         ]
-        return "\n  ".join([f"Range tests over {self.parameter}", *lines])
-
-    def _repr_html_(self) -> str:
-        return _page(self)
+    )
 
 
-def _in_words(suggestion: Suggestion) -> str:
-    spread = "" if suggestion.spread_decades is None else f", spread {suggestion.spread_decades:.2f} decades"
-    verdict = "reliable" if suggestion.reliable else "NOT RELIABLE"
-    bounds = f"{suggestion.lower:.3g} to {suggestion.upper:.3g}"
-    return f"suggested lr = {suggestion.lr:.3g} ({bounds}){spread}; {verdict}: {suggestion.reason}"
+def _judged(suggestion: Suggestion, sweep: Sweep) -> Suggestion:
+    """The suggestion, with what the sweep knows and its curve does not show."""
+    if sweep.fault is not None:
+        unknown = {} if np.isfinite(sweep.loss[:1]).all() else dict.fromkeys(("lr", "lower", "upper"), np.nan)
+        return replace(suggestion, reliable=False, reason=sweep.fault, **unknown)
+    n_points, needed = int(np.isfinite(sweep.curve()[1]).sum()), heuristics.MIN_POINTS
+    if sweep.val_metric is not None and n_points < needed:
+        reason = f"too few validations: {n_points} of at least {needed}; raise num_iter"
+        return replace(suggestion, reliable=False, reason=reason)
+    return suggestion
 
 
-def _page(shown: RangeTestResult | Overlay) -> str:
-    """HTML of a result or an overlay: its first line, its picture, its other lines."""
-    figure = need("matplotlib.figure", what="a picture", extra="plot").Figure(figsize=(7, 4), layout="constrained")
-    shown.plot(figure.add_subplot())
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=100)
-    data = base64.b64encode(file.getvalue()).decode("ascii")
-    description = html.escape(repr(shown))
-    summary, *lines = description.split("\n  ")
-    items = "".join(f"<li>{line}</li>" for line in lines)
-    picture = f'<img alt="{description}" src="data:image/png;base64,{data}">'
-    return f"<div><p><b>{summary}</b></p>{picture}<ul>{items}</ul></div>"
+def _per_group(lr: float, ratios: tuple[float, ...]) -> float | list[float]:
+    lrs = [lr * ratio for ratio in ratios]
+    return lrs[0] if len(lrs) == 1 else lrs
+
+
+def _momentum_bounds(momenta: tuple[float, ...]) -> dict[str, Any]:
+    """How OneCycleLR and CyclicLR are to move the momentum: around the optimizer's own."""
+    if not any(momenta):
+        return {"cycle_momentum": False}
+    base, greatest = [max(0.0, 1 - 1.5 * (1 - m)) for m in momenta], [1 - 0.5 * (1 - m) for m in momenta]
+    single = len(momenta) == 1
+    bounds = {"base_momentum": base[0] if single else base, "max_momentum": greatest[0] if single else greatest}
+    return {"cycle_momentum": True, **bounds}
+
+
+def _checked_path(path: str | os.PathLike[str]) -> Path:
+    if Path(path).suffix.lower() != ".json":
+        raise ValueError(f"path must end in .json, got {path}; to_dataframe().to_csv() exports a table")
+    return Path(path)
+
+
+def _encoded(value: Any) -> Any:
+    """As JSON has it: arrays as lists, NaN and infinity as strings."""
+    if not isinstance(value, np.ndarray):
+        return value
+    return [number if np.isfinite(number) else repr(number) for number in value.tolist()]

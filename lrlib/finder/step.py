@@ -1,18 +1,19 @@
-"""One update, and one validation, of a user's model."""
+"""One update, and one validation, of a user's model, in one process or several."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
-from lrlib.finder.batches import inputs_and_targets, is_whole, n_samples, on_device
-from lrlib.finder.checks import check_loss
-from lrlib.finder.ranks import Ranks
-from lrlib.finder.replicas import Replicas
-from lrlib.finder.result import Settings
+from lrlib.finder.batches import inputs_and_targets, moves_itself, n_samples, on_device, tensors_of
+from lrlib.finder.checks import check_accuracy, check_loss, sharded_root
+from lrlib.finder.settings import Settings
+
+T = TypeVar("T")
+MOMENTUM = ("momentum", "betas")  # what a scheduler may move together with lr
 
 
 class Optimizer(Protocol):
@@ -37,49 +38,54 @@ class Training:
         loss_of: Callable[[Any], Tensor],
         settings: Settings,
         scaler: Any,
-        backward_fn: Callable[[Tensor], Any] | None,
-        autocast_dtype: torch.dtype | None,
-        device: torch.device,
         val_metric: Any,
-        ranks: Ranks,
     ) -> None:
         self.model, self.optimizer, self.loss_of = model, optimizer, loss_of
-        self.settings, self.scaler, self.backward_fn, self.device = settings, scaler, backward_fn, device
-        self.autocast_dtype, self.val_metric = autocast_dtype, val_metric
-        self.ranks, self.replicas = ranks, Replicas(model)
+        self.settings, self.scaler, self.val_metric = settings, scaler, val_metric
+        self.device = device_of(model)
+        self.ranks = Ranks(self.device)
         self.batch: Any = None  # the last one, for the note of an exception
         self.loss: Tensor | None = None  # of the update under way, as soon as it is known
-        self.is_loading = False
+        self.n_skipped = 0  # updates that the scaler left out
+        self._outputs: list[Tensor] = []
+        self._finite_outputs: bool | None = None  # whether those of the first update were
+        self._lr = 0.0
+        self._momentum = [{key: group[key] for key in MOMENTUM if key in group} for group in optimizer.param_groups]
 
-    def set_lr(self, lr: float) -> None:
-        for group, ratio in zip(self.optimizer.param_groups, self.settings.group_ratios, strict=True):
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(lr * ratio)
-            else:
-                group["lr"] = lr * ratio
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Around a sweep: the model's outputs are seen, and lr is set again right before each optimizer step."""
+        handles = [self.model.register_forward_hook(self._see_output)]
+        if isinstance(self.optimizer, torch.optim.Optimizer) and hasattr(self.optimizer, "_optimizer_step_pre_hooks"):
+            handles.append(self.optimizer.register_step_pre_hook(self._set_lr))
+        self.n_skipped, self._finite_outputs = 0, None
+        if not self.model.training:
+            self.model.train()
+        _set_mode(self.optimizer, "train")
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
-    def update(self, batches: Iterator[Any]) -> Tensor:
-        """The mean loss of the update's batches, a tensor of shape (): reading it is the caller's."""
+    def update(self, batches: Iterator[Any], lr: float) -> Tensor:
+        """One update at a learning rate. Returns the mean loss of its batches, a tensor of shape ()."""
         n_batches = self.settings.accumulation_steps
+        self._lr = lr
+        self._set_lr()
         self.optimizer.zero_grad()
-        self.loss = None
+        self.loss, self._outputs = None, []
         for _ in range(n_batches):
-            with self.ranks.together():
-                self.is_loading = True
-                self.batch = next(batches)
-                self.is_loading = False
-            with self.ranks.together():
-                batch = on_device(self.batch, self.device)
-                with self._autocast():
-                    loss = self.loss_of(batch)
-                check_loss(loss)
-                loss = loss.reshape(())
-                share = loss if n_batches == 1 else loss / n_batches
+            self.batch = next(batches)
+            torch.clear_autocast_cache()  # around the range test, autocast would go on with the weights it cast first
+            loss = self.loss_of(on_device(self.batch, self.device))
+            check_loss(loss)
+            share = loss.reshape(()) if n_batches == 1 else loss.reshape(()) / n_batches
             self.loss = share.detach() if self.loss is None else self.loss + share.detach()
-            with self.ranks.together():
-                self._backward(share)
-        with self.ranks.together():
-            self._step_optimizer()
+            self._backward(share)
+        self._step_optimizer()
+        if self._finite_outputs is None:
+            self._finite_outputs = _are_finite(self._outputs)
         assert self.loss is not None
         return self.loss
 
@@ -87,52 +93,71 @@ class Training:
         """The mean of the metric over the samples of all processes' batches, in eval mode without gradients."""
         modes = [(module, module.training) for module in self.model.modules()]
         self.model.eval()
+        _set_mode(self.optimizer, "eval")
         total, n_seen = 0.0, 0
-        with self.ranks.together(), torch.no_grad(), self._autocast():
+        with torch.no_grad():
             for batch in batches:
                 n = n_samples(batch)
                 total += n * float(self._metric(on_device(batch, self.device)))
                 n_seen += n
         for module, training in modes:
             module.training = training
+        _set_mode(self.optimizer, "train")
         total, n_all = self.ranks.total(total, n_seen)
         return total / n_all
 
-    def _backward(self, loss: Tensor) -> None:
-        self.replicas.begin()
-        try:
-            if self.backward_fn is not None:
-                self.backward_fn(loss)
+    def evidence(self) -> str | None:
+        """What shows that the training has diverged by the update under way: something that is not finite."""
+        if self.loss is not None and not bool(torch.isfinite(self.loss)):
+            return f"the loss was {float(self.loss)}"
+        if self._finite_outputs and not _are_finite(self._outputs):
+            return "the model's output was not finite"
+        broken = [name for name, p in self.model.named_parameters() if not _are_finite([p])]
+        return f"{broken[0]} was not finite" if broken else None
+
+    def _see_output(self, *received: Any) -> None:
+        self._outputs = [tensor.detach() for tensor in tensors_of(received[-1])]
+
+    def _set_lr(self, *_: Any) -> None:
+        """Set every group's lr; a scheduler that step_fn or a hook steps must not change it or the momentum."""
+        groups = self.optimizer.param_groups
+        for group, ratio, momentum in zip(groups, self.settings.group_ratios, self._momentum, strict=True):
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(self._lr * ratio)
             else:
-                (loss if self.scaler is None else self.scaler.scale(loss)).backward()
-        except Exception:
-            is_finished = self.replicas.finish(loss)
-            self.ranks.is_alone = self.ranks.n > 1 and not is_finished
-            raise
+                group["lr"] = self._lr * ratio
+            group.update(momentum)
+
+    def _backward(self, loss: Tensor) -> None:
+        if self.scaler is None:
+            loss.backward()
+        elif callable(getattr(self.scaler, "backward", None)):
+            self.scaler.backward(loss)
+        else:
+            self.scaler.scale(loss).backward()
 
     def _step_optimizer(self) -> None:
-        if self.scaler is None:
+        if self.scaler is None or not hasattr(self.scaler, "unscale_"):
             self._clip()
+            self._set_lr()
             self.optimizer.step()
             return
         # Here and not in step(), which leaves it to a fused optimizer: hooks and clipping would see scaled gradients.
         self.scaler.unscale_(self.optimizer)
         self._clip()
+        self._set_lr()
+        scale = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        self.n_skipped += self.scaler.get_scale() < scale
 
     def _clip(self) -> None:
-        norm, value = self.settings.clip_norm, self.settings.clip_value
-        if norm is None and value is None:
-            return
-        # A parameter in two groups, or in two optimizers, is to be clipped once.
-        parameters = list({id(p): p for group in self.optimizer.param_groups for p in group["params"]}.values())
-        if value is not None:
-            nn.utils.clip_grad_value_(parameters, value)
-        elif norm is not None and (sharded := sharded_root(self.model)) is not None:
-            sharded.clip_grad_norm_(norm)  # each process holds a part of every gradient, and the norm is of the whole
-        elif norm is not None:
-            nn.utils.clip_grad_norm_(parameters, norm)
+        norm = self.settings.clip_norm
+        if norm is not None and (sharded := sharded_root(self.model)) is not None:
+            sharded.clip_grad_norm_(norm)  # each process holds a part of every gradient
+        elif norm is not None:  # a parameter in two groups is clipped once
+            parameters = {id(p): p for group in self.optimizer.param_groups for p in group["params"]}
+            nn.utils.clip_grad_norm_(parameters.values(), norm)
 
     def _metric(self, batch: Any) -> Any:
         if callable(self.val_metric):
@@ -140,12 +165,53 @@ class Training:
         if self.val_metric == "loss":
             return self.loss_of(batch)
         inputs, targets = inputs_and_targets(batch)
-        return (_call(self.model, inputs).argmax(dim=-1) == targets).float().mean()
+        logits = call_model(self.model, inputs)
+        check_accuracy(logits, targets)
+        return (logits.argmax(dim=-1) == targets).float().mean()
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.autocast_dtype is None:
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=self.autocast_dtype)
+
+class Ranks:
+    """The processes of torch.distributed's default group; one where it is not initialised.
+
+    Every process calls every method at the same place, since each waits for the others. Where one has raised, the
+    others end as torch has them end: by the group's timeout.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        joined = distributed.is_available() and distributed.is_initialized()
+        self.n = distributed.get_world_size() if joined else 1
+        self.rank = distributed.get_rank() if joined else 0
+        self._device = torch.device("cpu") if joined and "gloo" in str(distributed.get_backend()) else device
+
+    def mean(self, values: Sequence[Tensor]) -> list[float]:
+        """Of each value, shape (), the mean over the processes."""
+        stacked = torch.stack(list(values))
+        return stacked.tolist() if self.n == 1 else [total / self.n for total in self._total(stacked)]
+
+    def total(self, *numbers: float) -> list[float]:
+        """Of each number the sum over the processes."""
+        return list(numbers) if self.n == 1 else self._total(torch.tensor(numbers))
+
+    def least(self, number: int) -> int:
+        """The smallest of the processes' numbers."""
+        if self.n == 1:
+            return number
+        numbers: list[Any] = [None] * self.n
+        distributed.all_gather_object(numbers, number)
+        return min(numbers)
+
+    def of_first(self, thing: T) -> T:
+        """The first process's thing, the same in all."""
+        if self.n == 1:
+            return thing
+        things: list[Any] = [thing]
+        distributed.broadcast_object_list(things, src=0, device=self._device)
+        return things[0]
+
+    def _total(self, values: Tensor) -> list[float]:
+        reduced = values.to(self._device, torch.float64)
+        distributed.all_reduce(reduced)
+        return reduced.tolist()
 
 
 def plain_step(model: nn.Module, loss_fn: Any) -> Callable[[Any], Tensor]:
@@ -153,7 +219,7 @@ def plain_step(model: nn.Module, loss_fn: Any) -> Callable[[Any], Tensor]:
 
     def loss_of(batch: Any) -> Tensor:
         inputs, targets = inputs_and_targets(batch)
-        return loss_fn(_call(model, inputs), targets)
+        return loss_fn(call_model(model, inputs), targets)
 
     return loss_of
 
@@ -164,30 +230,28 @@ def device_of(model: nn.Module) -> torch.device:
     return torch.device("cpu") if parameter is None else parameter.device
 
 
-def sharded_root(model: nn.Module) -> Any:
-    """The outermost FullyShardedDataParallel of a model, or None; known by name, since importing it is slow."""
-    for module in model.modules():
-        if any(cls.__name__ == "FullyShardedDataParallel" for cls in type(module).__mro__):
-            return module
-    return None
-
-
-def _call(model: nn.Module, inputs: Any) -> Any:
-    if not isinstance(inputs, (Mapping, tuple, list)) or is_whole(inputs):
+def call_model(model: nn.Module, inputs: Any) -> Any:
+    """model(inputs); a tuple, list or mapping is unpacked into arguments."""
+    if not isinstance(inputs, (Mapping, tuple, list)) or moves_itself(inputs):
         return model(inputs)
     arguments: tuple[Any, ...] = () if isinstance(inputs, Mapping) else tuple(inputs)
     named = dict(inputs) if isinstance(inputs, Mapping) else {}
     try:
-        return model(*arguments, **named)
-    except Exception as err:
-        kind, name = type(inputs).__name__, type(model).__name__
-        hint = "give step_fn, for example step_fn=lambda batch: loss_fn(model(batch[0]), batch[1])"
-        try:
-            inspect.signature(model.forward).bind(*arguments, **named)
-        except TypeError:
-            raise TypeError(
-                f"inputs that are a {kind} are spread over the model's arguments, got a {kind} of {len(inputs)} that "
-                f"{name} does not take so ({err}); {hint}"
-            ) from err
-        err.add_note(f"range_test: the {kind} was spread over {name}'s arguments; if it is one input, {hint}")
-        raise
+        inspect.signature(model.forward).bind(*arguments, **named)
+    except TypeError as err:
+        kind = type(inputs).__name__
+        raise TypeError(
+            f"a {kind} of inputs is unpacked into the model's arguments, but {type(model).__name__} does not accept "
+            f"these ({err}); pass step_fn, for example lambda batch: loss_fn(model(batch[0]), batch[1])"
+        ) from err
+    return model(*arguments, **named)
+
+
+def _are_finite(tensors: Sequence[Tensor]) -> bool:
+    return all(bool(torch.isfinite(tensor.detach()).all()) for tensor in tensors if tensor.is_floating_point())
+
+
+def _set_mode(optimizer: Any, mode: str) -> None:
+    """Call optimizer.train() or .eval() where it has them, as schedule-free optimizers do."""
+    if callable(getattr(optimizer, "train", None)) and callable(getattr(optimizer, "eval", None)):
+        getattr(optimizer, mode)()

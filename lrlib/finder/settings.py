@@ -1,0 +1,89 @@
+"""The settings of a range test: their defaults, and what they may be."""
+
+import math
+import numbers
+import operator
+from dataclasses import dataclass, replace
+from typing import Any
+
+MIN_ITER = 10
+VALIDATIONS = 30  # of a sweep, at most
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the sweeps were made; the names are those of range_test, whose defaults these are.
+
+    None: unknown, in a history that lrlib.read reads. step_mode: "exp" or "linear", the spacing of the learning rates;
+    range_test's is "exp". val_metric: "loss", "accuracy", a function's name, or None without val_loader. optimizer: the
+    class's name. group_ratios: each parameter group's lr over the lr that the curves show. momentum: each group's
+    momentum or first beta, 0 where it has none.
+    """
+
+    start_lr: float = 1e-6
+    end_lr: float = 10.0
+    num_iter: int = 300
+    repeats: int = 3
+    seed: int = 0
+    diverge_th: float | None = 5.0
+    max_seconds: float | None = None
+    accumulation_steps: int = 1
+    clip_norm: float | None = None
+    val_metric: str | None = None
+    step_mode: str = "exp"
+    optimizer: str = "unknown optimizer"
+    group_ratios: tuple[float, ...] = (1.0,)
+    momentum: tuple[float, ...] = (0.0,)
+
+    @property
+    def val_every(self) -> int:
+        """Updates between two validations."""
+        return max(1, self.num_iter // VALIDATIONS)
+
+    def checked(self) -> "Settings":
+        """The same with plain Python numbers. Raises TypeError or ValueError for one that cannot be."""
+        plain: dict[str, Any] = {
+            "start_lr": _positive("start_lr", self.start_lr, "1e-6"),
+            "end_lr": _positive("end_lr", self.end_lr, "10"),
+            "num_iter": _whole("num_iter", self.num_iter, MIN_ITER, "300"),
+            "repeats": _whole("repeats", self.repeats, 1, "3"),
+            "seed": _whole("seed", self.seed, 0, "0"),
+            "accumulation_steps": _whole("accumulation_steps", self.accumulation_steps, 1, "1"),
+        }
+        for name, example in {"max_seconds": "60", "clip_norm": "1.0"}.items():
+            if getattr(self, name) is not None:
+                plain[name] = _positive(name, getattr(self, name), f"{example}, or None")
+        if self.diverge_th is not None:
+            threshold = _number("diverge_th", self.diverge_th, "5, or None to never stop early")
+            if not threshold > 1:
+                raise ValueError(f"diverge_th must be above 1, got {threshold:g}; it multiplies the lowest loss")
+            plain["diverge_th"] = None if threshold == math.inf else threshold
+        if not plain["start_lr"] < plain["end_lr"]:
+            raise ValueError(
+                f"start_lr must be smaller than end_lr, got {plain['start_lr']:g} and {plain['end_lr']:g}; swap them"
+            )
+        return replace(self, **plain)
+
+
+def _number(name: str, value: Any, example: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, got {value!r}; pass {example}")
+    return float(value)
+
+
+def _positive(name: str, value: Any, example: str) -> float:
+    number = _number(name, value, example)
+    if not 0 < number < math.inf:
+        raise ValueError(f"{name} must be above 0 and finite, got {number:g}; pass {example}")
+    return number
+
+
+def _whole(name: str, value: Any, least: int, example: str) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        hint = int(value) if isinstance(value, float) and value.is_integer() else example
+        raise TypeError(f"{name} must be an int, got {value!r}; pass {hint}") from None
+    if isinstance(value, bool) or number < least:
+        raise ValueError(f"{name} must be at least {least}, got {value!r}; pass {example}")
+    return number
