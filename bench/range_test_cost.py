@@ -18,7 +18,6 @@ import io
 import json
 import statistics
 import time
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -58,9 +57,9 @@ def bare_loop(model, optimizer, loader, n_steps):
     return time.process_time() - began, 0.0
 
 
-def lrlib_sweep(model, optimizer, loader, n_steps, offload=None):
+def lrlib_sweep(model, optimizer, loader, n_steps):
     began = time.process_time()
-    with kept(model, optimizer, loaders=[loader], offload=offload):
+    with kept(model, optimizer, loaders=[loader]):
         pass
     state = time.process_time() - began
     began = time.process_time()
@@ -73,7 +72,6 @@ def lrlib_sweep(model, optimizer, loader, n_steps, offload=None):
         end_lr=END_LR,
         num_iter=n_steps,
         repeats=1,
-        offload=offload,
     )
     assert len(result.sweeps[0].loss) == n_steps
     return time.process_time() - began - state, state
@@ -135,7 +133,6 @@ def measure_memory():
     sweeps = {
         "bare loop": bare_loop,
         "lrlib": lrlib_sweep,
-        'lrlib, offload="disk"': partial(lrlib_sweep, offload="disk"),
         "torch-lr-finder": torch_lr_finder_sweep,
     }
     for name, sweep in sweeps.items():

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lrlib import schedules as schedules
     from lrlib import suggest as suggest
-    from lrlib.finder.result import Overlay as Overlay
+    from lrlib.finder.comparing import Overlay as Overlay
+    from lrlib.finder.comparing import overlay as overlay
     from lrlib.finder.result import RangeTestResult as RangeTestResult
-    from lrlib.finder.sweeps import overlay as overlay
     from lrlib.finder.sweeps import range_test as range_test
     from lrlib.peers.reading import read as read
     from lrlib.problems.lenet import LeNet5 as LeNet5
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 _MODULES = {
-    "Overlay": "lrlib.finder.result",
+    "Overlay": "lrlib.finder.comparing",
     "RangeTestResult": "lrlib.finder.result",
-    "overlay": "lrlib.finder.sweeps",
+    "overlay": "lrlib.finder.comparing",
     "range_test": "lrlib.finder.sweeps",
     "read": "lrlib.peers.reading",
     "schedules": None,

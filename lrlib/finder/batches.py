@@ -111,8 +111,8 @@ def with_batch_size(loader: Any, batch_size: int) -> DataLoader[Any]:
             f"loader must be a DataLoader with a batch_size to compare batch sizes, got a {type(loader).__name__}; "
             "call range_test for each size"
         )
-    same = ("num_workers", "collate_fn", "pin_memory", "drop_last", "timeout", "worker_init_fn", "generator")
-    same += ("multiprocessing_context", "prefetch_factor")
+    same = ["num_workers", "collate_fn", "pin_memory", "drop_last", "timeout", "worker_init_fn", "generator"]
+    same += ["multiprocessing_context", "prefetch_factor"]
     sampler = None if isinstance(loader.dataset, IterableDataset) else loader.sampler
     settings = {name: getattr(loader, name) for name in same}
     return DataLoader(loader.dataset, batch_size=batch_size, sampler=sampler, **settings)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
+
 def check_model(model: Any, optimizer: Any) -> None:
     """Raise TypeError or ValueError for a model and an optimizer whose learning rate cannot be swept."""
     if isinstance(model, torch.optim.Optimizer) or isinstance(optimizer, nn.Module):
@@ -51,7 +52,7 @@ def check_step(loss_fn: Any, step_fn: Any, loader: Any) -> None:
         raise TypeError(f"step_fn must be a function (batch) -> loss, got {_described(step_fn)}; pass a function")
     if (loss_fn is None) == (step_fn is None):
         got = "neither" if loss_fn is None else "both"
-        raise ValueError(f"exactly one of loss_fn and step_fn must be given, got {got}; step_fn computes the loss itself")
+        raise ValueError(f"pass exactly one of loss_fn and step_fn, got {got}; step_fn computes the loss itself")
     if loader is None:
         raise TypeError("loader must be given, got None; pass a DataLoader or a list of batches")
 
@@ -59,7 +60,7 @@ def check_step(loss_fn: Any, step_fn: Any, loader: Any) -> None:
 def check_validation(val_loader: Any, val_metric: Any, loss_fn: Any) -> None:
     """Raise ValueError for a metric that is unknown or has no use."""
     if not (val_metric in ("loss", "accuracy") or callable(val_metric)):
-        raise ValueError(f'val_metric must be "loss", "accuracy" or a function of a batch, got {val_metric!r}; choose one')
+        raise ValueError(f'val_metric must be "loss", "accuracy" or a function, got {val_metric!r}; choose one')
     if val_loader is None and val_metric != "loss":
         raise ValueError(f"val_metric requires val_loader, got {val_metric!r} without it; pass a val_loader")
     if val_metric == "accuracy" and loss_fn is None:
@@ -150,7 +151,7 @@ def check_loss(loss: Any) -> None:
     if loss.numel() != 1:
         raise ValueError(f"the loss must be a scalar, got shape {tuple(loss.shape)}; reduce it, for example by .mean()")
     if not loss.requires_grad:
-        raise ValueError("the loss must require grad, got one that does not; compute it from the output without no_grad")
+        raise ValueError("the loss must require grad, got one that does not; compute it without no_grad")
 
 
 def check_accuracy(logits: Tensor, targets: Tensor) -> None:

@@ -3,21 +3,82 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+
+from lrlib import suggest as heuristics
 
 from lrlib.finder.batches import tensors_of
-from lrlib.finder.result import REACHED_END, Sweep
 from lrlib.finder.settings import Settings
 from lrlib.finder.step import Training
 
+Floats = NDArray[np.float64]
+REACHED_END = "reached end_lr"  # how the stop_reason of a sweep begins that nothing ended before
 # Reading a loss off an accelerator waits for all that was sent to it, so there it is done a few steps at a time.
 READ_EVERY = {"cpu": 1}
 READ_EVERY_ELSEWHERE = 10
 SMOOTH_F = 0.05  # weight of the newest loss in the running mean that tells divergence
 N_START = 20  # losses from which the noise is estimated; none of the first half of them ends a sweep
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """One pass over the learning rates.
+
+    lr, loss: float64 of shape (n_steps,), the learning rate that each step used and its training loss before the step;
+    the last loss may be NaN or infinite. val_step: int64 of shape (n_val,), the steps (from 0) after which it was
+    validated; val: float64 of shape (n_val,). seconds: of the steps. seed, seconds: None of a history that lrlib.read
+    has read. fault: why no learning rate can be read from it, where its curve does not say so itself.
+    """
+
+    seed: int | None
+    lr: Floats
+    loss: Floats
+    val_step: NDArray[np.int64]
+    val: Floats
+    val_metric: str | None
+    stop_reason: str
+    seconds: float | None
+    fault: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, dtype in (("lr", np.float64), ("loss", np.float64), ("val_step", np.int64), ("val", np.float64)):
+            array = np.array(getattr(self, name), dtype=dtype)
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+
+    def curve(self) -> tuple[Floats, Floats]:
+        """(lr, loss) that suggestions are read from: validation where there is any, accuracy as 1 - accuracy.
+
+        Where a validated sweep diverged between two validations, its last loss is NaN.
+        """
+        if self.val_metric is None:
+            return self.lr, self.loss
+        step, val = self.val_step, 1 - self.val if self.val_metric == "accuracy" else self.val
+        last = len(self.lr) - 1
+        if not self.stop_reason.startswith(REACHED_END) and (len(step) == 0 or step[-1] < last):
+            step, val = np.append(step, last), np.append(val, np.nan)
+        return self.lr[step], val
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss diverged or was not finite."""
+        finite = np.isfinite(self.loss).all() and np.isfinite(self.val).all()
+        return not finite or "diverged" in self.stop_reason
+
+    @cached_property
+    def smoothed(self) -> Floats:
+        """The training loss without its noise, float64 of shape (n_steps,)."""
+        return heuristics.smooth(self.lr, self.loss)
+
+    def __repr__(self) -> str:
+        seed = "" if self.seed is None else f" seed {self.seed}:"
+        return f"<Sweep{seed} {len(self.lr)} steps, lr {self.lr[0]:.3g} to {self.lr[-1]:.3g}, {self.stop_reason}>"
 
 
 class OneSweep:
@@ -93,7 +154,9 @@ class OneSweep:
             if reason:
                 return reason
         if self.losses:
-            self.bar.set_postfix_str(f"lr {self.lrs[len(self.losses) - 1]:.2g}, loss {self.losses[-1]:.3g}", refresh=False)
+            self.bar.set_postfix_str(
+                f"lr {self.lrs[len(self.losses) - 1]:.2g}, loss {self.losses[-1]:.3g}", refresh=False
+            )
         return None
 
     def _after(self, err: Exception, step: int) -> str:

@@ -40,8 +40,9 @@ LEFT_ALONE = {"IPython", "accelerate", "comet_ml", "deepspeed", "fastai", "fastc
 LEFT_ALONE |= {"lightning", "lightning_fabric", "lightning_utilities", "matplotlib", "mlflow", "neptune", "pandas"}
 LEFT_ALONE |= {"PIL", "pytorch_lightning", "ray", "tensorboard", "tensorboardX", "tokenizers", "torch", "tqdm"}
 LEFT_ALONE |= {"transformers", "wandb"} | set(sys.stdlib_module_names)
-ENTERED = ("collections", "types", "argparse", "queue", "multiprocessing.sharedctypes", "torch.optim", "torch.utils.data", "torch.amp")
-ENTERED += ("torch.cuda.amp", "torch.distributions", "torch.distributed.optim")
+ENTERED: tuple[str, ...] = ("collections", "types", "argparse", "queue", "multiprocessing.sharedctypes")
+ENTERED += ("torch.optim", "torch.utils.data", "torch.amp", "torch.cuda.amp")
+ENTERED += ("torch.distributions", "torch.distributed.optim")
 MANY = 1000  # items: longer containers of samples are kept, but not looked through
 ORDER = 2**24  # integers, the longest order of samples that is copied
 OF_TRAINING = (nn.Module, torch.optim.Optimizer, LRScheduler, *GENERATORS)
@@ -142,7 +143,7 @@ class Reach:
             self.tensors.append(KeptTensor(name, tensor))
         except NotImplementedError as err:
             raise TypeError(
-                f"cannot snapshot {name} ({_kind(tensor)}): it does not support clone(); sweep with a plain tensor there"
+                f"cannot snapshot {name} ({_kind(tensor)}): clone() is not supported; sweep with plain tensors"
             ) from err
         if type(tensor).__module__.startswith("torch.distributed") or not tensor.__dict__:
             return []
@@ -195,7 +196,8 @@ class Reach:
         if isinstance(thing, (tuple, frozenset)):
             items = list(thing)
         elif isinstance(thing, (list, bytearray)):
-            items, kind = list(thing), list if isinstance(thing, list) else bytearray
+            items = list(thing)
+            kind: Any = list if isinstance(thing, list) else bytearray
             self.parts.append((name, lambda: kind.__setitem__(thing, slice(None), items)))
         elif isinstance(thing, (collections.deque, set)):
             items = list(thing)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import nn
 
 from lrlib.finder.randomness import Generator, random_state, set_random_state
@@ -71,7 +70,7 @@ class State:
         loaders: Iterable[Any],
     ) -> None:
         if not isinstance(extra_state, (list, tuple)):
-            raise TypeError(f"extra_state must be a list, got a {type(extra_state).__name__}; put the object into a list")
+            raise TypeError(f"extra_state must be a list, got a {type(extra_state).__name__}; pass a list of objects")
         self._reach = reach = Reach()
         for name, thing in {"model": model, "optimizer": optimizer, "scaler": scaler, "loss_fn": loss_fn}.items():
             reach.keep(name, thing)

@@ -18,6 +18,7 @@ from lrlib import suggest as heuristics
 from lrlib.extras import need
 from lrlib.finder import drawing
 from lrlib.finder.checks import group_momenta, group_ratios
+from lrlib.finder.one_sweep import Sweep
 from lrlib.finder.settings import Settings
 from lrlib.suggest import Suggestion
 
@@ -27,68 +28,12 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 Heuristic = str | Callable[[Floats, Floats], Suggestion]
-REACHED_END = "reached end_lr"  # how the stop_reason of a sweep begins that nothing ended before
 HEURISTICS = ("suggest_lr", "steepest", "minimum_over_ten", "valley", "smith_bounds")
 FORMAT = 2  # of saved results
 NEXT = """\
 apply: result.apply(optimizer), or OneCycleLR(optimizer, **result.one_cycle(total_steps))
 see:   result.plot(path="range-test.png"), result.sweeps
 other lengths of training: result.suggest(total_steps=10_000)"""
-
-
-@dataclass(frozen=True, eq=False)
-class Sweep:
-    """One pass over the learning rates.
-
-    lr, loss: float64 of shape (n_steps,), the learning rate that each step used and its training loss before the step;
-    the last loss may be NaN or infinite. val_step: int64 of shape (n_val,), the steps (from 0) after which the model was
-    validated; val: float64 of shape (n_val,). seconds: of the steps. seed, seconds: None of a history that lrlib.read
-    has read. fault: why no learning rate can be read from it, where its curve does not say so itself.
-    """
-
-    seed: int | None
-    lr: Floats
-    loss: Floats
-    val_step: NDArray[np.int64]
-    val: Floats
-    val_metric: str | None
-    stop_reason: str
-    seconds: float | None
-    fault: str | None = None
-
-    def __post_init__(self) -> None:
-        for name, dtype in (("lr", np.float64), ("loss", np.float64), ("val_step", np.int64), ("val", np.float64)):
-            array = np.array(getattr(self, name), dtype=dtype)
-            array.setflags(write=False)
-            object.__setattr__(self, name, array)
-
-    def curve(self) -> tuple[Floats, Floats]:
-        """(lr, loss) that suggestions are read from: validation where there is any, accuracy as 1 - accuracy.
-
-        Where a validated sweep diverged between two validations, its last loss is NaN.
-        """
-        if self.val_metric is None:
-            return self.lr, self.loss
-        step, val = self.val_step, 1 - self.val if self.val_metric == "accuracy" else self.val
-        last = len(self.lr) - 1
-        if not self.stop_reason.startswith(REACHED_END) and (len(step) == 0 or step[-1] < last):
-            step, val = np.append(step, last), np.append(val, np.nan)
-        return self.lr[step], val
-
-    @property
-    def diverged(self) -> bool:
-        """Whether the loss diverged or was not finite."""
-        finite = np.isfinite(self.loss).all() and np.isfinite(self.val).all()
-        return not finite or "diverged" in self.stop_reason
-
-    @cached_property
-    def smoothed(self) -> Floats:
-        """The training loss without its noise, float64 of shape (n_steps,)."""
-        return heuristics.smooth(self.lr, self.loss)
-
-    def __repr__(self) -> str:
-        seed = "" if self.seed is None else f" seed {self.seed}:"
-        return f"<Sweep{seed} {len(self.lr)} steps, lr {self.lr[0]:.3g} to {self.lr[-1]:.3g}, {self.stop_reason}>"
 
 
 class MedianCurve(NamedTuple):
@@ -139,7 +84,7 @@ class RangeTestResult:
 
     def suggest_each(self, heuristic: Heuristic = "suggest_lr", *, total_steps: int | None = None) -> list[Suggestion]:
         """One Suggestion a sweep, in their order: a list. Arguments and errors are those of suggest."""
-        rule = heuristic
+        rule: Any = heuristic
         if isinstance(rule, str):
             if rule not in HEURISTICS:
                 raise ValueError(f"heuristic must be one of {', '.join(HEURISTICS)}, got {heuristic!r}; choose one")
@@ -300,7 +245,8 @@ class RangeTestResult:
         named = [self.suggest()] if marks is None else [self.suggest(m) if isinstance(m, str) else m for m in marks]
         drawing.draw_range_test(ax, self, named)
         if path is not None:
-            ax.get_figure().savefig(path, dpi=150)
+            figure: Any = ax.get_figure()
+            figure.savefig(path, dpi=150)
         return ax
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -320,7 +266,9 @@ class RangeTestResult:
         try:
             saved = json.loads(text)
             if saved["format"] != FORMAT:
-                raise ValueError(f"{path} has format {saved['format']}, not {FORMAT}; read it with the lrlib that wrote it")
+                raise ValueError(
+                    f"{path} has format {saved['format']}, not {FORMAT}; read it with the lrlib that wrote it"
+                )
             tuples = {key: tuple(saved["settings"][key]) for key in ("group_ratios", "momentum")}
             settings = Settings(**{**saved["settings"], **tuples})
             sweeps = [
@@ -363,49 +311,6 @@ class RangeTestResult:
         return json.dumps({**head, "settings": asdict(self.settings), "sweeps": sweeps}, allow_nan=False)
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Overlay:
-    """Range tests of one model that differ in one setting (Smith 2018, "A disciplined approach").
-
-    parameter: its name. results: dict from its value to the RangeTestResult.
-    """
-
-    parameter: str
-    results: dict[float, RangeTestResult]
-
-    def suggestions(self, heuristic: Heuristic = "suggest_lr") -> "pd.DataFrame":
-        """DataFrame, a row a value: the parameter, the fields of Suggestion, and lowest_loss of the median curve."""
-        pd = need("pandas", what="a table")
-        rows = []
-        for value, result in self.results.items():
-            lowest = result.median_curve.loss.min(initial=np.inf)
-            rows.append({self.parameter: value, **asdict(result.suggest(heuristic)), "lowest_loss": lowest})
-        return pd.DataFrame(rows)
-
-    def to_dataframe(self) -> "pd.DataFrame":
-        """The results' to_dataframe(), one below the other, with the parameter's value in a first column."""
-        pd = need("pandas", what="a table")
-        frames = {value: result.to_dataframe() for value, result in self.results.items()}
-        return pd.concat(frames, names=[self.parameter]).reset_index(level=0).reset_index(drop=True)
-
-    def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Draw every result's smoothed median on the axes, a new figure's by default. Returns the axes."""
-        ax = drawing.new_axes() if ax is None else ax
-        drawing.draw_overlay(ax, {f"{self.parameter} = {v:g}": result for v, result in self.results.items()})
-        return ax
-
-    def __repr__(self) -> str:
-        lines = []
-        for value, result in self.results.items():
-            found = result.suggest()
-            doubt = "" if found.reliable else f" (NOT RELIABLE: {found.reason})"
-            lines.append(f"{self.parameter} = {value:g}: lr {found.lr:.3g}{doubt}")
-        return "\n".join(lines)
-
-    def _repr_html_(self) -> str | None:
-        return drawing.html_of(self, repr(self))
-
-
 def in_words(suggestion: Suggestion, n_steps: int) -> str:
     """Three lines: the learning rate and for how many steps, the cycle, and whether to trust them."""
     return "\n".join(
@@ -420,7 +325,9 @@ def in_words(suggestion: Suggestion, n_steps: int) -> str:
 def _judged(suggestion: Suggestion, sweep: Sweep) -> Suggestion:
     """The suggestion, with what the sweep knows and its curve does not show."""
     if sweep.fault is not None:
-        unknown = {} if np.isfinite(sweep.loss[:1]).all() else dict.fromkeys(("lr", "lower", "upper"), np.nan)
+        unknown: dict[str, Any] = (
+            {} if np.isfinite(sweep.loss[:1]).all() else dict.fromkeys(("lr", "lower", "upper"), np.nan)
+        )
         return replace(suggestion, reliable=False, reason=sweep.fault, **unknown)
     n_points, needed = int(np.isfinite(sweep.curve()[1]).sum()), heuristics.MIN_POINTS
     if sweep.val_metric is not None and n_points < needed:

@@ -1,9 +1,10 @@
 """One update, and one validation, of a user's model, in one process or several."""
 
 import inspect
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, distributed, nn
@@ -56,8 +57,8 @@ class Training:
     def watched(self) -> Iterator[None]:
         """Around a sweep: the model's outputs are seen, and lr is set again right before each optimizer step."""
         handles = [self.model.register_forward_hook(self._see_output)]
-        if isinstance(self.optimizer, torch.optim.Optimizer) and hasattr(self.optimizer, "_optimizer_step_pre_hooks"):
-            handles.append(self.optimizer.register_step_pre_hook(self._set_lr))
+        if isinstance(getattr(self.optimizer, "_optimizer_step_pre_hooks", None), OrderedDict):
+            handles.append(cast(Any, self.optimizer).register_step_pre_hook(self._set_lr))
         self.n_skipped, self._finite_outputs = 0, None
         if not self.model.training:
             self.model.train()

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from lrlib.finder.batches import with_batch_size, without_end
+from lrlib.finder.batches import without_end
 from lrlib.finder.checks import (
     check_gradients,
     check_loader,
@@ -25,10 +25,10 @@ from lrlib.finder.checks import (
     group_momenta,
     group_ratios,
 )
-from lrlib.finder.one_sweep import OneSweep
+from lrlib.finder.one_sweep import OneSweep, Sweep
 from lrlib.finder.randomness import seed_everything
 from lrlib.finder.restore import State, kept
-from lrlib.finder.result import Overlay, RangeTestResult
+from lrlib.finder.result import RangeTestResult
 from lrlib.finder.settings import MIN_ITER, Settings
 from lrlib.finder.step import Optimizer, Training, plain_step
 
@@ -65,8 +65,8 @@ def range_test(
     Args:
         model: a torch.nn.Module on any device; in eval mode it is swept in train mode.
         optimizer: any torch optimizer whose step() needs no closure. Its parameter groups keep their ratios.
-        loss_fn: loss_fn(outputs, targets) -> scalar, for batches of (inputs, targets). A tuple, list or dict of inputs is
-            unpacked into the model's arguments. None with step_fn.
+        loss_fn: loss_fn(outputs, targets) -> scalar, for batches of (inputs, targets). A tuple, list or dict of inputs
+            is unpacked into the model's arguments. None with step_fn.
         loader: any re-iterable of batches, restarted when exhausted. Tensors are moved to the device of the model's
             first parameter. Shuffling gives every sweep another order.
 
@@ -168,7 +168,7 @@ def range_test(
 
 def _sweep(
     training: Training, state: State, loader: Any, val_loader: Any, *, progress: bool, began: float
-) -> list[Any]:
+) -> list[Sweep]:
     """All sweeps, each from the same state, which is left to be restored."""
     settings, ranks = training.settings, training.ranks
     seed_everything(settings.seed, state.generators)
@@ -186,7 +186,8 @@ def _sweep(
     deadline = began + (settings.max_seconds or math.inf)
     total = settings.repeats * settings.num_iter
     is_shown = progress and ranks.rank == 0 and _is_interactive()
-    sweeps, errors = [], []
+    sweeps: list[Sweep] = []
+    errors: list[Exception] = []
     with tqdm(total=total, desc=f"range test, up to {total} steps", unit="step", disable=not is_shown) as bar:
         for repeat in range(settings.repeats):
             if repeat > 0:
@@ -232,64 +233,6 @@ def _check_effect(training: Training, state: State, begin: Callable[[int], Itera
             f"lr {training.settings.start_lr:g} and {training.settings.end_lr:g}; turn off the learning rate that it "
             "makes itself"
         )
-
-
-def overlay(
-    model: nn.Module,
-    optimizer: Optimizer,
-    loss_fn: Callable[[Any, Any], Tensor] | None = None,
-    loader: Iterable[Any] | None = None,
-    *,
-    weight_decay: Iterable[float] | None = None,
-    momentum: Iterable[float] | None = None,
-    batch_size: Iterable[int] | None = None,
-    **settings: Any,
-) -> Overlay:
-    """One range test for each value of one setting, all from the same state (Smith 2018, "A disciplined approach").
-
-    Args:
-        model, optimizer, loss_fn, loader, settings: those of range_test.
-        weight_decay: values, set in the parameter groups that have any; in all of them if none has.
-        momentum: values, set as momentum, or as the first of the betas, in all groups.
-        batch_size: values, with which the loader, a DataLoader, is built again: same dataset, sampler and workers.
-
-    Returns:
-        An Overlay. Everything is restored.
-
-    Raises:
-        ValueError: not exactly one of the three is given, or the optimizer does not have it.
-    """
-    given: dict[str, Any] = {"weight_decay": weight_decay, "momentum": momentum, "batch_size": batch_size}
-    given = {name: list(values) for name, values in given.items() if values is not None}
-    if len(given) != 1 or not all(given.values()):
-        raise ValueError(f"overlay takes values of one of weight_decay, momentum, batch_size, got {given or 'none'}")
-    [(parameter, values)] = given.items()
-    results = {}
-    for value in values:
-        if parameter == "batch_size":
-            results[value] = range_test(model, optimizer, loss_fn, with_batch_size(loader, value), **settings)
-            continue
-        before = _hyperparameters(optimizer, parameter)
-        try:
-            for group, key, old in before:
-                group[key] = (value, *old[1:]) if key == "betas" else value
-            results[value] = range_test(model, optimizer, loss_fn, loader, **settings)
-        finally:
-            for group, key, old in before:
-                group[key] = old
-    return Overlay(parameter, results)
-
-
-def _hyperparameters(optimizer: Any, name: str) -> list[tuple[dict[str, Any], str, Any]]:
-    """[(group, key, value now)] of the groups in which overlay sets a new value."""
-    groups = optimizer.param_groups
-    key = name if name == "weight_decay" or name in groups[0] else "betas"
-    found = [(group, key, group[key]) for group in groups if key in group]
-    if name == "weight_decay":
-        found = [entry for entry in found if entry[2]] or found
-    if not found:
-        raise ValueError(f"optimizer must have {name}, got {type(optimizer).__name__}; compare another setting")
-    return found
 
 
 def _is_interactive() -> bool:

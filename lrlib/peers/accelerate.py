@@ -29,7 +29,7 @@ def range_test(
     synchronised = state.sync_gradients
     state._set_sync_gradients(True)
     try:
-        result = sweep(model, optimizer, loss_fn, train_loader, backward_fn=accelerator.backward, **settings)
+        result = sweep(model, optimizer, loss_fn, train_loader, scaler=accelerator, **settings)
     finally:
         state.dataloader_references = loaders
         state._set_sync_gradients(synchronised)

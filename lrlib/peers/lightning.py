@@ -28,7 +28,6 @@ try:
     pl: Any = importlib.import_module((_USED or _FOUND)[0])
 except ModuleNotFoundError as err:
     raise ModuleNotFoundError("lrlib.peers.lightning requires Lightning: pip install lightning", name=err.name) from err
-NEVER = 1e300  # a diverge_th that no loss reaches
 
 
 class FoundLR:
@@ -59,8 +58,9 @@ class LearningRateFinder(pl.Callback):  # type: ignore[misc]
         early_stop_threshold: float | None = 4.0, update_attr: bool = True, attr_name: str = "",
     ) -> None:  # fmt: skip
         self.settings = {"start_lr": min_lr, "end_lr": max_lr, "num_iter": num_training_steps}
-        self.settings["step_mode"] = {"exponential": "exp"}.get(mode, mode)
-        self.settings["diverge_th"] = NEVER if early_stop_threshold is None else early_stop_threshold
+        if mode != "exponential":
+            raise ValueError(f'mode must be "exponential", got {mode!r}; it spreads the steps over all decades')
+        self.settings["diverge_th"] = early_stop_threshold
         self.names = ([attr_name] if attr_name else ["lr", "learning_rate"]) if update_attr else []
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
@@ -150,8 +150,8 @@ def _sweep(trainer: Any, module: Any, **settings: Any) -> RangeTestResult:
     module.log = module.log_dict = lambda *_, **__: None
     try:
         return range_test(
-            module, optimizer, None, _Batches(trainer), step_fn=step, repeats=1, scaler=scaler,
-            backward_fn=module.backward if scaler is None else None,
+            module, optimizer, loader=_Batches(trainer), step_fn=step, repeats=1,
+            scaler=module if scaler is None else scaler,
             accumulation_steps=trainer.accumulate_grad_batches,
             progress=bool(trainer.progress_bar_callback and trainer.progress_bar_callback.is_enabled), **settings,
         )  # fmt: skip

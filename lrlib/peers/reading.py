@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lrlib.finder.result import RangeTestResult, Settings, Sweep
+from lrlib.finder.checks import group_momenta
+from lrlib.finder.one_sweep import Sweep
+from lrlib.finder.result import RangeTestResult
+from lrlib.finder.settings import Settings
 from lrlib.peers import tables
 from lrlib.peers.undoing import (
     Floats,
@@ -251,18 +254,11 @@ def _to_result(lr: Floats, loss: Floats, reason: str, optimizer: Any, ratios: li
         end_lr=float(lr[-1]),
         num_iter=len(lr),
         step_mode="linear" if is_linear else "exp",
-        smooth_f=None,
+        repeats=1,
         diverge_th=None,
-        accumulation_steps=1,
-        max_spread_decades=0.5,
-        val_metric=None,
-        val_every=1,
-        autocast_dtype=None,
-        device=None,
-        optimizer="unknown optimizer" if optimizer is None else type(optimizer).__name__,
+        optimizer=Settings.optimizer if optimizer is None else type(optimizer).__name__,
         group_ratios=tuple(ratios if len(ratios) > 1 else [1.0] * max(1, len(groups))),
-        cycles_momentum=any(group.get("momentum") or group.get("betas") for group in groups),
-        fresh_weights=False,
+        momentum=(0.0,) * len(ratios) if optimizer is None else group_momenta(optimizer),
     )
     none = np.empty(0)
     sweep = Sweep(None, lr, loss, val_step=none, val=none, val_metric=None, stop_reason=reason, seconds=None)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lrlib.finder.extras import need
+from lrlib.extras import need
 from lrlib.finder.result import RangeTestResult
 from lrlib.peers.reading import read, together
 from lrlib.peers.tables import is_tensorboard
@@ -70,6 +70,6 @@ def _draw(result: RangeTestResult, path: str) -> None:
     longest = max((sweep.lr for sweep in result.sweeps), key=len)
     if not all(np.allclose(sweep.lr, longest[: len(sweep.lr)], rtol=1e-6, atol=0) for sweep in result.sweeps):
         raise ValueError("sweeps in one plot must share their learning rates, got others; draw each file by itself")
-    figure = need("matplotlib.figure", what="a plot", extra="plot").Figure(figsize=(7, 4), layout="constrained")
+    figure = need("matplotlib.figure", what="a plot").Figure(figsize=(7, 4), layout="constrained")
     result.plot(figure.add_subplot())
     figure.savefig(path, dpi=150)

@@ -20,7 +20,7 @@ def range_test(trainer: Any, *, apply: bool = False, **settings: Any) -> RangeTe
 
     Raises ValueError in several processes, or for a setting that is the trainer's.
     """
-    own = {"step_fn", "scaler", "accumulation_steps", "clip_norm", "autocast_dtype", "device", "backward_fn"}
+    own = {"step_fn", "scaler", "accumulation_steps", "clip_norm"}
     if own & set(settings):
         raise ValueError(
             f"{', '.join(sorted(own & set(settings)))} must be the trainer's own, got it besides; set it in "
@@ -44,13 +44,11 @@ def range_test(trainer: Any, *, apply: bool = False, **settings: Any) -> RangeTe
         result = sweep(
             trainer.model,
             optimizer,
-            None,
-            trainer.get_train_dataloader(),
+            loader=trainer.get_train_dataloader(),
             step_fn=step,
             scaler=accelerator.scaler,
             accumulation_steps=args.gradient_accumulation_steps,
             clip_norm=args.max_grad_norm or None,
-            device=args.device,
             **settings,
         )
     finally:

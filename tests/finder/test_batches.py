@@ -1,8 +1,6 @@
 import collections
-from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -24,7 +22,7 @@ def test_step_fn_takes_dict_batches_from_any_iterable():
         logits = model(batch["features"])
         return cross_entropy(logits, batch["label"]) + 1e-3 * logits.square().mean()
 
-    result = sweep(model, optimizer, Batches(), loss_fn=None, step_fn=step_fn, num_iter=30)
+    result = sweep(model, optimizer, Batches(), step_fn=step_fn, num_iter=30)
     assert len(result.sweeps[0].loss) == 30  # 8 batches: begun again three times
 
 
@@ -51,10 +49,9 @@ def test_batches_go_to_the_models_device_and_the_device_state_comes_back():
     model.cuda()
     optimizer = torch.optim.AdamW(model.parameters())
     before = fingerprint(model, optimizer, loader), torch.cuda.get_rng_state().tolist()
-    scaler = torch.amp.GradScaler("cuda")
-    result = sweep(model, optimizer, loader, scaler=scaler, autocast_dtype=torch.float16, repeats=2)
+    with torch.autocast("cuda", torch.float16):
+        sweep(model, optimizer, loader, scaler=torch.amp.GradScaler("cuda"), repeats=2)
     assert (fingerprint(model, optimizer, loader), torch.cuda.get_rng_state().tolist()) == before
-    assert result.settings.device.startswith("cuda")
 
 
 # Counting and moving
@@ -84,13 +81,6 @@ def packed(n):
     return nn.utils.rnn.pack_sequence([torch.zeros(n + 1 - i, 6) for i in range(n)])
 
 
-@dataclass
-class Sample:
-    mask: torch.Tensor
-    x: torch.Tensor
-    y: torch.Tensor
-
-
 @pytest.mark.parametrize(
     "batch",
     [
@@ -99,8 +89,6 @@ class Sample:
         (images(5), [{"boxes": torch.zeros(2, 4)} for _ in range(5)]),
         (images(5), torch.zeros(5)),
         [images(5), torch.zeros(5)],
-        images(5),
-        [torch.zeros(3, 8, 8)] * 5,
         [torch.zeros(5, 2), torch.zeros(5, 3), torch.zeros(5)],
         (torch.zeros(5, 2), torch.zeros(5, 3), torch.zeros(5)),
         ([torch.zeros(5, 2), torch.zeros(5, 3)], torch.zeros(5)),
@@ -108,17 +96,12 @@ class Sample:
         Graphs(5),
         (Graphs(5), torch.zeros(5)),
         (Graphs(5), torch.zeros(35)),
-        {"graph": Graphs(5), "y": torch.zeros(5)},
         {"longest": torch.tensor(9), "input_ids": torch.zeros(5, 9), "labels": torch.zeros(5, 9)},
-        {"edges": torch.zeros(2, 30), "x": torch.zeros(5, 4), "y": torch.zeros(5)},
-        {"images": images(5), "targets": [{"boxes": torch.zeros(1, 4)}] * 5},
         {"text": ["a"] * 5, "label": torch.zeros(5)},
         collections.UserDict(input_ids=torch.zeros(5, 9), labels=torch.zeros(5)),
         (packed(5), torch.zeros(5)),
         packed(5),
         Pair(torch.zeros(5, 6), torch.zeros(5)),
-        Sample(torch.zeros(9, 9), torch.zeros(5, 9), torch.zeros(5)),
-        (np.zeros((5, 2)), np.zeros(5)),
         torch.zeros(5, 6),
     ],
 )
@@ -133,8 +116,7 @@ def test_what_has_no_samples_counts_as_one():
 def test_means_of_validation_weigh_lists_of_images_and_graphs_by_their_samples():
     model, optimizer, loader = build()
     for val in ([(images(6), torch.zeros(6)), (images(2), torch.zeros(2))], [Graphs(6), Graphs(2)]):
-        metric = lambda batch: float(n_samples(batch))  # noqa: E731
-        result = sweep(model, optimizer, loader, val_loader=val, val_metric=metric, num_iter=10)
+        result = sweep(model, optimizer, loader, val_loader=val, val_metric=n_samples, num_iter=10)
         assert result.sweeps[0].val[0] == (6 * 6 + 2 * 2) / 8
 
 
@@ -152,8 +134,8 @@ def test_what_moves_by_its_own_to_is_moved_by_it_and_the_rest_keeps_its_kind():
     pair = on_device(Pair(torch.zeros(2), torch.zeros(2)), meta)
     assert type(pair) is Pair and pair.label.device.type == "meta"
     assert on_device((Graphs(2), 1), meta)[0].device == meta
-    same = Odd({"a": torch.zeros(2)}, "mine")
-    assert on_device(same, torch.device("cpu")) is same
+    here = torch.zeros(2)
+    assert on_device({"a": here}, torch.device("cpu"))["a"] is here
 
 
 def test_a_packed_sequence_is_one_input():
@@ -219,9 +201,7 @@ def test_a_loader_that_begins_again_and_returns_itself_is_as_good_as_a_list(kind
 
 def test_a_loader_whose_second_pass_is_empty_is_said_to_be_one_shot():
     model, optimizer, _ = build()
-    with pytest.raises(
-        TypeError, match="can begin again, got a Rewinding, whose second pass gave no batch; give a list"
-    ):
+    with pytest.raises(TypeError, match="re-iterable, got a Rewinding whose second pass was empty"):
         sweep(model, optimizer, Rewinding(rewinds=False), num_iter=30)
 
 
@@ -230,7 +210,5 @@ def test_a_loader_whose_second_pass_is_empty_is_said_to_be_one_shot():
 )
 def test_an_iterator_is_refused(once):
     model, optimizer, _ = build()
-    with pytest.raises(
-        TypeError, match="train_loader must be an iterable that can begin again, got a .*; give a DataLoader"
-    ):
+    with pytest.raises(TypeError, match="loader must be re-iterable, got a .*; pass a DataLoader"):
         sweep(model, optimizer, once())

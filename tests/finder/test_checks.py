@@ -4,19 +4,7 @@ import torch
 from torch import nn
 from trainings import build, cross_entropy, fingerprint, record_lrs, sweep
 
-
-def grown(model):
-    """A training step that widens the model's last layer at its third call."""
-    calls = []
-
-    def step_fn(batch):
-        calls.append(1)
-        if len(calls) == 3:
-            model[4].weight.data = torch.zeros(5, 16)
-            model[4].bias.data = torch.zeros(5)
-        return cross_entropy(model(batch[0]), batch[1])
-
-    return step_fn
+import lrlib
 
 
 class NoLr(torch.optim.Optimizer):
@@ -29,75 +17,83 @@ class Output:
         self.loss, self.logits = out.mean(), out
 
 
+def loss_of(value):
+    return {"loss_fn": lambda out, _: value(out) if callable(value) else value}
+
+
 def bad_inputs():
+    """{what is wrong: (error, words of its message, what range_test is given)}"""
     model, optimizer, loader = build()
-    other = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1)
-    frozen = torch.optim.SGD(model.parameters(), lr=0.0)
-    without_lr, own_lr = NoLr(model.parameters(), {"momentum": 0.9}), NoLr(model.parameters(), {"lr": None})
-    lists, dicts = (
-        [([torch.zeros(6)] * 4, torch.zeros(4).long())],
-        [({"features": torch.zeros(4, 6)}, torch.zeros(4).long())],
-    )
-    lbfgs = torch.optim.LBFGS(model.parameters())
+    frozen, meta = nn.Linear(6, 3).requires_grad_(False), nn.Linear(6, 3, device="meta")
+    sgd = lambda module, lr=0.1: torch.optim.SGD(module.parameters(), lr=lr)  # noqa: E731
+    lists = [([torch.zeros(6)] * 4, torch.zeros(4).long())]
+    dicts = [({"features": torch.zeros(4, 6)}, torch.zeros(4).long())]
+    one_column = {"loss_fn": lambda out, y: out.mean(), "val_metric": "accuracy", "val_loader": loader}
+    binary = {"model": nn.Linear(6, 1), **one_column}
+    binary["optimizer"] = sgd(binary["model"])
+    relative = sgd(model)
+    relative.param_groups[0]["relative_step"] = True
     return {
-        "empty loader": (ValueError, "train_loader must give at least one batch, got none", {"loader": []}),
-        "one-shot loader": (TypeError, "iterable that can begin again, got a list_iterator", {"loader": iter([1])}),
-        "empty val": (ValueError, "val_loader must give at least one batch", {"val_loader": []}),
-        "vector loss": (ValueError, r"must be a scalar, got shape \(32, 3\)", {"loss_fn": lambda out, _: out}),
-        "float loss": (TypeError, "must be a tensor, got a float", {"loss_fn": lambda *_: 1.0}),
-        "detached loss": (ValueError, "must require grad", {"loss_fn": lambda out, _: out.detach().mean()}),
-        "foreign optimizer": (ValueError, "optimizer must hold parameters of the model", {"optimizer": other}),
-        "start above end": (ValueError, "below end_lr, got 1 and 0.1", {"start_lr": 1, "end_lr": 0.1}),
-        "start zero": (ValueError, "start_lr must be above 0", {"start_lr": 0}),
-        "own lr above end": (ValueError, "below end_lr, got 0.1 and 0.01", {"start_lr": None, "end_lr": 0.01}),
-        "infinite end": (ValueError, "end_lr must be finite", {"end_lr": float("inf")}),
-        "few steps": (ValueError, "num_iter must be at least 10, got 9", {"num_iter": 9}),
-        "step mode": (ValueError, '"exp", "linear" or "staircase", got \'log\'', {"step_mode": "log"}),
-        "few rates": (ValueError, "num_rates must be at least 10, got 9", {"num_rates": 9}),
-        "short stairs": (
-            ValueError,
-            "num_iter must be at least twice num_rates in a staircase, got 39 and 20",
-            {"step_mode": "staircase", "num_iter": 39},
-        ),
-        "stairs validated": (
-            ValueError,
-            "val_every must not be given in a staircase, got 5",
-            {"step_mode": "staircase", "val_every": 5, "val_loader": loader},
-        ),
-        "start below zero, end not given": (
-            ValueError,
-            "start_lr must be above 0 and below end_lr, got -1 and None",
-            {"start_lr": -1, "end_lr": None},
-        ),
-        "smooth": (ValueError, r"smooth_f must be in \[0, 1\), got 1", {"smooth_f": 1}),
-        "diverge": (ValueError, "diverge_th must be above 1, got 1", {"diverge_th": 1}),
-        "repeats": (ValueError, "repeats must be at least 1, got 0", {"repeats": 0}),
-        "no step": (ValueError, "loss_fn must be given unless step_fn is", {"loss_fn": None}),
-        "metric": (ValueError, "val_metric must be", {"val_metric": "f1"}),
-        "accuracy": (
-            ValueError,
-            "must be a function with step_fn alone",
-            {"loss_fn": None, "step_fn": lambda b: b, "val_loader": loader, "val_metric": "accuracy"},
-        ),
-        "closure": (TypeError, "must step without a closure, got LBFGS", {"optimizer": lbfgs}),
-        "zero lr": (ValueError, "lr must be 0 or more and one above 0, got .0.0.;", {"optimizer": frozen}),
-        "no lr": (TypeError, "must have an lr to test, got NoLr with lr missing beside", {"optimizer": without_lr}),
-        "own lr": (TypeError, "must have an lr to test, got NoLr with lr None", {"optimizer": own_lr}),
-        "dict as loss": (TypeError, r'got a dict; return its "loss" from step_fn', {"loss_fn": lambda *_: {"loss": 1}}),
-        "dict of losses": (TypeError, r"return one of \['a'\] from step_fn", {"loss_fn": lambda *_: {"a": 1}}),
-        "output": (TypeError, "got a Output; return its .loss from step_fn", {"loss_fn": lambda out, _: Output(out)}),
-        "tuple as loss": (TypeError, r"got a tuple; return the one", {"loss_fn": lambda *_: (1, 2)}),
-        "no loss": (TypeError, "got a NoneType; return it from step_fn", {"loss_fn": lambda *_: None}),
-        "list of images": (
+        "swapped": (TypeError, "model comes before optimizer", {"model": optimizer, "optimizer": model}),
+        "no module": (TypeError, "model must be a torch.nn.Module, got a function", {"model": lambda x: x}),
+        "several optimizers": (TypeError, "must be a torch optimizer, got a list", {"optimizer": [optimizer]}),
+        "foreign optimizer": (ValueError, "must hold parameters of the model", {"optimizer": sgd(nn.Linear(1, 1))}),
+        "frozen": (ValueError, "got all frozen", {"model": frozen, "optimizer": sgd(frozen)}),
+        "meta": (ValueError, "on the meta device", {"model": meta, "optimizer": sgd(meta)}),
+        "closure": (TypeError, "without a closure, got LBFGS", {"optimizer": torch.optim.LBFGS(model.parameters())}),
+        "zero lr": (ValueError, r"one above 0, got \[0.0\]", {"optimizer": sgd(model, lr=0.0)}),
+        "no lr": (TypeError, "got None in NoLr", {"optimizer": NoLr(model.parameters(), {"momentum": 0.9})}),
+        "own lr": (TypeError, "got None in NoLr", {"optimizer": NoLr(model.parameters(), {"lr": None})}),
+        "relative step": (ValueError, "has no effect on SGD with relative_step", {"optimizer": relative}),
+        "no loss": (ValueError, "pass exactly one of loss_fn and step_fn", {"loss_fn": None}),
+        "two losses": (ValueError, "got both", {"loss_fn": cross_entropy, "step_fn": lambda b: b}),
+        "loss class": (TypeError, r"pass CrossEntropyLoss\(\)", {"loss_fn": nn.CrossEntropyLoss}),
+        "other order": (
             TypeError,
-            "got a list of 4 that Sequential does not take so .*; give step_fn",
-            {"loader": lists},
+            r"range_test\(model, optimizer, loader=loader, step_fn=step_fn\)",
+            {"loss_fn": loader},
         ),
-        "one dict": (TypeError, "got a dict of 1 that Sequential does not take so .*; give step_fn", {"loader": dicts}),
-        "dict batch": (TypeError, "must be a pair .* got a dict; give step_fn", {"loader": [{"a": 1}]}),
-        "triple": (TypeError, "must be a pair .* got a list of 3; give step_fn", {"loader": [[1, 2, 3]]}),
-        "new shape": (ValueError, r"4\.weight of \(3, 16\) turned into \(5, 16\)", {"step_fn": grown(model)}),
-        "offload": (ValueError, "offload must be None", {"offload": "tape"}),
+        "no loader": (TypeError, "loader must be given", {"loader": None}),
+        "dataset": (TypeError, "got a TensorDataset, which yields samples", {"loader": loader.dataset}),
+        "val dataset": (TypeError, "val_loader must yield batches", {"val_loader": loader.dataset}),
+        "no iterable": (TypeError, "must be an iterable of batches, got a int", {"loader": 3}),
+        "empty loader": (ValueError, "loader must yield at least one batch", {"loader": []}),
+        "one-shot loader": (TypeError, "re-iterable, got a list_iterator", {"loader": iter([1])}),
+        "empty val": (ValueError, "val_loader must yield at least one batch", {"val_loader": []}),
+        "start above end": (ValueError, "smaller than end_lr, got 1 and 0.1", {"start_lr": 1, "end_lr": 0.1}),
+        "start zero": (ValueError, "start_lr must be above 0", {"start_lr": 0}),
+        "start text": (TypeError, "start_lr must be a number, got '1e-5'", {"start_lr": "1e-5"}),
+        "infinite end": (ValueError, "end_lr must be above 0 and finite, got inf", {"end_lr": float("inf")}),
+        "few steps": (ValueError, "num_iter must be at least 10, got 9", {"num_iter": 9}),
+        "float steps": (TypeError, "num_iter must be an int, got 100.0; pass 100", {"num_iter": 1e2}),
+        "half a step": (TypeError, "num_iter must be an int, got 100.5", {"num_iter": 100.5}),
+        "repeats": (ValueError, "repeats must be at least 1, got 0", {"repeats": 0}),
+        "float repeats": (TypeError, "repeats must be an int, got 2.0; pass 2", {"repeats": 2.0}),
+        "diverge": (ValueError, "diverge_th must be above 1, got 1", {"diverge_th": 1}),
+        "clip": (ValueError, "clip_norm must be above 0 and finite, got 0", {"clip_norm": 0}),
+        "seconds": (ValueError, "max_seconds must be above 0", {"max_seconds": -1}),
+        "extra": (TypeError, r"got extra_state\[0\], a int", {"extra_state": [1]}),
+        "extra alone": (TypeError, "extra_state must be a list, got a Linear", {"extra_state": nn.Linear(1, 1)}),
+        "metric": (ValueError, "val_metric must be", {"val_metric": "f1"}),
+        "metric alone": (ValueError, "val_metric requires val_loader", {"val_metric": "accuracy"}),
+        "accuracy of a step": (
+            ValueError,
+            "requires loss_fn, got step_fn",
+            {"step_fn": lambda b: b, "val_loader": loader, "val_metric": "accuracy"},
+        ),
+        "accuracy of one column": (ValueError, r"got \(32, 1\) and \(32,\)", binary),
+        "vector loss": (ValueError, r"must be a scalar, got shape \(32, 3\)", loss_of(lambda out: out)),
+        "float loss": (TypeError, "must be a tensor, got a float", loss_of(1.0)),
+        "detached loss": (ValueError, "must require grad", loss_of(lambda out: out.detach().mean())),
+        "dict as loss": (TypeError, r'return outputs\["loss"\] from step_fn', loss_of({"loss": 1})),
+        "dict of losses": (TypeError, r"return one of \['a'\] from step_fn", loss_of({"a": 1})),
+        "output": (TypeError, "return outputs.loss from step_fn", loss_of(Output)),
+        "tuple as loss": (TypeError, "got a tuple; return the one", loss_of((1, 2))),
+        "None as loss": (TypeError, "got a NoneType; return it from step_fn", loss_of(None)),
+        "list of images": (TypeError, "Sequential does not accept .*; pass step_fn", {"loader": lists}),
+        "one dict": (TypeError, "Sequential does not accept .*; pass step_fn", {"loader": dicts}),
+        "dict batch": (TypeError, "must be a pair .* got a dict; pass step_fn", {"loader": [{"a": 1}]}),
+        "triple": (TypeError, "must be a pair .* got a list of 3; pass step_fn", {"loader": [[1, 2, 3]]}),
     }, (model, optimizer, loader)
 
 
@@ -105,74 +101,75 @@ def bad_inputs():
 def test_bad_input_is_refused_in_one_sentence_and_everything_is_as_before(case):
     cases, (model, optimizer, loader) = bad_inputs()
     error, message, changes = cases[case]
-    used = {
-        "optimizer": optimizer,
-        "loader": loader,
-        **{k: v for k, v in changes.items() if k in ("optimizer", "loader")},
-    }
-    before = fingerprint(model, used["optimizer"], loader)
-    options = {k: v for k, v in changes.items() if k not in used}
+    given = {"model": model, "optimizer": optimizer, "loader": loader, **changes}
+    before = fingerprint(model, optimizer, loader)
     with pytest.raises(error, match=message) as caught:
-        sweep(model, used["optimizer"], used["loader"], **options)
+        sweep(given.pop("model"), given.pop("optimizer"), given.pop("loader"), **given)
     assert "\n" not in str(caught.value) and ";" in str(caught.value)
-    assert fingerprint(model, used["optimizer"], loader) == before
+    assert fingerprint(model, optimizer, loader) == before
 
 
-def test_settings_are_checked_before_the_first_batch():
+def test_settings_are_checked_before_the_first_batch_and_numbers_of_numpy_are_numbers():
     class Untouchable:
         def __iter__(self):
             raise AssertionError("a batch was asked for")
 
-    model, optimizer, _ = build()
+    model, optimizer, loader = build()
     with pytest.raises(ValueError, match="num_iter"):
         sweep(model, optimizer, Untouchable(), num_iter=1)
+    optimizer.param_groups[0]["lr"] = np.float32(0.1)
+    result = sweep(model, optimizer, loader, num_iter=np.int64(10), end_lr=np.float32(0.5), diverge_th=np.inf)
+    assert result.settings.num_iter == 10 and result.settings.diverge_th is None
+    assert type(optimizer.param_groups[0]["lr"]) is np.float32
 
 
-def test_an_error_inside_a_model_that_inputs_were_spread_over_hints_at_step_fn():
-    class Detector(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer = nn.Linear(6, 3)
+def test_the_signature_has_at_most_twenty_parameters_and_its_help_fits_three_screens():
+    import inspect
+    import pydoc
 
-        def forward(self, images, targets=None):
-            return self.layer(images) if targets is None else images[targets.long().tolist()[0], 99]
-
-    model = Detector()
-    batches = [([torch.zeros(6), torch.zeros(6)], torch.zeros(2))]
-    with pytest.raises(Exception) as caught:  # noqa: B017
-        sweep(model, torch.optim.SGD(model.parameters(), lr=0.1), batches)
-    assert "if it is one input, give step_fn, for example" in caught.value.__notes__[0]
+    assert len(inspect.signature(lrlib.range_test).parameters) <= 20
+    assert len(pydoc.render_doc(lrlib.range_test).splitlines()) <= 120
 
 
-# Rates of zero
+# Parameter groups
 
 
-def warmed(model, rates, **options):
+def grouped(model, rates, **options):
     groups = [{"params": model[0].parameters(), "lr": rates[0]}, {"params": model[4].parameters(), "lr": rates[1]}]
     return torch.optim.AdamW(groups, **options)
 
 
-@pytest.mark.parametrize("start_lr", [1e-6, None])
 @pytest.mark.parametrize("tensors", [False, True])
-def test_a_warm_up_scheduler_that_begins_at_zero_is_swept_from_its_initial_rates(start_lr, tensors):
+def test_a_warm_up_scheduler_that_begins_at_zero_is_swept_from_its_initial_rates(tensors):
     model, _, loader = build()
     rates = (1e-5, 1e-4)
-    optimizer = warmed(model, [torch.tensor(rate) for rate in rates] if tensors else rates)
+    optimizer = grouped(model, [torch.tensor(rate) for rate in rates] if tensors else rates)
     torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, step / 100))
     assert [float(group["lr"]) for group in optimizer.param_groups] == [0, 0]
     before, seen = fingerprint(model, optimizer, loader), record_lrs(optimizer)
-    result = sweep(model, optimizer, loader, num_iter=10, start_lr=start_lr, end_lr=1e-2)
+    result = sweep(model, optimizer, loader, num_iter=10, start_lr=1e-6, end_lr=1e-2)
     assert fingerprint(model, optimizer, loader) == before
     assert result.settings.group_ratios == pytest.approx((1, 10))
-    assert seen[0] == pytest.approx([start_lr or 1e-5, 10 * (start_lr or 1e-5)])
+    assert seen[0] == pytest.approx([1e-6, 1e-5])
 
 
 def test_a_frozen_first_group_stays_frozen():
     model, _, loader = build()
-    optimizer = warmed(model, (0.0, 1e-3))
+    optimizer = grouped(model, (0.0, 1e-3))
     seen, weight = record_lrs(optimizer), model[0].weight.detach().clone()
     moved = []
     optimizer.register_step_post_hook(lambda *_: moved.append(not torch.equal(model[0].weight, weight)))
-    result = sweep(model, optimizer, loader, num_iter=10, start_lr=None, end_lr=1e-2)
+    result = sweep(model, optimizer, loader, num_iter=10, start_lr=1e-3, end_lr=1e-2)
     assert result.settings.group_ratios == (0, 1) and not any(moved)
-    assert np.allclose([rates[1] for rates in seen], result.sweeps[0].lr) and seen[0] == [0, pytest.approx(1e-3)]
+    assert np.allclose([rates[1] for rates in seen[:10]], result.sweeps[0].lr) and seen[0] == [0, pytest.approx(1e-3)]
+
+
+@pytest.mark.parametrize("applied", [False, True])
+def test_the_lr_scale_of_timms_groups_is_applied_once(applied):
+    model, _, loader = build()
+    optimizer = grouped(model, (0.1 * 0.25, 0.1) if applied else (0.1, 0.1))
+    optimizer.param_groups[0]["lr_scale"], optimizer.param_groups[1]["lr_scale"] = 0.25, 1.0
+    seen = record_lrs(optimizer)
+    result = sweep(model, optimizer, loader, num_iter=10, end_lr=1e-2)
+    assert result.settings.group_ratios == pytest.approx((0.25, 1))
+    assert seen[0] == pytest.approx([0.25e-4, 1e-4]) and result.sweeps[0].lr[0] == 1e-4

@@ -2,8 +2,7 @@ import pytest
 import torch
 from trainings import build, cross_entropy, fingerprint
 
-from lrlib.finder.result import Overlay
-from lrlib.finder.sweeps import overlay
+from lrlib.finder.comparing import Overlay, overlay
 
 
 def test_overlay_sweeps_over_weight_decay_and_puts_it_back():
@@ -22,7 +21,7 @@ def test_overlay_sweeps_over_weight_decay_and_puts_it_back():
     assert set(made.to_dataframe().weight_decay) == {0, 0.5}
     labels = [text.get_text() for text in made.plot().get_legend().get_texts()]
     assert labels == ["weight_decay = 0", "weight_decay = 0.5"]
-    assert "weight_decay = 0.5: suggested lr" in made._repr_html_()
+    assert "weight_decay = 0.5: lr " in made._repr_html_()
 
 
 @pytest.mark.parametrize("kind", ["momentum", "betas"])
@@ -50,11 +49,11 @@ def test_overlay_sweeps_over_batch_size():
 
 def test_overlay_takes_exactly_one_setting_that_the_optimizer_has():
     model, optimizer, loader = build()
-    with pytest.raises(ValueError, match="exactly one of weight_decay, momentum, batch_size, got none"):
+    with pytest.raises(ValueError, match="one of weight_decay, momentum, batch_size, got none"):
         overlay(model, optimizer, cross_entropy, loader)
-    with pytest.raises(ValueError, match="must have momentum .* got Rprop"):
+    with pytest.raises(ValueError, match="must have momentum, got Rprop"):
         overlay(model, torch.optim.Rprop(model.parameters()), cross_entropy, loader, momentum=[0.9])
     with pytest.raises(TypeError, match="must be a DataLoader"):
         overlay(model, optimizer, cross_entropy, [1], batch_size=[1])
-    with pytest.raises(ValueError, match="momentum must hold at least one value"):
+    with pytest.raises(ValueError, match="values of one of"):
         overlay(model, optimizer, cross_entropy, loader, momentum=[])

@@ -1,53 +1,31 @@
+"""What is made of the sweeps: suggestions, schedules, text, pictures and files."""
+
+import json
+import os
+import stat
 from dataclasses import FrozenInstanceError, replace
 
+import matplotlib.figure
 import numpy as np
 import pytest
 import torch
-from trainings import build, sweep
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from trainings import build, fingerprint, sweep
 
 from lrlib import suggest
-from lrlib.finder.result import RangeTestResult
+from lrlib.finder.result import RangeTestResult, Sweep
+from lrlib.finder.settings import Settings
+
+lr_scheduler = torch.optim.lr_scheduler
 
 
-def test_schedulers_of_torch_take_the_keyword_arguments():
+@pytest.fixture(scope="module")
+def wide():
+    """A result that is reliable, of SGD with momentum."""
     model, optimizer, loader = build(batch_size=128, momentum=0.9)
-    result = sweep(model, optimizer, loader, num_iter=300, start_lr=1e-5, end_lr=1e3)
-    found = result.suggest()
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, **result.one_cycle(total_steps=100))
-    rates = []
-    for _ in range(100):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        if len(rates) < 100:
-            scheduler.step()
-    assert max(rates) == pytest.approx(found.upper) and rates[0] == pytest.approx(found.upper / 20)
-    _, optimizer, _ = build(momentum=0.9)
-    scheduler = torch.optim.lr_scheduler.CyclicLR(optimizer, **result.cyclic(step_size_up=5))
-    rates = []
-    for _ in range(11):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
-    assert (rates[0], rates[5], rates[10]) == pytest.approx((found.lower, found.upper, found.lower))
-    assert optimizer.param_groups[0]["momentum"] < 0.9  # cycled, as torch does where there is a momentum
-
-
-def test_a_momentum_that_the_optimizer_does_not_use_is_not_cycled():
-    model, optimizer, loader = build()
-    result = sweep(model, optimizer, loader, num_iter=200, start_lr=1e-5, end_lr=1e3)
-    torch.optim.lr_scheduler.OneCycleLR(optimizer, **result.one_cycle(total_steps=10))
-    assert optimizer.param_groups[0]["momentum"] == 0
-    rprop = torch.optim.Rprop(model.parameters(), lr=0.01)
-    result = replace(result, settings=sweep(model, rprop, loader, num_iter=10).settings)
-    assert result.cyclic(step_size_up=3)["cycle_momentum"] is False
-
-
-def test_an_unreliable_suggestion_warns_when_a_schedule_is_made_of_it():
-    model, optimizer, loader = build()
-    result = sweep(model, optimizer, loader, start_lr=1e-9, end_lr=1e-8, repeats=3)
-    assert not result.suggest().reliable
-    with pytest.warns(UserWarning, match="the suggested lr is not reliable: "):
-        result.one_cycle(total_steps=10)
+    return sweep(model, optimizer, loader, num_iter=300, start_lr=1e-5, end_lr=1e3)
 
 
 @pytest.fixture(scope="module")
@@ -56,23 +34,124 @@ def result():
     return sweep(model, optimizer, loader, num_iter=150, start_lr=1e-5, repeats=3, val_loader=loader)
 
 
-def test_a_training_that_cannot_be_is_refused_and_other_rules_know_no_length(result):
-    for total_steps in (0, -3, 149):
-        with pytest.raises(ValueError, match=f"at least the sweep's own 150 steps, got {total_steps}; it counts"):
-            result.suggest(total_steps=total_steps)
-    with pytest.raises(ValueError, match="total_steps must be given with suggest_lr alone, got 500 with valley"):
-        result.suggest(suggest.valley, total_steps=500)
+@pytest.fixture(scope="module")
+def doubtful():
+    model, optimizer, loader = build()
+    return sweep(model, optimizer, loader, start_lr=1e-9, end_lr=1e-8, repeats=3)
+
+
+def run(scheduler, n_steps):
+    """[(lr, momentum) of every group] of each step."""
+    seen = []
+    for step in range(n_steps):
+        seen.append([(group["lr"], group.get("momentum")) for group in scheduler.optimizer.param_groups])
+        scheduler.optimizer.step()
+        if step + 1 < n_steps:
+            scheduler.step()
+    return seen
+
+
+# Schedules
+
+
+def test_schedulers_of_torch_take_the_keyword_arguments(wide):
+    found = wide.suggest()
+    _, optimizer, _ = build(momentum=0.9)
+    seen = run(lr_scheduler.OneCycleLR(optimizer, **wide.one_cycle(100)), 100)
+    rates, momenta = zip(*[step[0] for step in seen], strict=True)
+    assert max(rates) == pytest.approx(found.upper) and rates[0] == pytest.approx(found.upper / 20)
+    assert (min(momenta), max(momenta)) == pytest.approx((0.85, 0.95))
+    _, optimizer, _ = build(momentum=0.9)
+    seen = run(lr_scheduler.CyclicLR(optimizer, **wide.cyclic(5)), 11)
+    assert [seen[i][0][0] for i in (0, 5, 10)] == pytest.approx([found.lower, found.upper, found.lower])
+    _, optimizer, _ = build(momentum=0.9)
+    seen = [step[0] for step in run(lr_scheduler.OneCycleLR(optimizer, **wide.warmup_cosine(200)), 200)]
+    assert max(rate for rate, _ in seen) == pytest.approx(found.upper) and seen[9][0] == pytest.approx(found.upper)
+    assert seen[-1][0] < 1e-4 * found.upper and {momentum for _, momentum in seen} == {0.9}
+
+
+@pytest.mark.parametrize("total_steps", [10, 11, 1000])
+def test_warm_up_is_two_steps_at_least(wide, total_steps):
+    _, optimizer, _ = build()
+    seen = run(lr_scheduler.OneCycleLR(optimizer, **wide.warmup_cosine(total_steps)), total_steps)
+    assert max(step[0][0] for step in seen) == pytest.approx(wide.suggest().upper)
+
+
+@pytest.mark.parametrize(("momentum", "bounds"), [(0.99, (0.985, 0.995)), (0.5, (0.25, 0.75)), (0.2, (0.0, 0.6))])
+def test_the_momentum_of_a_cycle_moves_around_the_optimizers_own(wide, momentum, bounds):
+    _, optimizer, _ = build(momentum=momentum)
+    made = wide.one_cycle(100, optimizer=optimizer)
+    assert (made["base_momentum"], made["max_momentum"]) == pytest.approx(bounds)
+    momenta = [step[0][1] for step in run(lr_scheduler.OneCycleLR(optimizer, **made), 100)]
+    assert (min(momenta), max(momenta)) == pytest.approx(bounds)
+
+
+def test_schedules_have_the_groups_of_the_optimizer_that_they_are_given(wide):
+    model, _, _ = build()
+    groups = [{"params": model[0].parameters(), "lr": 0.1}, {"params": model[4].parameters(), "lr": 0.01}]
+    optimizer = torch.optim.AdamW(groups)
+    for made in (wide.one_cycle(100, optimizer=optimizer), wide.warmup_cosine(100, optimizer=optimizer)):
+        assert made["max_lr"] == pytest.approx([wide.suggest().upper, wide.suggest().upper / 10])
+        run(lr_scheduler.OneCycleLR(optimizer, **made), 10)
+        for group, lr in zip(optimizer.param_groups, (0.1, 0.01), strict=True):
+            group["lr"] = group["initial_lr"] = lr
+    run(lr_scheduler.CyclicLR(optimizer, **wide.cyclic(5, optimizer=optimizer)), 10)
+
+
+def test_a_momentum_that_the_optimizer_does_not_use_is_not_cycled(wide):
+    model, optimizer, _ = build()
+    run(lr_scheduler.OneCycleLR(optimizer, **wide.one_cycle(10, optimizer=optimizer)), 10)
+    assert optimizer.param_groups[0]["momentum"] == 0
+    rprop = torch.optim.Rprop(model.parameters(), lr=0.01)
+    assert wide.cyclic(3, optimizer=rprop)["cycle_momentum"] is False
+
+
+@pytest.mark.parametrize("tensors", [False, True])
+def test_apply_sets_a_constant_rate_in_the_groups_ratios(wide, tensors):
+    model, _, _ = build()
+    rates = [torch.tensor(0.1), torch.tensor(0.01)] if tensors else [0.1, 0.01]
+    groups = [{"params": model[i].parameters(), "lr": lr} for i, lr in zip((0, 4), rates, strict=True)]
+    optimizer = torch.optim.AdamW(groups)
+    found = wide.apply(optimizer)
+    assert found == wide.suggest()
+    assert [float(group["lr"]) for group in optimizer.param_groups] == pytest.approx([found.lr, found.lr / 10])
+    assert [group["lr"] is lr for group, lr in zip(optimizer.param_groups, rates, strict=True)] == [tensors] * 2
+
+
+def test_an_unreliable_suggestion_warns_and_is_not_applied(doubtful):
+    model, optimizer, loader = build()
+    before = fingerprint(model, optimizer, loader)
+    with pytest.warns(UserWarning, match="the suggested lr is not reliable: "):
+        doubtful.one_cycle(total_steps=10)
+    with pytest.warns(UserWarning, match="lr was not set: the suggestion is not reliable"):
+        doubtful.apply(optimizer)
+    assert fingerprint(model, optimizer, loader) == before
+
+
+# Suggestions
+
+
+def test_heuristics_go_by_name_and_no_other_rule_knows_a_length(result):
+    assert result.suggest("valley") == result.suggest(suggest.valley)
+    with pytest.raises(ValueError, match="heuristic must be one of suggest_lr, .* got 'vally'"):
+        result.suggest("vally")
+    with pytest.raises(ValueError, match="total_steps applies to suggest_lr"):
+        result.suggest("valley", total_steps=500)
 
 
 def test_a_longer_training_gets_a_lower_constant_rate_and_the_same_peak(result):
-    plain, as_long, longer = result.suggest(), result.suggest(total_steps=150), result.suggest(total_steps=15_000)
-    assert as_long == plain
-    assert longer.lr == pytest.approx(plain.lr * 100**-0.32) and longer.upper == plain.upper
-    assert longer.lower <= longer.lr and longer.reliable == plain.reliable
-    assert [s.lr for s in result.suggest_each(total_steps=15_000)] == pytest.approx(
-        [s.lr * 100**-0.32 for s in result.suggest_each()]
-    )
+    plain, longer = result.suggest(), result.suggest(total_steps=15_000)
+    assert longer.lr < plain.lr and longer.upper == plain.upper and longer.lower <= longer.lr
     assert result.suggest(total_steps=10**12).lr >= 1e-5  # where the sweep began
+
+
+def test_text_and_picture_compute_no_suggestion_and_no_smoothing_anew(result, monkeypatch):
+    text = repr(result)
+    result.plot(matplotlib.figure.Figure().add_subplot())
+    for name in ("smooth", "suggest_lr", "combine"):
+        monkeypatch.setattr(suggest, name, lambda *_, **__: pytest.fail("computed anew"))
+    assert repr(result) == text
+    result.plot(matplotlib.figure.Figure().add_subplot())
 
 
 def test_the_result_is_frozen(result):
@@ -80,6 +159,9 @@ def test_the_result_is_frozen(result):
         result.sweeps = ()
     with pytest.raises(ValueError, match="read-only"):
         result.sweeps[0].loss[0] = 1
+
+
+# Tables, text and pictures
 
 
 def test_the_dataframe_has_a_row_a_step(result):
@@ -92,37 +174,120 @@ def test_the_dataframe_has_a_row_a_step(result):
     assert set(result.versions) >= {"torch", "numpy", "python"}
 
 
-def test_the_median_curve_is_the_median_of_the_smoothed_sweeps(result):
-    curve = result.median_curve()
-    smoothed = [suggest.smooth(*swept.curve())[3] for swept in result.sweeps]
-    assert curve.median_loss[3] == np.median(smoothed)
-    assert (curve.least[3], curve.greatest[3]) == (min(smoothed), max(smoothed))
+def test_the_median_curve_ends_where_the_first_sweep_does():
+    lr = np.logspace(-4, 0, 100)
+    loss = 2 / (1 + (lr / 0.01) ** 2) + (lr / 0.3) ** 3
+    noise = np.random.default_rng(0).standard_normal((3, 100)) / 100
+    sweeps = [
+        Sweep(i, lr[:n], (loss + noise[i])[:n], [], [], None, "the loss diverged", 0.1)
+        for i, n in enumerate((90, 100, 95))
+    ]
+    made = RangeTestResult(tuple(sweeps), Settings(), {}, 0.0)
+    smoothed = [suggest.smooth(*swept.curve())[:90] for swept in sweeps]
+    assert np.array_equal(made.median_curve.lr, lr[:90])
+    assert np.array_equal(made.median_curve.loss, np.median(smoothed, axis=0))
+    assert np.array_equal(made.median_curve.high, np.max(smoothed, axis=0))
 
 
-def test_text_and_html_say_lr_spread_and_why_each_sweep_stopped(result):
-    text, page = repr(result), result._repr_html_()
-    found = result.suggest()
-    for words in (f"suggested lr = {found.lr:.3g}", f"spread {found.spread_decades:.2f} decades", "reliable"):
-        assert words in text and words in page
-    assert all(swept.stop_reason in text for swept in result.sweeps)
-    assert '<img alt="' in page and "data:image/png;base64," in page
+def test_the_text_is_a_rate_a_cycle_and_a_verdict(wide, doubtful):
+    found = wide.suggest()
+    first, second, third, *rest = repr(wide).splitlines()
+    assert f"{found.lr:.3g}" in first and "300" in first
+    assert f"{found.upper:.3g}" in second and f"{found.lower:.3g}" in second
+    assert third.startswith("reliable: ") and repr(doubtful).splitlines()[2].startswith("NOT RELIABLE: ")
+    assert all(word in "".join(rest) for word in ("apply", "one_cycle", "plot", "total_steps"))
+    assert all(swept.stop_reason in repr(wide.sweeps) for swept in wide.sweeps)
 
 
-def test_plot_draws_on_the_given_axes_and_marks_what_it_is_given(result):
-    from matplotlib.figure import Figure
+def test_html_holds_the_picture_and_the_text(result):
+    page = result._repr_html_()
+    assert '<img alt="' in page and "data:image/png;base64," in page and f"{result.suggest().lr:.3g}" in page
 
-    ax = Figure().add_subplot()
-    marks = [result.suggest(), result.suggest(suggest.steepest)]
-    assert result.plot(ax, marks=marks) is ax
+
+def test_a_picture_names_what_was_swept_and_marks_what_it_is_given(result, doubtful, tmp_path):
+    ax = result.plot(path=tmp_path / "sweep.png", marks=["suggest_lr", result.suggest("steepest"), 3e-4])
+    assert (tmp_path / "sweep.png").stat().st_size > 1000
     assert ax.get_xscale() == "log" and ax.get_ylabel() == "validation loss"
-    labels = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert f"suggest_lr: lr = {marks[0].lr:.2g}" in labels and f"steepest: lr = {marks[1].lr:.2g}" in labels
-    verticals = [line.get_xdata()[0] for line in ax.lines if len(set(line.get_xdata())) == 1]
-    assert marks[0].lr in verticals and marks[1].lr in verticals
+    assert "SGD" in ax.get_title() and "3 sweeps" in ax.get_title()
+    verticals = [
+        line.get_xdata()[0] for line in ax.lines if len(set(line.get_xdata())) == 1 and len(line.get_xdata()) == 2
+    ]
+    assert verticals == [result.suggest().lr, result.suggest("steepest").lr, 3e-4]
+    ax = doubtful.plot(matplotlib.figure.Figure().add_subplot())
+    assert not [line for line in ax.lines if len(line.get_xdata()) == 2] and not ax.patches
+
+
+def test_every_loss_is_in_the_frame_unless_the_sweep_diverged(wide, doubtful):
+    def is_in_frame(made):
+        ax = made.plot(matplotlib.figure.Figure().add_subplot())
+        low, high = ax.get_ylim()
+        marked = [line for line in ax.lines if line.get_label() == "diverged"]
+        return [(low < s.loss.min(), s.loss.max() < high) for s in made.sweeps], marked
+
+    assert is_in_frame(doubtful) == ([(True, True)] * 3, [])
+    seen, [marked] = is_in_frame(wide)
+    assert seen == [(True, False)] and list(marked.get_xdata()) == [wide.sweeps[0].lr[-1]]
 
 
 def test_a_result_whose_every_loss_is_nan_is_still_shown(result):
-    dead = replace(result.sweeps[0], lr=[1e-3], loss=[np.nan], val_step=[], val=[], val_metric=None)
+    dead = Sweep(0, [1e-3], [np.nan], [], [], None, "the loss was nan", 0.1, "the loss is nan before any update")
     made = RangeTestResult((dead,), replace(result.settings, val_metric=None), {}, 0.0)
-    assert not made.suggest().reliable
-    assert "no loss is finite" in made._repr_html_()
+    assert not made.suggest().reliable and np.isnan(made.suggest().lr)
+    assert "before any update" in made._repr_html_()
+
+
+# Files
+
+
+def test_a_saved_result_is_the_same_when_loaded_and_its_file_has_the_usual_mode(result, tmp_path):
+    path = tmp_path / "sweep.json"
+    before = os.umask(0o022)
+    try:
+        result.save(path)
+    finally:
+        os.umask(before)
+    loaded = RangeTestResult.load(path)
+    assert loaded == result and repr(loaded) == repr(result) and loaded.suggest() == result.suggest()
+    assert list(tmp_path.iterdir()) == [path] and stat.S_IMODE(path.stat().st_mode) == 0o644
+    json.loads(path.read_text(), parse_constant=pytest.fail)  # NaN and Infinity are no JSON
+
+
+number = st.floats(width=64)
+
+
+@hypothesis_settings(max_examples=50, deadline=None)
+@given(
+    curves=st.lists(st.lists(st.tuples(number, st.none() | number), min_size=1, max_size=8), min_size=1, max_size=3),
+    reason=st.text(st.characters(codec="utf-8"), max_size=20),
+)
+def test_any_losses_survive_a_round_trip_to_the_bit(tmp_path_factory, curves, reason):
+    sweeps = [
+        Sweep(
+            seed=i,
+            lr=np.logspace(-3, 0, len(points)),
+            loss=[loss for loss, _ in points],
+            val_step=[step for step, (_, val) in enumerate(points) if val is not None],
+            val=[val for _, val in points if val is not None],
+            val_metric="loss",
+            stop_reason=reason,
+            seconds=0.1,
+        )
+        for i, points in enumerate(curves)
+    ]
+    made = RangeTestResult(tuple(sweeps), Settings(group_ratios=(1.0, 0.1)), {"torch": "2"}, 0.1)
+    path = tmp_path_factory.mktemp("round") / "sweep.json"
+    made.save(path)
+    loaded = RangeTestResult.load(path)
+    assert loaded == made and loaded.settings == made.settings
+    for one, other in zip(made.sweeps, loaded.sweeps, strict=True):
+        for name in ("lr", "loss", "val", "val_step"):
+            assert np.array_equal(getattr(one, name), getattr(other, name), equal_nan=name in ("loss", "val"))
+
+
+@pytest.mark.parametrize("text", ["{}", "lr,loss\n1,2\n", '{"format": 99, "sweeps": []}', "[1]"])
+def test_files_that_are_no_result_are_refused(result, tmp_path, text):
+    with pytest.raises(ValueError, match=r"path must end in .json, got .*; to_dataframe\(\)"):
+        result.save(tmp_path / "sweep.csv")
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(ValueError, match="a.json"):
+        RangeTestResult.load(tmp_path / "a.json")

@@ -31,7 +31,7 @@ def gradients_seen(name, *, scale=None, **options):
 
 
 @pytest.mark.parametrize("steps", [1, 2])
-@pytest.mark.parametrize("clip", [{"clip_norm": 0.3}, {"clip_value": 0.02}, {}], ids=["norm", "value", "none"])
+@pytest.mark.parametrize("clip", [{"clip_norm": 0.3}, {}], ids=["norm", "none"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_gradients_are_clipped_unscaled_with_every_optimizer_and_scaler(name, clip, steps):
     plain, losses = gradients_seen(name, accumulation_steps=steps, **clip)
@@ -40,10 +40,8 @@ def test_gradients_are_clipped_unscaled_with_every_optimizer_and_scaler(name, cl
     assert torch.allclose(torch.tensor(scaled_losses), torch.tensor(losses), rtol=1e-5)
     if "clip_norm" in clip:
         assert plain.norm(dim=1).max() == pytest.approx(0.3, rel=1e-4)
-    if "clip_value" in clip:
-        assert plain.abs().max() == pytest.approx(0.02)
     if not clip:
-        assert plain.norm(dim=1).max() > 0.4 and plain.abs().max() > 0.04  # the bounds above bind
+        assert plain.norm(dim=1).max() > 0.4  # the bound above binds
 
 
 def test_a_parameter_of_two_groups_is_clipped_once_and_the_settings_say_how():
@@ -52,19 +50,26 @@ def test_a_parameter_of_two_groups_is_clipped_once_and_the_settings_say_how():
     both = type("Both", (), {"param_groups": optimizer.param_groups * 2})()
     both.zero_grad, both.step = optimizer.zero_grad, optimizer.step
     result = sweep(model, both, loader, num_iter=10, clip_norm=1)
-    assert (result.settings.clip_norm, result.settings.clip_value) == (1.0, None)
+    assert result.settings.clip_norm == 1.0
 
 
-def test_backward_fn_takes_the_place_of_backward():
+def test_the_backward_of_an_accelerator_takes_the_place_of_the_losss():
     curves = []
-    for backward_fn in (None, lambda loss: (2 * loss / 2).backward()):
+    for scaler in (None, Framework(lambda loss: (2 * loss / 2).backward())):
         model, optimizer, loader = build()
         options = {"accumulation_steps": 2, "num_iter": 10}
-        curves.append(sweep(model, optimizer, loader, backward_fn=backward_fn, **options).sweeps[0].loss.tolist())
+        curves.append(sweep(model, optimizer, loader, scaler=scaler, **options).sweeps[0].loss.tolist())
     assert curves[0] == curves[1]
     model, optimizer, loader = build()
-    still = sweep(model, optimizer, loader, backward_fn=lambda loss: None, num_iter=10, start_lr=1, clip_norm=1)
+    still = sweep(model, optimizer, loader, scaler=Framework(lambda loss: None), num_iter=10, start_lr=1, clip_norm=1)
     assert still.sweeps[0].loss[-1] != pytest.approx(curves[0][-1])  # nothing was learned
+
+
+class Framework:
+    """As an Accelerator or a Fabric."""
+
+    def __init__(self, backward):
+        self.backward = backward
 
 
 class WithScaler(torch.optim.SGD):
@@ -75,11 +80,8 @@ class WithScaler(torch.optim.SGD):
     "message, options",
     [
         ("clip_norm must be above 0 and finite, got 0;", {"clip_norm": 0}),
-        ("clip_value must be above 0 and finite, got inf;", {"clip_value": float("inf")}),
-        ("must not be given both, got 1 and 2;", {"clip_norm": 1, "clip_value": 2}),
-        ("would scale the loss twice;", {"scaler": torch.amp.GradScaler("cpu"), "backward_fn": lambda loss: None}),
-        ("must not be float16 with a scaler", {"scaler": torch.amp.GradScaler("cpu"), "half": True}),
-        ("got a WithScaler with a scaler of its own; clip in", {"clip_norm": 1, "optimizer": WithScaler}),
+        ("requires float32 parameters, got float16;", {"scaler": torch.amp.GradScaler("cpu"), "half": True}),
+        ("gradients of WithScaler, which has its own scaler;", {"clip_norm": 1, "optimizer": WithScaler}),
     ],
 )
 def test_what_cannot_be_right_is_refused_before_the_first_step(message, options):

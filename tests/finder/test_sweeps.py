@@ -1,6 +1,9 @@
+import io
 import os
 import random
 import signal
+import sys
+import time
 import warnings
 
 import numpy as np
@@ -8,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-from trainings import blobs, build, cross_entropy, fingerprint, plain, record_lrs, sweep
+from trainings import blobs, build, cross_entropy, fingerprint, record_lrs, sweep
 
-from lrlib.finder.sweeps import READ_EVERY
+from lrlib.finder.one_sweep import READ_EVERY
 
 
 def test_three_sweeps_give_a_suggestion_that_trains_and_change_nothing():
@@ -33,18 +36,14 @@ def test_three_sweeps_give_a_suggestion_that_trains_and_change_nothing():
     assert losses[-1] < 0.5 * losses[0]
 
 
-@pytest.mark.parametrize("step_mode", ["exp", "linear"])
-def test_the_optimizer_takes_the_rates_of_the_closed_form_at_every_step(step_mode):
+def test_the_optimizer_takes_the_rates_of_the_closed_form_at_every_step():
     model, optimizer, loader = build()
     seen = record_lrs(optimizer)
-    result = sweep(model, optimizer, loader, num_iter=20, start_lr=1e-5, end_lr=1e-2, step_mode=step_mode)
-    if step_mode == "exp":
-        expected = [1e-5 * 1000 ** (k / 19) for k in range(20)]
-    else:
-        expected = [1e-5 + k / 19 * (1e-2 - 1e-5) for k in range(20)]
-    assert np.allclose(np.ravel(seen), expected, rtol=1e-12)
-    assert np.array_equal(np.ravel(seen), result.sweeps[0].lr)
-    assert seen[-1] == [pytest.approx(1e-2)]
+    result = sweep(model, optimizer, loader, num_iter=20, start_lr=1e-5, end_lr=1e-2)
+    expected = [1e-5 * 1000 ** (k / 19) for k in range(20)]
+    assert np.allclose(np.ravel(seen[:20]), expected, rtol=1e-12)
+    assert np.array_equal(np.ravel(seen[:20]), result.sweeps[0].lr)
+    assert seen[19] == [pytest.approx(1e-2)]
     assert result.sweeps[0].stop_reason == "reached end_lr 0.01"
 
 
@@ -117,21 +116,7 @@ def test_identical_sweeps_are_said_to_count_as_one():
     inputs, targets = blobs(64)
     result = sweep(model, optimizer, [(inputs, targets)], repeats=3)
     found = result.suggest()
-    assert found.spread_decades is None and "the 3 sweeps are identical" in found.reason
-
-
-def test_init_fn_begins_each_sweep_from_weights_of_its_own():
-    model, optimizer, loader = build()
-    before = plain(model.state_dict())
-    starts = []
-
-    def init_fn(model):
-        model[0].reset_parameters()
-        starts.append(model[0].weight.detach().clone())
-
-    result = sweep(model, optimizer, loader, repeats=2, num_iter=10, init_fn=init_fn)
-    assert len(starts) == 2 and not torch.equal(*starts)
-    assert plain(model.state_dict()) == before and result.settings.fresh_weights
+    assert found.spread_decades is None and "the 3 sweeps saw identical batches" in found.reason
 
 
 def test_a_model_in_eval_mode_is_swept_in_train_mode_and_frozen_layers_stay_frozen():
@@ -164,57 +149,43 @@ def test_a_loss_that_is_not_finite_ends_the_sweep_and_is_kept_out_of_the_fit(bad
     assert np.isfinite(result.suggest().lr)
 
 
-def test_a_sweep_stops_where_the_running_mean_is_diverge_th_times_its_best():
-    parameter = nn.Parameter(torch.zeros(1))
-    model = nn.ParameterList([parameter])
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    series = iter([3.0] * 20 + [8.9] + [9.1] * 5)
-    result = sweep(
-        model, optimizer, [0], loss_fn=None, step_fn=lambda _: next(series) + 0 * parameter, smooth_f=0, diverge_th=3
-    )
-    assert result.sweeps[0].loss.tolist() == pytest.approx([3.0] * 20 + [8.9, 9.1])
-    assert result.sweeps[0].stop_reason.startswith("the loss diverged at lr")
-
-
-def test_a_loss_near_or_below_zero_does_not_stop_the_sweep_by_itself():
-    parameter = nn.Parameter(torch.zeros(1))
-    model = nn.ParameterList([parameter])
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    for last in (0.001, -0.5):
-        series = iter([2.0] * 20 + [last, last + 0.3] * 20)
-        result = sweep(
-            model, optimizer, [0], loss_fn=None, step_fn=lambda _, s=series: next(s) + 0 * parameter, smooth_f=0
-        )
-        assert len(result.sweeps[0].loss) == 60
-
-
 def test_reading_losses_several_at_a_time_changes_no_value(monkeypatch):
     curves = []
     for read_every in (1, 7):
         monkeypatch.setitem(READ_EVERY, "cpu", read_every)
         model, optimizer, loader = build()
-        result = sweep(model, optimizer, loader, num_iter=100, end_lr=1e6, val_loader=loader, val_every=9)
+        result = sweep(model, optimizer, loader, num_iter=100, end_lr=1e6, val_loader=loader)
         curves.append(result.sweeps[0])
     assert len(curves[0].loss) < 100
     for name in ("lr", "loss", "val_step", "val"):
         assert np.array_equal(getattr(curves[0], name), getattr(curves[1], name))
 
 
+@pytest.mark.parametrize("where", ["around the call", "in step_fn"])
 @pytest.mark.parametrize("scaled", [False, True])
-def test_autocast_and_grad_scaler_are_used_and_put_back(scaled):
+def test_autocast_and_grad_scaler_are_used_and_put_back(scaled, where):
     model, optimizer, loader = build()
     types = []
     model[0].register_forward_hook(lambda _, __, output: types.append(output.dtype))
     scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=5) if scaled else None
+
+    def step_fn(batch):
+        with torch.autocast("cpu", torch.bfloat16):
+            return cross_entropy(model(batch[0]), batch[1])
+
+    def run(scaler):
+        if where == "in step_fn":
+            return sweep(model, optimizer, loader, step_fn=step_fn, scaler=scaler, end_lr=1)
+        with torch.autocast("cpu", torch.bfloat16):
+            return sweep(model, optimizer, loader, scaler=scaler, end_lr=1)
+
     before = fingerprint(model, optimizer, loader, scaler)
-    result = sweep(model, optimizer, loader, autocast_dtype=torch.bfloat16, scaler=scaler, end_lr=1)
+    [swept] = run(scaler).sweeps
     assert set(types) == {torch.bfloat16}
     assert fingerprint(model, optimizer, loader, scaler) == before
-    assert result.settings.autocast_dtype == "torch.bfloat16"
-    if not scaled:
-        return
-    plain_curve = sweep(model, optimizer, loader, autocast_dtype=torch.bfloat16, end_lr=1).sweeps[0].loss
-    assert np.allclose(result.sweeps[0].loss, plain_curve, atol=0.02)
+    assert swept.loss[-5:].mean() < 0.8 * swept.loss[0]  # the weights that autocast has cast are not the first ones
+    if scaled:
+        assert np.allclose(swept.loss, run(None).sweeps[0].loss, atol=0.02)
 
 
 def test_attached_schedulers_are_tolerated_and_do_not_notice():
@@ -240,35 +211,44 @@ def test_a_scheduler_that_the_step_moves_is_put_back():
     before = fingerprint(model, optimizer, loader, schedulers=[scheduler])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # stepped before the optimizer
-        sweep(model, optimizer, loader, loss_fn=None, step_fn=step_fn, also=[scheduler])
+        sweep(model, optimizer, loader, step_fn=step_fn, extra_state=[scheduler])
     assert fingerprint(model, optimizer, loader, schedulers=[scheduler]) == before
 
 
-def test_progress_can_be_turned_off(capfd):
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_shows_lr_and_loss_to_the_end_in_a_terminal_and_nothing_elsewhere(capfd, monkeypatch):
     model, optimizer, loader = build()
-    sweep(model, optimizer, loader, num_iter=10)
-    assert capfd.readouterr() == ("", "")
     sweep(model, optimizer, loader, num_iter=10, progress=True)
-    assert "range test" in capfd.readouterr().err
+    assert capfd.readouterr() == ("", "")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    sweep(model, optimizer, loader, num_iter=10)
+    assert terminal.getvalue() == ""
+    result = sweep(model, optimizer, loader, num_iter=60, end_lr=1e8, repeats=2, progress=True)
+    assert len(result.sweeps[1].lr) < 60
+    last = terminal.getvalue().split("\r")[-1]
+    assert "120 steps" in last and "120/120" in last and "lr " in last and "loss " in last
 
 
 # Validation
 
 
-def test_accuracy_is_that_of_the_fixed_subset_over_samples_and_is_what_suggestions_read():
+def test_accuracy_is_that_of_the_first_eight_batches_over_samples_and_is_what_suggestions_read():
     model, optimizer, loader = build(n=300, batch_size=70)  # last batch of 20
-    val_loader = DataLoader(TensorDataset(*blobs(90, seed=0)), batch_size=40)  # 40, 40, 10
+    val_loader = DataLoader(TensorDataset(*blobs(400, seed=0)), batch_size=45)  # eight of 45, and one of 40
     seen = []
-    result = sweep(
-        model, optimizer, loader, val_loader=val_loader, val_metric="accuracy", val_every=20, val_batches=3, end_lr=0.1,
-        init_fn=lambda model: model.register_forward_hook(lambda m, i, o: seen.append((m.training, o.argmax(1)))),
-    )  # fmt: skip
+    model.register_forward_hook(lambda m, i, o: seen.append((m.training, o.argmax(1))))
+    result = sweep(model, optimizer, loader, val_loader=val_loader, val_metric="accuracy", end_lr=0.1)
     [swept] = result.sweeps
-    assert swept.val_step.tolist() == [19, 39, 59]
-    predicted = torch.cat([out for training, out in seen if not training][-3:])
-    assert swept.val[-1] == pytest.approx((predicted == blobs(90, seed=0)[1]).float().mean().item())
+    assert swept.val_step.tolist() == list(range(1, 60, 2))
+    predicted = torch.cat([out for training, out in seen if not training][-8:])
+    assert swept.val[-1] == pytest.approx((predicted == blobs(400, seed=0)[1][:360]).float().mean().item())
     lr, objective = swept.curve()
-    assert np.array_equal(lr, swept.lr[[19, 39, 59]]) and np.allclose(objective, 1 - swept.val)
+    assert np.array_equal(lr, swept.lr[1::2]) and np.allclose(objective, 1 - swept.val)
     assert result.objective == "1 - validation accuracy"
 
 
@@ -281,17 +261,16 @@ def test_validation_loss_with_step_fn_is_computed_in_eval_mode_and_train_mode_co
         modes.append((model.training, model[1].training, torch.is_grad_enabled()))
         return cross_entropy(model(batch[0]), batch[1])
 
-    options = {"loss_fn": None, "step_fn": step_fn, "num_iter": 10, "val_every": 5, "val_batches": 1}
-    result = sweep(model, optimizer, loader, val_loader=loader, **options)
-    assert modes == ([(True, False, True)] * 5 + [(False, False, False)]) * 2
-    assert len(result.sweeps[0].val) == 2 and result.settings.val_metric == "loss"
+    result = sweep(model, optimizer, loader, val_loader=[blobs(9)], step_fn=step_fn, num_iter=60)
+    assert modes[:90] == ([(True, False, True)] * 2 + [(False, False, False)]) * 30
+    assert len(result.sweeps[0].val) == 30 and result.settings.val_metric == "loss"
 
 
 def test_validation_does_not_change_the_training_curve():
     curves = []
     for val_loader in (None, [blobs(40, seed=3)]):
         model, optimizer, loader = build()
-        curves.append(sweep(model, optimizer, loader, val_loader=val_loader, val_every=3).sweeps[0].loss)
+        curves.append(sweep(model, optimizer, loader, val_loader=val_loader).sweeps[0].loss)
     assert np.array_equal(*curves)
 
 
@@ -310,14 +289,14 @@ def test_a_metric_of_the_users_is_called_with_each_batch():
 
 
 @pytest.mark.parametrize("error", [RuntimeError("mine"), KeyboardInterrupt()], ids=["exception", "interrupt"])
-@pytest.mark.parametrize("where", ["loss_fn", "init_fn", "val_metric", "loader"])
+@pytest.mark.parametrize("where", ["loss_fn", "val_metric", "loader"])
 def test_everything_is_put_back_when_the_users_code_fails(error, where):
     model, optimizer, loader = build(momentum=0.9)
     calls = []
 
     def fails_at_last(value):
         calls.append(1)
-        if len(calls) == (2 if where in ("init_fn", "loader") else 5):
+        if len(calls) == (2 if where == "loader" else 5):
             raise error
         return value
 
@@ -331,7 +310,6 @@ def test_everything_is_put_back_when_the_users_code_fails(error, where):
 
     code = {
         "loss_fn": lambda logits, targets: fails_at_last(cross_entropy(logits, targets)),
-        "init_fn": lambda model: fails_at_last(model[0].reset_parameters()),
         "val_metric": lambda batch: fails_at_last(0.5),
     }
     options = {where: code[where]} if where in code else {}
@@ -366,10 +344,112 @@ def test_the_users_exception_is_noted_with_the_step_and_the_shapes():
     assert "range_test: at step 2, on a batch of tensors of shapes [(5, 9), (5,)]" in caught.value.__notes__[0]
 
 
-def test_a_sweep_validates_often_enough_by_itself_and_says_val_every_where_it_was_told_not_to():
+def test_a_sweep_of_few_validations_says_so():
     model, optimizer, loader = build()
-    often = sweep(model, optimizer, loader, val_loader=loader, num_iter=100, val_batches=1)
-    assert often.settings.val_every == 3 and "val_every" not in often.suggest().reason
-    rarely = sweep(model, optimizer, loader, val_loader=loader, num_iter=100, val_batches=1, val_every=25)
-    assert not rarely.suggest().reliable
-    assert "it takes 10; use a val_every below 25, or more steps" in rarely.suggest().reason
+    options = {"val_loader": [blobs(30)], "num_iter": 100, "start_lr": 1, "end_lr": 1e10}
+    result = sweep(model, optimizer, loader, **options)
+    assert len(result.sweeps[0].val) < 10
+    assert not result.suggest().reliable and "too few validations" in result.suggest().reason
+
+
+# What the optimizer does with the rate
+
+
+@pytest.mark.parametrize("where", ["step_fn", "pre hook", "post hook"])
+def test_a_scheduler_that_is_stepped_meanwhile_moves_neither_the_rate_nor_the_momentum(where):
+    used = []
+
+    class Spy(torch.optim.SGD):
+        def step(self, closure=None):
+            used.append((self.param_groups[0]["lr"], self.param_groups[0]["momentum"]))
+            return super().step(closure)
+
+    model, _, loader = build()
+    optimizer = Spy(model.parameters(), lr=0.1, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.8, total_steps=1000)
+    if where != "step_fn":
+        getattr(optimizer, f"register_step_{where.replace(' ', '_')}")(lambda *_: scheduler.step())
+    used.clear()
+
+    def step_fn(batch):
+        if where == "step_fn":
+            scheduler.step()
+        return cross_entropy(model(batch[0]), batch[1])
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        [swept] = sweep(model, optimizer, loader, step_fn=step_fn).sweeps
+    assert [lr for lr, _ in used[: len(swept.lr)]] == swept.lr.tolist()
+    assert {momentum for _, momentum in used} == {optimizer.param_groups[0]["momentum"]}
+
+
+def test_an_optimizer_that_makes_its_own_rate_is_refused():
+    class OwnRate(torch.optim.Optimizer):
+        @torch.no_grad()
+        def step(self, closure=None):
+            for p in self.param_groups[0]["params"]:
+                p -= 0.01 * p.grad
+
+    model, _, loader = build()
+    optimizer = OwnRate(model.parameters(), {"lr": 0.1})
+    before = fingerprint(model, optimizer, loader)
+    with pytest.raises(ValueError, match="the learning rate has no effect on OwnRate"):
+        sweep(model, optimizer, loader)
+    assert fingerprint(model, optimizer, loader) == before
+
+
+def test_schedule_free_optimizers_are_in_eval_mode_where_the_model_is():
+    class Averaging(torch.optim.SGD):
+        mode = "train"
+
+        def train(self):
+            self.mode = "train"
+
+        def eval(self):
+            self.mode = "eval"
+
+    model, _, loader = build()
+    optimizer = Averaging(model.parameters(), lr=0.1)
+    optimizer.eval()
+    modes = set()
+
+    def loss_fn(out, targets):
+        modes.add((model.training, optimizer.mode))
+        return cross_entropy(out, targets)
+
+    sweep(model, optimizer, loader, loss_fn=loss_fn, val_loader=[blobs(9)])
+    assert modes == {(True, "train"), (False, "eval")} and optimizer.mode == "eval"
+
+
+# What a curve cannot show
+
+
+def test_a_loss_that_is_nan_before_any_update_is_said_to_be_so():
+    model, optimizer, loader = build()
+    model[0].weight.data[0, 0] = float("nan")
+    found = sweep(model, optimizer, loader).suggest()
+    assert not found.reliable and "before any update" in found.reason and "learning rate" not in found.reason
+    assert np.isnan([found.lr, found.lower, found.upper]).all()
+
+
+def test_a_scaler_that_skipped_every_update_is_said_to_have():
+    model, optimizer, loader = build()
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**120, backoff_factor=0.99)
+    loss_fn = lambda out, targets: 1e6 * cross_entropy(out, targets)  # noqa: E731
+    found = sweep(model, optimizer, loader, loss_fn=loss_fn, scaler=scaler, end_lr=1, diverge_th=None).suggest()
+    assert not found.reliable and "GradScaler skipped every update" in found.reason
+
+
+def test_max_seconds_ends_the_range_test_and_complete_sweeps_count():
+    model, optimizer, loader = build()
+
+    def slow(out, targets):
+        time.sleep(0.01)
+        return cross_entropy(out, targets)
+
+    began = time.perf_counter()
+    result = sweep(model, optimizer, loader, loss_fn=slow, num_iter=50, repeats=100, end_lr=1, max_seconds=1.5)
+    assert time.perf_counter() - began < 15
+    assert 1 <= len(result.sweeps) < 3 and all(len(swept.lr) == 50 for swept in result.sweeps)
+    result = sweep(model, optimizer, loader, loss_fn=slow, num_iter=1000, max_seconds=0.5)
+    assert len(result.sweeps[0].lr) < 60 and "max_seconds" in result.suggest().reason

@@ -31,7 +31,8 @@ def build(n=512, batch_size=32, lr=0.1, **optimizer_settings):
 
 def sweep(model, optimizer, loader, **changes):
     changes = {"num_iter": 60, "start_lr": 1e-4, "repeats": 1, "progress": False, **changes}
-    return range_test(model, optimizer, changes.pop("loss_fn", cross_entropy), loader, **changes)
+    loss_fn = changes.pop("loss_fn", None if "step_fn" in changes else cross_entropy)
+    return range_test(model, optimizer, loss_fn, loader, **changes)
 
 
 def record_lrs(optimizer):
