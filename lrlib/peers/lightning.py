@@ -57,7 +57,7 @@ class LearningRateFinder(pl.Callback):  # type: ignore[misc]
         self, min_lr: float = 1e-8, max_lr: float = 1, num_training_steps: int = 100, mode: str = "exponential",
         early_stop_threshold: float | None = 4.0, update_attr: bool = True, attr_name: str = "",
     ) -> None:  # fmt: skip
-        self.settings = {"start_lr": min_lr, "end_lr": max_lr, "num_iter": num_training_steps}
+        self.settings: dict[str, Any] = {"start_lr": min_lr, "end_lr": max_lr, "num_iter": num_training_steps}
         if mode != "exponential":
             raise ValueError(f'mode must be "exponential", got {mode!r}; it spreads the steps over all decades')
         self.settings["diverge_th"] = early_stop_threshold

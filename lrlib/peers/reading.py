@@ -261,7 +261,7 @@ def _to_result(lr: Floats, loss: Floats, reason: str, optimizer: Any, ratios: li
         momentum=(0.0,) * len(ratios) if optimizer is None else group_momenta(optimizer),
     )
     none = np.empty(0)
-    sweep = Sweep(None, lr, loss, val_step=none, val=none, val_metric=None, stop_reason=reason, seconds=None)
+    sweep = Sweep(None, lr, loss, val_step=none.astype(np.int64), val=none, val_metric=None, stop_reason=reason, seconds=None)
     return RangeTestResult((sweep,), settings, {}, None)
 
 

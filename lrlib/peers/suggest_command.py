@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from lrlib.extras import need
-from lrlib.finder.result import RangeTestResult
+from lrlib.finder.result import RangeTestResult, in_words
 from lrlib.peers.reading import read, together
 from lrlib.peers.tables import is_tensorboard
 
@@ -60,9 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = [{"file": source, "history": history, **asdict(s)} for source, history, s in parts]
         print(json.dumps({**asdict(result.suggest()), "files": found}, indent=2))
     else:
-        print(result)
-        if len(each) > 1:
-            print(*(f"{source}: {s.lr:.3g}" for source, s in zip(sources, suggestions, strict=True)), sep="\n")
+        print(in_words(result.suggest(), result.settings.num_iter))
+        for source, part, suggestion in zip(sources, each, suggestions, strict=True):
+            print(f"{source}: {suggestion.lr:.3g}, {part.sweeps[0].stop_reason}")
     return 0
 
 

@@ -284,11 +284,12 @@ def test_an_unreliable_suggestion_is_set_with_a_warning(tune):
     assert any("the suggested lr is not reliable: the loss" in str(warning.message) for warning in caught)
 
 
-def test_a_linear_sweep_and_another_attribute(tune):
+def test_another_attribute_and_no_linear_sweep(tune):
     module = Module()
     module.rate = 1e-3
-    finder = tune(module, mode="linear", max_lr=1, attr_name="rate", num_training=30)
-    assert np.allclose(np.diff(finder.results["lr"]), (1 - 1e-5) / 29)
+    with pytest.raises(ValueError, match='mode must be "exponential", got \'linear\''):
+        tune(module, mode="linear")
+    finder = tune(module, max_lr=1, attr_name="rate", num_training=30)
     assert module.rate == finder.suggestion() and module.lr == 1e-3
 
 
