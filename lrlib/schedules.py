@@ -4,10 +4,12 @@ A schedule says how the learning rate moves over a run. `lr_per_step` turns it i
 torch's own scheduler, so torch stays the definition and no formula is written a second time.
 """
 
+import ast
+import inspect
 import math
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -210,6 +212,28 @@ class Exponential:
 
 
 Schedule = Constant | MultiStep | OneCycle | Inverse | Exponential
+
+
+def parse_schedule(text: str) -> "Schedule":
+    """The schedule that a call stands for, such as "OneCycle(0.1, pct_start=0.2)"; its arguments are literals.
+
+    Raises ValueError for text that is not such a call, or a value outside its range.
+    """
+    classes = {kind.__name__: kind for kind in get_args(Schedule)}
+    try:
+        call = ast.parse(text.strip(), mode="eval").body
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            raise ValueError("not a call")
+        kind = classes[call.func.id]
+        values = [ast.literal_eval(value) for value in call.args]
+        named = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+        bound = inspect.signature(kind).bind(*values, **named)
+    except (ValueError, SyntaxError, KeyError, TypeError, AttributeError, MemoryError, RecursionError) as err:
+        raise ValueError(
+            f"a schedule must be a call of {', '.join(classes)} with numbers, such as OneCycle(0.1, pct_start=0.2), "
+            f"got {text!r}"
+        ) from err
+    return kind(*bound.args, **bound.kwargs)
 
 
 def lr_per_step(

@@ -5,7 +5,7 @@ import sys
 
 from lrlib import __all__ as public_names
 
-FLOORS = {"finder", "peers", "problems", "report", "reproduction", "runs", "study", "training"}
+FLOORS = {"finder", "peers", "problems", "report", "reproduction", "runs", "training"}
 
 
 def test_imports_keep_the_contracts(root):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from lrlib.schedules import Constant, Exponential, MultiStep, OneCycle, lr_per_step
+from lrlib.schedules import Constant, Exponential, MultiStep, OneCycle, lr_per_step, parse_schedule
 
 EPOCHS, STEPS = 6, 7
 TOTAL = EPOCHS * STEPS
@@ -48,12 +48,20 @@ def drive(lr, make, *, per_epoch=False):
             ),
         ),
         (
-            OneCycle(0.1, pct_start=0.4, anneal_strategy="linear", three_phase=True, base_momentum=0.8, max_momentum=0.9),
+            OneCycle(
+                0.1, pct_start=0.4, anneal_strategy="linear", three_phase=True, base_momentum=0.8, max_momentum=0.9
+            ),
             drive(
                 1.0,
                 lambda o: lr_scheduler.OneCycleLR(
-                    o, 0.1, total_steps=TOTAL, pct_start=0.4, anneal_strategy="linear", three_phase=True,
-                    base_momentum=0.8, max_momentum=0.9,
+                    o,
+                    0.1,
+                    total_steps=TOTAL,
+                    pct_start=0.4,
+                    anneal_strategy="linear",
+                    three_phase=True,
+                    base_momentum=0.8,
+                    max_momentum=0.9,
                 ),
             ),
         ),
@@ -116,3 +124,30 @@ def test_values_outside_their_range_are_refused_by_name(make, message):
 def test_milestones_must_not_lie_past_the_last_epoch(milestones):
     with pytest.raises(ValueError, match=r"milestones must not lie past the last epoch, 30, got \[.*\]; lower"):
         lr_per_step(MultiStep(0.1, milestones), epochs=30, steps_per_epoch=2, momentum=0.9)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("OneCycle(0.1, pct_start=0.2)", OneCycle(0.1, pct_start=0.2)),
+        (" MultiStep(lr=1e-1, milestones=[5, 25]) ", MultiStep(0.1, (5, 25))),
+        ("Exponential(1e-6, 1)", Exponential(1e-6, 1)),
+    ],
+)
+def test_a_schedule_is_read_from_its_call(text, expected):
+    assert parse_schedule(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "OneCycle", "OneCycle()", "OneCycle(0.1, peak=2)", "Cycle(0.1)", "OneCycle(max_lr=open('x'))", "OneCycle(**{})",
+     "os.system('true')", "OneCycle(0.1) or 1", "(" * 500],
+)  # fmt: skip
+def test_what_is_no_call_of_a_schedule_is_refused_and_not_evaluated(text):
+    with pytest.raises(ValueError, match="a schedule must be a call of Constant"):
+        parse_schedule(text)
+
+
+def test_a_bad_value_in_a_call_is_named():
+    with pytest.raises(ValueError, match="max_lr must be a positive number, got -1"):
+        parse_schedule("OneCycle(-1)")

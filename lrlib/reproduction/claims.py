@@ -4,6 +4,7 @@ A claim's rule, margin and words stand in claims.toml. Here a function a claim m
 """
 
 import itertools
+import subprocess
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from lrlib.runs.results import Results
 
 REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, ONE_SEED = "reproduced", "not reproduced", "inconclusive", "one seed"
 NOTE = "note"  # in place of a verdict
+TAG = "claims-frozen"
 RULES = tomllib.loads((Path(__file__).parent / "claims.toml").read_text(encoding="utf-8"))
 
 # What a claim's function returns: a name -> one value a seed for each comparison, and numbers to show beside.
@@ -65,12 +67,10 @@ def tabulate_verdicts(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["id", "section", "claim", "verdict", "evidence"])
 
 
-def tabulate_rules(design: Design) -> pd.DataFrame:
-    """A row per claim: id, statistic, rule, what was changed after results had been seen."""
-    rows = [
-        (id, _fill(rule["statistic"], rule), describe_rule(rule), rule.get("changed", "")) for id, rule in RULES.items()
-    ]
-    return pd.DataFrame(rows, columns=["id", "statistic", "reproduced if", "changed after results were seen"])
+def tabulate_rules() -> pd.DataFrame:
+    """A row per claim: id, statistic, and when it counts as reproduced."""
+    rows = [(id, _fill(rule["statistic"], rule), describe_rule(rule)) for id, rule in RULES.items()]
+    return pd.DataFrame(rows, columns=["id", "statistic", "reproduced if"])
 
 
 def describe_rule(rule: Mapping[str, Any]) -> str:
@@ -83,6 +83,16 @@ def describe_rule(rule: Mapping[str, Any]) -> str:
         "note": "no verdict",
     }
     return said[rule["rule"]]
+
+
+def describe_freeze() -> str:
+    """The tag and the commit that froze the rules, as an aside; "" if unknown."""
+    command = ["git", "rev-parse", "--short", f"{TAG}^{{commit}}"]
+    try:
+        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return f" (tag `{TAG}`, commit `{found.stdout.strip()}`)"
 
 
 def _judge(id, results, design):
@@ -124,9 +134,9 @@ def _describe(name, found, rule):
         return (
             held if found.n == 1 else f"{held} (95 % CI of the share {100 * found.low:.0f} to {100 * found.high:.0f} %)"
         )
-    if rule["unit"] == "log ratio":
-        return f"{name} {found:+.2f}"
-    return f"{name} in {rule['unit']} {found * 100:{'+.2f' if rule['unit'] == 'points' else '+.1f'}}"
+    if rule["unit"] == "points":
+        return f"{name}: {found * 100:+.2f points}"
+    return f"{name}: {found * 100:+.1f %}" if rule["unit"] == "%" else f"{name}: {found:+.2f}"
 
 
 def _fill(text, rule, design=None):
@@ -179,7 +189,8 @@ def _read_c3(results: Results, design: Design, margin: float) -> Measured:
 
 def _near(lrs, expected, decades):
     held = np.abs(np.log10(np.array(lrs) / expected)) <= decades
-    return {"": held}, f"median {np.median(lrs):.2g}, {min(lrs):.2g} to {max(lrs):.2g}"
+    spread = f", {min(lrs):.2g} to {max(lrs):.2g}" if len(lrs) > 1 else ""
+    return {"": held}, f"median {np.median(lrs):.2g}{spread}"
 
 
 def _read_c4(results: Results, design: Design, margin: float) -> Measured:

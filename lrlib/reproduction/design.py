@@ -12,7 +12,7 @@ from lrlib.problems.data import SAMPLE, choose_dataset
 from lrlib.problems.lenet import name_problem
 from lrlib.problems.registry import load_problem
 from lrlib.runs.plan import Run
-from lrlib.schedules import Constant, Exponential, MultiStep, OneCycle
+from lrlib.schedules import Constant, Exponential, MultiStep, OneCycle, parse_schedule
 from lrlib.training.registry import AUTO, choose_backend
 
 SGD_SWEEP = "SGD range test"
@@ -46,6 +46,7 @@ class Design:
         momentum, weight_decay: of SGD. OneCycle cycles the momentum itself.
         range_epochs, start_lr .. adam_end_lr: section 1. fall_fraction: share of the fall that counts as its start.
         learning_rates: section 2.1. lr, turning_points, milestones, gamma: section 2.2. max_lr .. div_factor: 2.3.
+        schedules: further schedules of section 2.3 as calls, such as "OneCycle(0.1, pct_start=0.2)".
 
     Raises:
         ValueError: for a value outside its range.
@@ -75,6 +76,7 @@ class Design:
     final_div_factor: float = 4.0
     pct_start: float = 0.3
     div_factor: float = 25.0
+    schedules: tuple = ()
 
     @classmethod
     def of(cls, parameters: Mapping[str, object], **others: object) -> Self:
@@ -104,6 +106,7 @@ class Design:
             if not values or len(set(values)) != len(values):
                 raise ValueError(f"{name} must be one or more different values, got {list(values)}")
             object.__setattr__(self, name, values)
+        object.__setattr__(self, "schedules", tuple(dict.fromkeys(self.schedules)))
         labels: dict[str, float] = {}
         for lr in self.learning_rates:
             if isinstance(lr, bool) or not isinstance(lr, (int, float)) or not 0 < lr < math.inf:
@@ -150,8 +153,16 @@ class Design:
         )
         return self._over_seeds(schedule, self.onecycle_label)
 
+    def further_schedules(self) -> list[Run]:
+        """Section 2.3: the schedules that were given as text, which labels their runs.
+
+        Raises:
+            ValueError: for text that is not a call of a schedule.
+        """
+        return [run for text in self.schedules for run in self._over_seeds(parse_schedule(text), text)]
+
     def all_runs(self) -> list[Run]:
-        """Every run of the report: with the defaults 190 distinct epochs a seed."""
+        """Every run of the published report: with the defaults 190 distinct epochs a seed."""
         return self.range_test() + self.no_scheduling() + self.one_drop() + self.multistep() + self.onecycle()
 
     @staticmethod
@@ -190,17 +201,24 @@ class Design:
         return "one seed" if self.seeds == 1 else f"{self.seeds} seeds"
 
     @property
-    def note(self) -> str:
-        """What a section says first: a dataset that is not the original's, settings that are not the published ones."""
+    def dataset_note(self) -> str:
+        """What a report says first of its dataset; "" for the original's."""
+        return DATASET_NOTES.get(self.dataset, "")
+
+    @property
+    def settings_note(self) -> str:
+        """Which settings differ from those of the published report, as a sentence; "" if none does."""
         published = {field.name: field.default for field in fields(self)} | {"seeds": PUBLISHED_SEEDS}
-        published["dataset"] = self.dataset  # of which there is a note
+        published |= {"dataset": self.dataset, "backend": "compiled"}  # of another dataset there is a note
+        for name in ("turning_points", "milestones"):
+            if getattr(self, name) == fit_drops(published[name], self.epochs):  # which follows from the epochs
+                del published[name]
         changed = [
             f"{name} {_say(getattr(self, name))} (published: {_say(value)})"
             for name, value in published.items()
             if getattr(self, name) != value
         ]
-        said = f"**Settings that differ from the published report:** {', '.join(changed)}." if changed else ""
-        return "\n\n".join(filter(None, [DATASET_NOTES.get(self.dataset, ""), said]))
+        return f"*Settings that differ from the published report: {', '.join(changed)}.*" if changed else ""
 
     def _multistep(self, milestones):
         return self._over_seeds(MultiStep(self.lr, milestones, self.gamma), self.drop_label(milestones))

@@ -48,7 +48,7 @@ def draw_schedules(runs: Sequence[Run]) -> Drawn:
             pd.DataFrame({"run": run.label, "step": np.arange(1, len(lr) + 1), "lr": lr, "momentum": momentum})
         )
     data = pd.concat(frames, ignore_index=True)
-    with open_panels(2, height=2.0) as (figure, panels):
+    with open_panels(2, height=1.8) as (figure, panels):
         styles = itertools.product(("-", "--", ":"), COLORS)
         for (label, run), (style, color) in zip(data.groupby("run", sort=False), styles, strict=False):
             thin = run.iloc[:: max(1, len(run) // 1000)]

@@ -73,7 +73,8 @@ def tabulate_ends(epochs: pd.DataFrame) -> pd.DataFrame:
 
 
 def tabulate_backends(
-    design: Design, backends: tuple[tuple[str, int], ...] = (("compiled", 1), ("torch", 1), ("colossalai", 1), ("colossalai", 2))
+    design: Design,
+    backends: tuple[tuple[str, int], ...] = (("compiled", 1), ("torch", 1), ("colossalai", 1), ("colossalai", 2)),
 ) -> pd.DataFrame:
     """The two final schedules of seed 0 as each backend trained them, for those whose runs are stored; trains nothing.
 

@@ -14,7 +14,8 @@ CONFIDENCE = 0.95
 class Estimate:
     """A mean or a share over n seeds with its 95 % confidence interval; the interval is NaN for one seed.
 
-    Formatting takes the specification of a number: f"{estimate:.2f}" is "0.31 (95 % CI 0.27 to 0.35, n = 40)".
+    Formatting takes the specification of a number and a unit: f"{estimate:.2f points}" is
+    "0.31 points (95 % CI 0.27 to 0.35, n = 40)".
     """
 
     mean: float
@@ -23,7 +24,11 @@ class Estimate:
     n: int
 
     def __format__(self, spec: str) -> str:
+        spec, _, unit = spec.partition(" ")
+        if not math.isfinite(self.mean):
+            return f"undefined (n = {self.n})"
         mean, low, high = (number(value, spec) for value in (self.mean, self.low, self.high))
+        mean += f" {unit}" if unit else ""
         if not math.isfinite(self.low):
             return f"{mean} ({'one seed' if self.n == 1 else f'n = {self.n}'})"
         return f"{mean} (95 % CI {low} to {high}, n = {self.n})"

@@ -247,3 +247,16 @@ def test_a_notebook_without_its_section_is_an_error(tmp_path):
     nbformat.write(new_notebook(cells=[prose("# A")]), tmp_path / "a.ipynb")
     with pytest.raises(ValueError, match="a.ipynb has no section in its metadata"):
         merge_notebooks([tmp_path / "a.ipynb"])
+
+
+def test_tags_show_a_cell_s_code_or_keep_its_outputs_for_jupyterlab(tmp_path):
+    cells = [
+        prose("# First"),
+        shows(words("for both"), source="shown = 1", tags=["shown"]),
+        shows(words("for the lab"), source="y = 2", tags=["lab"]),
+    ]
+    merged = merge_notebooks([write_section(tmp_path, "1-first", "1", "first", cells)])
+    assert [cell.source for cell in merged.cells if "shown = 1" in cell.source and cell.cell_type == "markdown"] == [
+        "```python\nshown = 1\n```"
+    ]
+    assert [len(cell.outputs) for cell in merged.cells if cell.cell_type == "code"] == [1, 0]

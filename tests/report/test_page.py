@@ -15,7 +15,7 @@ from test_html import CHROMIUM
 from lrlib.report import display, verdicts
 from lrlib.report.page.merge import merge_notebooks
 from lrlib.report.page.html import export_html
-from lrlib.study.claims import Verdict
+from lrlib.reproduction.claims import Verdict
 
 matplotlib.use("Agg")
 

@@ -146,12 +146,11 @@ def test_a_diverged_run_counts_as_a_uniform_guess():
 def test_an_inconclusive_claim_says_its_direction_size_and_number_of_seeds():
     found = judge_alone("C13", pd.concat([curve("MultiStep [15, 25]", 0.03, 0.992, noise=1), curve("OneCycle")]))
     assert found.verdict == INCONCLUSIVE
-    assert "+0.20 (95 % CI" in found.evidence and "n = 8" in found.evidence
+    assert "+0.20 points (95 % CI" in found.evidence and "n = 8" in found.evidence
 
 
 def test_every_rule_stands_in_the_table_with_its_margin():
-    design = make_design()
-    rules = claims.tabulate_rules(design)
+    rules = claims.tabulate_rules()
     assert rules["id"].tolist() == [f"C{i}" for i in range(1, 14)]
     assert not rules["statistic"].str.contains("[{}]").any()
     assert all(("margin" in rule) == (rule["rule"] != "note") for rule in claims.RULES.values())

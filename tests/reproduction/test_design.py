@@ -54,3 +54,17 @@ def test_bad_values_are_one_sentence(settings, message):
 def test_a_turning_point_past_the_last_epoch_is_refused_before_training():
     with pytest.raises(ValueError, match=r"up to the last, 10, got \[5, 12\]; change \[12\] or epochs"):
         Design(dataset="sample", epochs=10, turning_points=(5, 12)).one_drop()
+
+
+def test_further_schedules_are_given_as_calls_and_labelled_by_them():
+    design = Design(dataset="sample", seeds=2, schedules=["OneCycle(0.2, pct_start=0.5)"])
+    assert [run.label for run in design.further_schedules()] == ["OneCycle(0.2, pct_start=0.5)"] * 2
+    assert len(Design(dataset="sample", seeds=2).all_runs()) == len(design.all_runs())
+
+
+def test_a_section_names_the_settings_that_differ_from_the_published_ones():
+    assert Design(dataset="sample", seeds=40).settings_note == ""
+    note = Design(dataset="sample", seeds=1, epochs=20, weight_decay=1e-4).settings_note
+    assert all(said in note for said in ("seeds 1 (published: 40)", "weight_decay 0.0001 (published: 0.0005)"))
+    assert "turning_points" not in note
+    assert "turning_points [2, 4]" in Design(dataset="sample", turning_points=[2, 4]).settings_note

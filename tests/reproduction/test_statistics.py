@@ -42,6 +42,7 @@ def test_one_seed_has_no_interval():
 def test_an_estimate_is_written_with_its_interval_and_its_n():
     found = Estimate(-0.266, -0.3512, 0.0001, 40)
     assert f"{found:.2f}" == "\N{MINUS SIGN}0.27 (95 % CI \N{MINUS SIGN}0.35 to 0.00, n = 40)"
+    assert f"{abs(found) * 100:.1f points}" == "26.6 points (95 % CI 0.0 to 35.1, n = 40)"
     assert (found * 100).mean == pytest.approx(-26.6)
 
 

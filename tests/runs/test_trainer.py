@@ -12,7 +12,7 @@ from lrlib.runs.plan import plan_epochs
 from lrlib.runs.store import Store
 from lrlib.runs.trainer import find_results
 from lrlib.schedules import Constant, MultiStep, OneCycle
-from lrlib.study.rows import select_run
+from lrlib.reproduction.readings import select_run
 from lrlib.training import numerics
 from lrlib.training.registry import describe_numerics
 

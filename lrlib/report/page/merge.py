@@ -53,7 +53,8 @@ def merge_notebooks(paths: Sequence[Path], *, partial: bool = False) -> nbformat
     """One notebook of all cells of executed section notebooks.
 
     Cell ids and anchors are unique. Figures and tables are numbered in order, references are links. Each cell says
-    where its section opens and closes; the metadata has the title (the first heading) and the cited works' keys.
+    where its section opens and closes; the metadata has the title (the first heading) and the cited works' keys. Of a
+    cell tagged `shown` the code is shown too; what a cell tagged `lab` displays is for JupyterLab alone.
 
     Args:
         paths: the notebooks, in order.
@@ -90,14 +91,17 @@ def merge_notebooks(paths: Sequence[Path], *, partial: bool = False) -> nbformat
 def _read_section(path: Path) -> Section:
     notebook = nbformat.read(path, as_version=4)
     about = notebook.metadata["lrlib"]
+    cells = []
     for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if _belongs(output)]
+            cell.outputs = [output for output in cell.outputs if _belongs(output) and "lab" not in tags]
             for output in cell.outputs:
                 _frame_image(output, path.name)
-    return Section(
-        path.name, about["section"], about["anchor"], about.get("part"), about.get("command", ""), notebook.cells
-    )
+        if "shown" in tags:
+            cells.append(nbformat.v4.new_markdown_cell(f"```python\n{cell.source}\n```"))
+        cells.append(cell)
+    return Section(path.name, about["section"], about["anchor"], about.get("part"), about.get("command", ""), cells)
 
 
 def _belongs(output) -> bool:
