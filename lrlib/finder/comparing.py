@@ -19,6 +19,49 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class Overlay:
+    """Range tests of one model that differ in one setting (Smith 2018, "A disciplined approach").
+
+    parameter: its name. results: dict from its value to the RangeTestResult.
+    """
+
+    parameter: str
+    results: dict[float, RangeTestResult]
+
+    def suggestions(self, heuristic: Heuristic = "suggest_lr") -> "pd.DataFrame":
+        """DataFrame, a row a value: the parameter, the fields of Suggestion, and lowest_loss of the median curve."""
+        pd = need("pandas", what="a table")
+        rows = []
+        for value, result in self.results.items():
+            lowest = result.median_curve.loss.min(initial=np.inf)
+            rows.append({self.parameter: value, **asdict(result.suggest(heuristic)), "lowest_loss": lowest})
+        return pd.DataFrame(rows)
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """The results' to_dataframe(), one below the other, with the parameter's value in a first column."""
+        pd = need("pandas", what="a table")
+        frames = {value: result.to_dataframe() for value, result in self.results.items()}
+        return pd.concat(frames, names=[self.parameter]).reset_index(level=0).reset_index(drop=True)
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw every result's smoothed median on the axes, a new figure's by default. Returns the axes."""
+        ax = drawing.new_axes() if ax is None else ax
+        drawing.draw_overlay(ax, {f"{self.parameter} = {v:g}": result for v, result in self.results.items()})
+        return ax
+
+    def __repr__(self) -> str:
+        lines = []
+        for value, result in self.results.items():
+            found = result.suggest()
+            doubt = "" if found.reliable else f" (NOT RELIABLE: {found.reason})"
+            lines.append(f"{self.parameter} = {value:g}: lr {found.lr:.3g}{doubt}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str | None:
+        return drawing.html_of(self, repr(self))
+
+
 def overlay(
     model: nn.Module,
     optimizer: Optimizer,
@@ -63,49 +106,6 @@ def overlay(
             for group, key, old in before:
                 group[key] = old
     return Overlay(parameter, results)
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Overlay:
-    """Range tests of one model that differ in one setting (Smith 2018, "A disciplined approach").
-
-    parameter: its name. results: dict from its value to the RangeTestResult.
-    """
-
-    parameter: str
-    results: dict[float, RangeTestResult]
-
-    def suggestions(self, heuristic: Heuristic = "suggest_lr") -> "pd.DataFrame":
-        """DataFrame, a row a value: the parameter, the fields of Suggestion, and lowest_loss of the median curve."""
-        pd = need("pandas", what="a table")
-        rows = []
-        for value, result in self.results.items():
-            lowest = result.median_curve.loss.min(initial=np.inf)
-            rows.append({self.parameter: value, **asdict(result.suggest(heuristic)), "lowest_loss": lowest})
-        return pd.DataFrame(rows)
-
-    def to_dataframe(self) -> "pd.DataFrame":
-        """The results' to_dataframe(), one below the other, with the parameter's value in a first column."""
-        pd = need("pandas", what="a table")
-        frames = {value: result.to_dataframe() for value, result in self.results.items()}
-        return pd.concat(frames, names=[self.parameter]).reset_index(level=0).reset_index(drop=True)
-
-    def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Draw every result's smoothed median on the axes, a new figure's by default. Returns the axes."""
-        ax = drawing.new_axes() if ax is None else ax
-        drawing.draw_overlay(ax, {f"{self.parameter} = {v:g}": result for v, result in self.results.items()})
-        return ax
-
-    def __repr__(self) -> str:
-        lines = []
-        for value, result in self.results.items():
-            found = result.suggest()
-            doubt = "" if found.reliable else f" (NOT RELIABLE: {found.reason})"
-            lines.append(f"{self.parameter} = {value:g}: lr {found.lr:.3g}{doubt}")
-        return "\n".join(lines)
-
-    def _repr_html_(self) -> str | None:
-        return drawing.html_of(self, repr(self))
 
 
 def _hyperparameters(optimizer: Any, name: str) -> list[tuple[dict[str, Any], str, Any]]:

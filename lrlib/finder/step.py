@@ -47,6 +47,7 @@ class Training:
         self.ranks = Ranks(self.device)
         self.batch: Any = None  # the last one, for the note of an exception
         self.loss: Tensor | None = None  # of the update under way, as soon as it is known
+        self.first_batches: list[Any] = []  # of the first update
         self.n_skipped = 0  # updates that the scaler left out
         self._outputs: list[Tensor] = []
         self._finite_outputs: bool | None = None  # whether those of the first update were
@@ -78,6 +79,8 @@ class Training:
         self.loss, self._outputs = None, []
         for _ in range(n_batches):
             self.batch = next(batches)
+            if len(self.first_batches) < n_batches:
+                self.first_batches.append(self.batch)
             torch.clear_autocast_cache()  # around the range test, autocast would go on with the weights it cast first
             loss = self.loss_of(on_device(self.batch, self.device))
             check_loss(loss)

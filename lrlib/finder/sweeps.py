@@ -206,12 +206,12 @@ def _sweep(
         errors[0].add_note(f"range_test: no sweep got anywhere; the first: {sweeps[0].stop_reason}")
         raise errors[0]
     if any(not sweep.diverged and sweep.fault is None for sweep in sweeps):
-        _check_effect(training, state, begin)
+        _check_effect(training, state)
     return sweeps
 
 
-def _check_effect(training: Training, state: State, begin: Callable[[int], Iterator[Any]]) -> None:
-    """Raise ValueError if one and the same update does not depend on the learning rate."""
+def _check_effect(training: Training, state: State) -> None:
+    """Raise ValueError if the first update does not depend on the learning rate."""
 
     def parameters() -> list[tuple[float, float]]:
         values = [p.detach().double() for group in training.optimizer.param_groups for p in group["params"]]
@@ -220,10 +220,11 @@ def _check_effect(training: Training, state: State, begin: Callable[[int], Itera
     found = []
     for lr in (training.settings.start_lr, training.settings.end_lr):
         state.restore()
-        before, batches = parameters(), begin(0)
+        before = parameters()
+        seed_everything(training.settings.seed)
         with training.watched():
             try:
-                training.update(batches, lr)
+                training.update(iter(training.first_batches), lr)
             except Exception:  # at end_lr anything may fail, which is an effect
                 return
         found.append(parameters())
