@@ -111,7 +111,7 @@ class Workspace:
         sizes = [-(-prod(shape) // 16) * 16 for shape in self._kernels.SHAPES]
         names = ("parameters", "momenta", "gradients")
         self._arrays = {name: [torch.zeros(size) for size in sizes] for name in names}
-        self._scratch = [torch.zeros(size) for size in self._kernels.SCRATCH]
+        self._scratch = [torch.zeros(16 * size) for size in self._kernels.SCRATCH.values()]
         self.load("parameters", {name: state[f"model.{name}"] for name in _shapes()})
 
     def run(self, order, batch_size, train, *, lr=None, momentum=None, weight_decay=0.0):

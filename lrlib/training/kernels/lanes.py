@@ -1,11 +1,10 @@
-"""A vector of 16 float32 numbers ("lanes") for Numba, and the few operations that the kernels are written with.
+"""A vector of 16 float32 numbers ("lanes") for Numba, and the operations that the kernels are written with.
 
-Each operation has one result on every processor: multiply-add is fused, sums have a fixed order, nothing is left to
-an auto-vectoriser or to a mathematics library. LLVM only chooses the registers: one of AVX-512, two of AVX2, four of
-NEON.
+Each operation has one result on every processor: multiply-add is fused, sums have a fixed order, and nothing is left to
+an auto-vectoriser or a mathematics library. LLVM only chooses the registers: one of AVX-512, two of AVX2, four of NEON.
 
-In an operation's arguments an array is one-dimensional and contiguous, `at` the index of its first number, and `rows` a
-tuple of lanes: a tile of results that stays in registers.
+An array is one-dimensional and contiguous, and `at` is the index of its first number. `rows` is a tuple of lanes: a
+tile of results that stays in registers.
 """
 
 import functools
@@ -21,7 +20,7 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 L = 16  # lanes
 
 _F32, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
-_V, _VI, _BYTES = ir.VectorType(_F32, L), ir.VectorType(_I32, L), ir.VectorType(ir.IntType(8), L)
+_V, _VI = ir.VectorType(_F32, L), ir.VectorType(_I32, L)
 
 inlined = njit(forceinline=True, boundscheck=False, error_model="numpy", nogil=True)
 
@@ -40,68 +39,64 @@ class _LanesModel(models.PrimitiveModel):
         super().__init__(manager, numba_type, _V)
 
 
-# Operations as the code that they generate.
-
-ROWS = "rows"  # the result is as the first argument, a tuple of lanes
-COUNTED = "counted"  # the result is a tuple of as many lanes as the last argument, a number in the source, says
+# How an operation is made of the code that it generates.
 
 
-class _Array:
-    def __init__(self, context, builder, array_type, value):
-        self.builder, self.data = builder, context.make_array(array_type)(context, builder, value).data
+def _operation(result):
+    """Make an operation of `generate(builder, *arguments)`, which returns its value, or a list for a tuple.
 
-    def _pointer(self, terms, kind):
-        return self.builder.bitcast(self.builder.gep(self.data, [_sum(self.builder, *terms)]), kind.as_pointer())
-
-    def load(self, *terms, kind=_V, align=4):
-        """What the array has at the sum of terms."""
-        return self.builder.load(self._pointer(terms, kind), align=align)
-
-    def store(self, value, *terms):
-        self.builder.store(value, self._pointer(terms, _V), align=4)
-
-
-def _operation(result, literal=None):
-    """Make an operation of `generate(builder, *arguments)`, which returns the value, or a list of values for a tuple.
-
-    An array comes to it as an _Array, a tuple as a list of values, and the argument number `literal` as an int.
+    result: the type of the value, or a function of the argument types that returns it. generate gets an array as an
+    _Array, a tuple as a list, and a whole number that is written in the kernel as an int.
     """
 
     def make(generate):
-        def typed(context, *given):
-            kinds = [types.intp if isinstance(t, types.Integer) and i != literal else t for i, t in enumerate(given)]
-            if result == COUNTED:
-                return types.UniTuple(lanes, given[-1].literal_value)(*kinds), lower
-            return (kinds[0] if result == ROWS else result)(*kinds), lower
+        def typed(context, *kinds):
+            return (result if isinstance(result, types.Type) else result(*kinds))(*kinds), lower
 
-        def lower(context, builder, signature, args):
-            given = []
-            for kind, value in zip(signature.args, args, strict=True):
-                if isinstance(kind, types.Array):
-                    value = _Array(context, builder, kind, value)
-                elif isinstance(kind, types.UniTuple):
-                    value = cgutils.unpack_tuple(builder, value)
-                elif isinstance(kind, types.IntegerLiteral):
-                    value = kind.literal_value
-                given.append(value)
-            value = generate(builder, *given)
+        def lower(context, builder, signature, values):
+            unpacked = (_unpack(context, builder, *given) for given in zip(signature.args, values, strict=True))
+            value = generate(builder, *unpacked)
             if isinstance(value, list):
                 return cgutils.pack_array(builder, value)
             return context.get_dummy_value() if value is None else value
 
-        functools.update_wrapper(typed, generate)
-        return intrinsic(prefer_literal=literal is not None)(typed)
+        functools.update_wrapper(typed, generate)  # Numba reads the signature
+        return intrinsic(prefer_literal=True)(typed)
 
     return make
 
 
-def _sum(builder, *terms):
-    """The sum of terms; a pair among them is a product."""
-    const = lambda v: _I64(v) if isinstance(v, int) else v  # noqa: E731
-    total = _I64(0)
-    for term in terms:
-        total = builder.add(total, builder.mul(*map(const, term)) if isinstance(term, tuple) else const(term))
-    return total
+def _unpack(context, builder, kind, value):
+    if isinstance(kind, types.Array):
+        return _Array(builder, context.make_array(kind)(context, builder, value).data)
+    if isinstance(kind, types.UniTuple):
+        return cgutils.unpack_tuple(builder, value)
+    return kind.literal_value if isinstance(kind, types.IntegerLiteral) else value
+
+
+def _counted(*kinds):
+    """A tuple of as many lanes as the last argument says."""
+    return types.UniTuple(lanes, kinds[-1].literal_value)
+
+
+class _Array:
+    """An array whose index is given as a sum of terms; a pair among them is a product."""
+
+    def __init__(self, builder, data):
+        self.builder, self.data = builder, data
+
+    def _pointer(self, terms, kind):
+        index = _I64(0)
+        for term in terms:
+            factors = [_I64(f) if isinstance(f, int) else f for f in (term if isinstance(term, tuple) else (term,))]
+            index = self.builder.add(index, factors[0] if len(factors) == 1 else self.builder.mul(*factors))
+        return self.builder.bitcast(self.builder.gep(self.data, [index]), kind.as_pointer())
+
+    def load(self, *terms, kind=_V):
+        return self.builder.load(self._pointer(terms, kind), align=4)
+
+    def store(self, value, *terms):
+        self.builder.store(value, self._pointer(terms, _V), align=4)
 
 
 def _all(number, kind=_V):
@@ -122,18 +117,6 @@ def _fma(builder, a, b, c):
     """a * b + c, rounded once."""
     kind = ir.FunctionType(_V, [_V] * 3)
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{L}f32"), [a, b, c])
-
-
-def _transpose(builder, rows):
-    """16 vectors of 16 numbers, turned over by exchanging ever smaller blocks."""
-    for size in (8, 4, 2, 1):
-        upper = [j if not j & size else L + j - size for j in range(L)]
-        lower = [j + size if not j & size else L + j for j in range(L)]
-        for i in range(L):
-            if not i & size:
-                a, b = rows[i], rows[i + size]
-                rows[i], rows[i + size] = _shuffle(builder, a, b, upper), _shuffle(builder, a, b, lower)
-    return rows
 
 
 # One vector.
@@ -197,12 +180,27 @@ def across(builder, value):
 
 _F = np.float32
 _TO_WHOLE = _F(3 * 2**22)  # adding it to a number below 2**22 rounds that to a whole one
-_LOG2_E, _LN_2 = _F(1.4426950408889634), _F(0.6931471805599453)
+_LOG2_E, _LN_2, _ONE, _TWO, _LARGE = _F(1.4426950408889634), _F(0.6931471805599453), _F(1), _F(2), _F(126)
+
+
+def _polynomial(*coefficients):
+    """An operation: the polynomial with these coefficients, the highest power's first, by Horner's rule."""
+
+    @_operation(lanes)
+    def evaluate(builder, x):
+        value = _all(coefficients[0])
+        for coefficient in coefficients[1:]:
+            value = _fma(builder, value, x, _all(coefficient))
+        return value
+
+    return evaluate
+
+
 # (2**f - 1) / f for f in -1/2 .. 1/2, by the polynomial that has its values at Chebyshev's six points.
-_E5, _E4, _E3 = _F(1.545316294e-4), _F(1.339086336e-3), _F(9.618082557e-3)
-_E2, _E1, _E0 = _F(5.550357114e-2), _F(2.402265076e-1), _F(6.931471880e-1)
-_ONE, _TWO, _LARGE = _F(1), _F(2), _F(126)
-_L3, _L5, _L7, _L9 = _F(1 / 3), _F(1 / 5), _F(1 / 7), _F(1 / 9)
+_exp2_series = _polynomial(
+    1.545316294e-4, 1.339086336e-3, 9.618082557e-3, 5.550357114e-2, 2.402265076e-1, 6.931471880e-1
+)  # fmt: skip
+_artanh_series = _polynomial(1 / 9, 1 / 7, 1 / 5, 1 / 3, 1)  # of x**2, by x
 
 
 @inlined
@@ -211,8 +209,7 @@ def _exp2(x):
     x = larger(smaller(x, splat(_LARGE)), splat(-_LARGE))
     shifted = x + splat(_TO_WHOLE)
     f = x - (shifted - splat(_TO_WHOLE))
-    p = fma(fma(fma(splat(_E5), f, splat(_E4)), f, splat(_E3)), f, splat(_E2))
-    return fma(fma(p, f, splat(_E1)), f, splat(_E0)) * f, power_of_two(shifted)
+    return _exp2_series(f) * f, power_of_two(shifted)
 
 
 @inlined
@@ -235,26 +232,24 @@ def log(x):
     k = exponent_of(x)
     m = x * power_of_two(splat(_TO_WHOLE) - k)
     t = (m - splat(_ONE)) / (m + splat(_ONE))
-    square = t * t
-    p = fma(fma(fma(fma(splat(_L9), square, splat(_L7)), square, splat(_L5)), square, splat(_L3)), square, splat(_ONE))
-    return fma(k, splat(_LN_2), t * p * splat(_TWO))
+    return fma(k, splat(_LN_2), t * _artanh_series(t * t) * splat(_TWO))
 
 
 # Rows.
 
 
-@_operation(COUNTED, literal=0)
+@_operation(_counted)
 def zeros(builder, n):
     return [_all(0.0)] * n
 
 
-@_operation(COUNTED, literal=2)
+@_operation(_counted)
 def splat_rows(builder, array, at, n):
     """n rows, each of one number: array[at], array[at + 1] ..."""
     return [_splat(builder, array.load(at, r, kind=_F32)) for r in range(n)]
 
 
-@_operation(COUNTED, literal=3)
+@_operation(_counted)
 def load_rows(builder, array, at, step, n):
     """n rows, each `step` after the one before."""
     return [array.load(at, (step, r)) for r in range(n)]
@@ -270,13 +265,13 @@ def store_rows(builder, array, at, step, rows):
 def _accumulate(builder, rows, n, factors):
     """rows with the products of `factors(k)`, a pair for each row, added to them for k < n."""
     sums = [cgutils.alloca_once_value(builder, row) for row in rows]
-    with cgutils.for_range(builder, n) as loop:
+    with cgutils.for_range(builder, n if isinstance(n, ir.Value) else _I64(n)) as loop:
         for total, (a, b) in zip(sums, factors(loop.index), strict=True):
             builder.store(_fma(builder, a, b, builder.load(total)), total)
     return [builder.load(total) for total in sums]
 
 
-@_operation(ROWS)
+@_operation(lambda rows, *_: rows)
 def dot(builder, rows, w, w_at, w_step, w_row, x, x_at, x_step, n):
     """rows[r] + the sum over k < n of w[w_at + k * w_step + r * w_row], a number, * x's lanes at x_at + k * x_step.
 
@@ -291,39 +286,35 @@ def dot(builder, rows, w, w_at, w_step, w_row, x, x_at, x_step, n):
     return _accumulate(builder, rows, n, factors)
 
 
-@_operation(ROWS, literal=1)
-def outer(builder, rows, n_a, a, a_at, a_row, b, b_at, b_row, a_step, b_step, n):
-    """rows[i * n_b + j] + the sum over k < n of a's lanes at a_at + i * a_row + k * a_step times b's likewise."""
+@_operation(types.void)
+def add_outer(builder, out, at, step, n_a, n_b, a, a_at, a_step, b, b_at, b_step, n):
+    """out[i, j] += the sum over k < n of a[k, i] * b[k, j], lane by lane, for i < n_a and j < n_b.
+
+    Along i of out and k of a and b one goes `step`, along the second index one vector.
+    """
+    # The compiler must not know b's last step, else it unrolls the loop and spills registers.
+    hidden = builder.asm(ir.FunctionType(_I64, [_I64]), "", "=r,0", [_I64(L)], side_effect=False)
+    places = [(at, (step, i), j * L) for i in range(n_a) for j in range(n_b)]
 
     def factors(k):
-        left = [a.load(a_at, (k, a_step), (a_row, i)) for i in range(n_a)]
-        right = [b.load(b_at, (k, b_step), (b_row, j)) for j in range(len(rows) // n_a)]
+        left = [a.load(a_at, (k, a_step), i * L) for i in range(n_a)]
+        right = [b.load(b_at, (k, b_step), (hidden, j)) for j in range(n_b)]
         return [(one, other) for one in left for other in right]
 
-    return _accumulate(builder, rows, n, factors)
-
-
-# Whole blocks.
+    for value, place in zip(_accumulate(builder, [out.load(*p) for p in places], n, factors), places, strict=True):
+        out.store(value, *place)
 
 
 @_operation(types.void)
 def transpose(builder, source, at, step, out, out_at):
-    """16 rows of 16 numbers, `step` apart, turned over to 16 rows that lie side by side."""
+    """16 rows of 16 numbers, `step` apart, to 16 rows side by side, by exchanging ever smaller blocks."""
     rows = [source.load(at, (step, i)) for i in range(L)]
-    for i, row in enumerate(_transpose(builder, rows)):
+    for size in (8, 4, 2, 1):
+        upper = [j if not j & size else L + j - size for j in range(L)]
+        lower = [j + size if not j & size else L + j for j in range(L)]
+        for i in range(L):
+            if not i & size:
+                a, b = rows[i], rows[i + size]
+                rows[i], rows[i + size] = _shuffle(builder, a, b, upper), _shuffle(builder, a, b, lower)
+    for i, row in enumerate(rows):
         out.store(row, out_at, i * L)
-
-
-@_operation(types.void)
-def transpose_bytes(builder, source, starts, at, out, out_at):
-    """16 bytes of each of 16 places, source[starts[i] + at:], as 16 rows of numbers: row j has byte j of all."""
-    starts = [starts.load(i, kind=_I64, align=8) for i in range(L)]
-    rows = [source.load(start, at, kind=_BYTES, align=1) for start in starts]
-    for i, row in enumerate(_transpose(builder, rows)):
-        out.store(builder.uitofp(row, _V), out_at, i * L)
-
-
-@_operation(types.intp)
-def hidden(builder, number):
-    """A whole number that the compiler knows nothing of: with a known step it unrolls a loop and spills registers."""
-    return builder.asm(ir.FunctionType(_I64, [_I64]), "", "=r,0", [number], side_effect=False)

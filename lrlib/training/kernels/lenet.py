@@ -4,7 +4,7 @@ A batch is taken in blocks of 16 images, and each number of a block is a vector 
 layer is the same products of a weight with a vector, whatever its shape; a block's arrays stay in the second-level
 cache; there is no padding and no copy of windows. One micro-kernel, `lanes.dot`, is all convolutions and dense layers,
 forward and backward. conv2's weights and the dense layers' take their gradient by it too, with 16 channels in the lanes
-after a transpose. Only conv1, with its 6 channels, has another, `lanes.outer`.
+after a transpose. Only conv1, with its 6 channels, has another, `lanes.add_outer`.
 
 Every sum has a fixed order: over a window, over the positions of an image, over the lanes by halves, then over blocks.
 So a result depends on this file and lanes.py and on no processor or library.
@@ -27,21 +27,20 @@ import numpy as np
 from numba import njit
 
 from lrlib.training.kernels.lanes import (
-    L, across, dot, exp, fma, hidden, inlined, larger, load, load_rows, log, outer, splat, splat_rows, store,
-    store_rows, tanh, transpose, transpose_bytes, zeros,
+    L, across, add_outer, dot, exp, fma, inlined, larger, load, load_rows, log, splat, splat_rows, store, store_rows,
+    tanh, transpose, zeros,
 )  # fmt: skip
 
 compiled = njit(boundscheck=False, error_model="numpy", nogil=True)
 
 # The layout of w1, b1 ... w5, b5.
 SHAPES = ((6, 25), (6,), (16, 150), (16,), (120, 400), (120,), (84, 128), (84,), (12, 96), (12,))
-# Numbers of each array of scratch memory. dw1_lanes has images in the lanes, dw2_lanes output channels: (ky, kx, c).
-_LANES = {
+# Scratch arrays, in vectors of 16 numbers. dw1_lanes has images in the lanes, dw2_lanes output channels: (ky, kx, c).
+SCRATCH = {
     "x": 1024, "a1": 784 * 6, "p1": 196 * 6, "a2": 100 * 16, "p2": 400, "t3": 128, "t4": 96, "z": 12, "spare": 2,
     "g1": 28 * 6, "gp1": 196 * 6, "g2": 100 * 16, "g2_turned": 100 * 16, "gp2": 400, "g3": 120, "g4": 84, "g5": 12,
-    "turned": 16, "dw1_lanes": 150, "db1_lanes": 6, "dw2_lanes": 150,
+    "turned": 16, "dw1_lanes": 150, "db1_lanes": 6, "dw2_lanes": 150, "w1t": 10, "w2t": 150, "w2r": 150,
 }  # fmt: skip
-SCRATCH = (*(n * L for n in _LANES.values()), 150, 2400, 2400)  # the last are w1t, w2t and w2r
 
 ONE, QUARTER, PIXEL = np.float32(1), np.float32(0.25), np.float32(1 / 255)
 
@@ -58,20 +57,21 @@ def arrange(w1, w2, w1t, w2t, w2r):
             w1t[k * 6 + o] = w1[o * 25 + k] * PIXEL
     for o in range(16):
         for c in range(6):
-            for ky in range(5):
-                for kx in range(5):
-                    w = w2[((o * 6 + c) * 5 + ky) * 5 + kx]
-                    w2t[((ky * 5 + kx) * 6 + c) * 16 + o] = w
-                    w2r[((ky * 5 + 4 - kx) * 16 + o) * 6 + c] = w * QUARTER
+            for k in range(25):
+                w = w2[(o * 6 + c) * 25 + k]
+                w2t[(k * 6 + c) * 16 + o] = w
+                w2r[((k // 5 * 5 + 4 - k % 5) * 16 + o) * 6 + c] = w * QUARTER
 
 
 @compiled
-def gather(images, order, first, n, starts, x):
+def gather(images, order, first, n, turned, x):
     """Images order[first:first + n] to lanes; the last one fills the lanes that are left."""
-    for i in range(L):
-        starts[i] = order[first + min(i, n - 1)] * 1024
-    for pixel in range(0, 1024, 16):
-        transpose_bytes(images, starts, pixel, x, pixel * L)
+    for at in range(0, 1024, L):
+        for i in range(L):
+            start = order[first + min(i, n - 1)] * 1024 + at
+            for k in range(L):
+                turned[i * L + k] = images[start + k]
+        transpose(turned, 0, L, x, at * L)
 
 
 @inlined
@@ -157,20 +157,17 @@ def softmax_loss(z, labels, order, first, n, n_batch, spare, g5):
     store(spare, 0, highest)
     store(spare, L, log(total))
     loss, n_right = 0.0, 0
-    for i in range(L):
-        if i < n:
-            label = labels[order[first + i]]
-            own = z[label * L + i]
-            loss += np.float64(spare[L + i] + (spare[i] - own))
-            g5[label * L + i] -= share
-            is_right = True
-            for k in range(10):  # the first of the largest logits counts, as for torch's argmax
-                other = z[k * L + i]
-                is_right &= other < own or (other == own and k >= label)
-            n_right += is_right
-        else:
-            for k in range(10):
-                g5[k * L + i] = 0
+    for i in range(n):
+        label, best = labels[order[first + i]], 0
+        loss += np.float64(spare[L + i] + (spare[i] - z[label * L + i]))
+        g5[label * L + i] -= share
+        for k in range(1, 10):
+            if z[k * L + i] > z[best * L + i]:
+                best = k
+        n_right += best == label
+    for i in range(n, L):
+        for k in range(10):
+            g5[k * L + i] = 0
     return loss, n_right
 
 
@@ -246,7 +243,6 @@ def conv2_backward_means(g2, w2r, gp1):
 @compiled
 def conv1_backward(a1, gp1, x, g1, dw1_lanes, db1_lanes):
     """dw1_lanes (o, ky, kx) += the products of g1 and x over positions; db1_lanes += g1, of which one row is made."""
-    step = hidden(L)
     for y in range(28):
         for o in range(6):
             total = load(db1_lanes, o * L)
@@ -257,22 +253,11 @@ def conv1_backward(a1, gp1, x, g1, dw1_lanes, db1_lanes):
                 total = total + g
             store(db1_lanes, o * L, total)
         for ky in range(5):
-            at = (y + ky) * 32 * L
+            at, tap = (y + ky) * 32 * L, ky * 5 * L
             for o in range(0, 6, 2):  # tiles of 2 channels and the first 3 columns of the window
-                tap = (o * 25 + ky * 5) * L
-                rows = load_rows(dw1_lanes, tap, L, 3) + load_rows(dw1_lanes, tap + 25 * L, L, 3)
-                rows = outer(rows, 2, g1, o * L, L, x, at, step, 6 * L, L, 28)
-                store_rows(dw1_lanes, tap, L, rows[:3])
-                store_rows(dw1_lanes, tap + 25 * L, L, rows[3:])
+                add_outer(dw1_lanes, o * 25 * L + tap, 25 * L, 2, 3, g1, o * L, 6 * L, x, at, L, 28)
             for o in range(0, 6, 3):  # tiles of 3 channels and the other 2 columns
-                tap = (o * 25 + ky * 5 + 3) * L
-                taps = (tap, tap + 25 * L, tap + 50 * L)
-                rows = load_rows(dw1_lanes, taps[0], L, 2) + load_rows(dw1_lanes, taps[1], L, 2)
-                rows = rows + load_rows(dw1_lanes, taps[2], L, 2)
-                rows = outer(rows, 3, g1, o * L, L, x, at + 3 * L, step, 6 * L, L, 28)
-                store_rows(dw1_lanes, taps[0], L, rows[:2])
-                store_rows(dw1_lanes, taps[1], L, rows[2:4])
-                store_rows(dw1_lanes, taps[2], L, rows[4:])
+                add_outer(dw1_lanes, o * 25 * L + tap + 3 * L, 25 * L, 3, 2, g1, o * L, 6 * L, x, at + 3 * L, L, 28)
 
 
 @compiled
@@ -321,7 +306,6 @@ def run_steps(
     dw1, db1, dw2, db2, dw3, db3, dw4, db4, dw5, db5 = gradients
     x, a1, p1, a2, p2, t3, t4, z, spare, g1, gp1, g2, g2_turned, gp2, g3, g4, g5 = scratch[:17]
     turned, dw1_lanes, db1_lanes, dw2_lanes, w1t, w2t, w2r = scratch[17:]
-    starts = np.empty(L, np.int64)
     for step in range(len(losses)):
         begin, end = step * batch_size, min((step + 1) * batch_size, len(order))
         arrange(w1, w2, w1t, w2t, w2r)
@@ -331,7 +315,7 @@ def run_steps(
         total, right = 0.0, 0
         for first in range(begin, end, L):
             n = min(L, end - first)
-            gather(images, order, first, n, starts, x)
+            gather(images, order, first, n, turned, x)
             conv1_forward(x, w1t, b1, a1, p1)
             conv2_forward(p1, w2t, b2, a2, p2)
             dense_forward(w3, b3, 120, 400, p2, t3)
