@@ -6,6 +6,7 @@
 
 import argparse
 import csv
+import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ from torch.func import functional_call, vmap
 
 import lrlib
 from bench.suggestions.cells import CONSTANT, FIXED_LR, ONE_CYCLE, Batch, Cell, list_cells
+from bench.suggestions.competitors import list_tools
+from lrlib.finder.settings import Settings
 from lrlib.schedules import OneCycle, lr_per_step
 
 RESULTS = Path(__file__).parent / "results"
@@ -26,6 +29,10 @@ RESULTS = Path(__file__).parent / "results"
 CHECKPOINTS = (25, 50, 100, 200, 300, 400, 800, 1300, 1600)
 CYCLE_STEPS = 400
 FIRST_SWEEP_SEED = 100  # range tests and the trainings that judge them have seeds apart
+SWEEP_STEPS = 300
+PURPOSES = ((CONSTANT, 400), (CONSTANT, 1600), (ONE_CYCLE, 400))
+OURS, REFINED = "suggest_lr", "suggest_lr, refine"
+SUGGESTED = ("cell", "seed", "rule", "schedule", "total_steps", "lr", "steps", "confidence", "spread_decades")
 COLUMNS = ("cell", "schedule", "lr", "seed", "steps", "train_loss", "test_loss")
 Floats = npt.NDArray[np.float64]
 
@@ -152,19 +159,16 @@ def sweep(cell: Cell, seed: int, **settings: Any) -> lrlib.RangeTestResult:
     """Run `lrlib.range_test` on a cell, from the start of a seed."""
     model = cell.start(seed)
     optimizer, second = cell.make_optimizer(model, 1e-3), cell.make_second_optimizer(model)
-    if second is not None:
-        optimizer.register_step_post_hook(lambda *_: second.step())
 
     def step_fn(batch: Batch) -> Tensor:
         if second is not None:
             second.zero_grad()
         return cell.loss(model, batch)
 
-    batches = cell.batches(settings.get("num_iter", 300))
-    also = [second] if second is not None else []
-    return lrlib.range_test(
-        model, optimizer, None, batches, step_fn=step_fn, also=also, seed=1000 * seed, progress=False, **settings
-    )
+    if second is not None:
+        optimizer.register_step_post_hook(lambda *_: second.step())
+    batches = cell.batches(settings.get("num_iter", SWEEP_STEPS))
+    return lrlib.range_test(model, optimizer, None, batches, step_fn=step_fn, seed=1000 * seed, progress=False, **settings)
 
 
 def train_plainly(
@@ -219,25 +223,83 @@ def measure_trainings(cells: Sequence[Cell], n_seeds: int, steps: int, path: Pat
         print(f"{cell.name}, {schedule}: {time.process_time() - began:.0f} s", flush=True)
 
 
-def measure_sweeps(cells: Sequence[Cell], n_seeds: int, path: Path) -> None:
-    """Append to a CSV file the losses of range tests that it lacks, a row per cell, seed and sweep."""
+def measure_sweeps(cells: Sequence[Cell], n_seeds: int, folder: Path) -> None:
+    """Add to a folder's sweeps.csv and suggestions.csv what they lack: three sweeps of each cell and seed, and one refined.
+
+    A row of sweeps.csv has the losses of one sweep. A row of suggestions.csv has what one rule suggests, for one purpose or,
+    where schedule is empty, for all; other tools read the first sweep alone, as their users do.
+    """
+    have = {(row["cell"], int(row["seed"])) for row in _read(folder / "suggestions.csv")}
+    for cell, seed in ((cell, seed) for cell in cells for seed in range(FIRST_SWEEP_SEED, FIRST_SWEEP_SEED + n_seeds)):
+        if (cell.name, seed) in have:
+            continue
+        began, result = time.process_time(), sweep(cell, seed)
+        losses = [[f"{loss:.6g}" for loss in made.loss] for made in result.sweeps]
+        lrs = [f"{lr:.6g}" for lr in np.geomspace(Settings.start_lr, Settings.end_lr, SWEEP_STEPS)]
+        padded = [row + [""] * (SWEEP_STEPS - len(row)) for row in losses]
+        _append(folder / "sweeps.csv", ("cell", "seed", "sweep", *lrs), [(cell.name, seed, i, *row) for i, row in enumerate(padded)])
+        rows = [(cell.name, seed, *row) for row in read_rules(result) + advise(OURS, result)]
+        rows += [(cell.name, seed, *row) for row in advise(REFINED, sweep(cell, seed, refine=True))]
+        _append(folder / "suggestions.csv", SUGGESTED, rows)
+        print(f"{cell.name}, seed {seed}: {time.process_time() - began:.0f} s", flush=True)
+
+
+def advise(rule: str, result: lrlib.RangeTestResult) -> list[tuple[Any, ...]]:
+    """What lrlib suggests for each purpose: the learning rate, or the peak of the cycle."""
+    rows = []
+    for schedule, steps in PURPOSES:
+        found = result.suggest(total_steps=steps)
+        lr = found.lr if schedule == CONSTANT else found.upper
+        steps_spent = sum(len(made.loss) for made in (*result.sweeps, *result.holds))
+        rows.append((rule, schedule, steps, f"{lr:.6g}", steps_spent, found.confidence, found.spread_decades))
+    return rows
+
+
+def read_rules(result: lrlib.RangeTestResult) -> list[tuple[Any, ...]]:
+    """What lrlib's other rules read off three sweeps, and other tools off the first."""
+    first = result.sweeps[0]
+    rows: list[tuple[Any, ...]] = []
+    for rule in ("valley", "steepest", "minimum_over_ten", "smith_bounds"):
+        found = result.suggest(rule)
+        rows.append((rule, "", "", f"{found.lr:.6g}", 3 * SWEEP_STEPS, found.confidence, found.spread_decades))
+    for tool, read in list_tools().items():
+        lr = read(first.lr, first.loss)
+        rows.append((tool, "", "", "" if lr is None else f"{lr:.6g}", SWEEP_STEPS, "", ""))
+    return rows
+
+
+def measure_tuning_free(cells: Sequence[Cell], n_seeds: int, path: Path) -> None:
+    """Append to a CSV file what it lacks of trainings with optimizers that need no schedule or no learning rate.
+
+    They train for as long as the shortest purpose, and for the steps of three sweeps more.
+    """
     have = {(row["cell"], int(row["seed"])) for row in _read(path)}
-    for cell in cells:
-        for seed in range(FIRST_SWEEP_SEED, FIRST_SWEEP_SEED + n_seeds):
-            if (cell.name, seed) in have:
-                continue
-            began = time.perf_counter()
-            result = sweep(cell, seed)
-            lrs = np.geomspace(1e-6, 10, 300)
-            rows = [
-                (cell.name, seed, repeat, *(f"{loss:.6g}" for loss in s.loss)) for repeat, s in enumerate(result.sweeps)
-            ]
-            _append(
-                path,
-                ("cell", "seed", "sweep", *(f"{lr:.6g}" for lr in lrs)),
-                [row + ("",) * (303 - len(row)) for row in rows],
-            )
-            print(f"{cell.name}, sweeps: {time.perf_counter() - began:.0f} s", flush=True)
+    for cell, seed in ((cell, seed) for cell in cells for seed in range(n_seeds)):
+        if (cell.name, seed) in have:
+            continue
+        rows = []
+        for rule, make in TUNING_FREE.items():
+            for steps in (400, 400 + 3 * SWEEP_STEPS):
+                model, _ = train_plainly(cell, math.nan, seed, steps, make)
+                with torch.no_grad():
+                    rows.append((cell.name, seed, rule, steps, f"{cell.loss(model, cell.test()).item():.6g}"))
+        _append(path, ("cell", "seed", "rule", "steps", "test_loss"), rows)
+        print(f"{cell.name}, seed {seed}: {', '.join(TUNING_FREE)}", flush=True)
+
+
+def _schedule_free(model: nn.Module) -> torch.optim.Optimizer:
+    from schedulefree import AdamWScheduleFree
+
+    return AdamWScheduleFree([p for p in model.parameters() if p.requires_grad])
+
+
+def _prodigy(model: nn.Module) -> torch.optim.Optimizer:
+    from prodigyopt import Prodigy
+
+    return Prodigy([p for p in model.parameters() if p.requires_grad])
+
+
+TUNING_FREE = {"schedule-free AdamW": _schedule_free, "Prodigy": _prodigy}
 
 
 def _read(path: Path) -> list[dict[str, str]]:
@@ -258,7 +320,7 @@ def _append(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("trainings", "sweeps"))
+    parser.add_argument("what", choices=("trainings", "sweeps", "tuning-free"))
     parser.add_argument("--half", choices=("making", "frozen"))
     parser.add_argument("--cells", help="a part of their names")
     parser.add_argument("--seeds", type=int, default=2)
@@ -269,8 +331,10 @@ def main() -> None:
     cells = [cell for cell in list_cells(given.half) if not given.cells or given.cells in cell.name]
     if given.what == "trainings":
         measure_trainings(cells, given.seeds, given.steps, RESULTS / "trainings.csv")
+    elif given.what == "sweeps":
+        measure_sweeps(cells, given.seeds, RESULTS)
     else:
-        measure_sweeps(cells, given.seeds, RESULTS / "sweeps.csv")
+        measure_tuning_free(cells, given.seeds, RESULTS / "tuning_free.csv")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,202 @@
+"""What a learning rate costs: regret of every choice on every cell, read off results/trainings.csv.
+
+Regret is the percentage of the best learning rate's improvement over no training that a choice forgoes. The test loss
+between two learning rates of the grid is interpolated over log lr. A loss above that of no training, and one that is not
+finite, counts as no training. The best learning rate is chosen by the mean test loss over seeds.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+RESULTS = Path(__file__).parent / "results"
+CONSTANT, ONE_CYCLE = "constant", "one cycle"
+PURPOSES = ((CONSTANT, 400), (CONSTANT, 1600), (ONE_CYCLE, 400))
+ROUNDS = ((13, 25), (6, 50), (3, 100), (2, 200))  # successive halving: learning rates that are left, and their steps
+SWEEP_STEPS = 900  # three sweeps of 300
+Floats = npt.NDArray[np.float64]
+
+
+def load(name: str) -> pd.DataFrame:
+    """Return a table of results: "trainings", "sweeps", "suggestions" or "cells"."""
+    return pd.read_csv(RESULTS / f"{name}.csv")
+
+
+def name_purpose(schedule: str, steps: int) -> str:
+    """Return what tables call a training."""
+    return f"{schedule}, {steps:,} steps"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The test loss of a cell over the learning rate, for one purpose.
+
+    Attributes:
+        lrs: The grid, (n_lrs,), increasing.
+        losses: Test losses, (n_lrs, n_seeds); no training where they are above it or not finite.
+        start: Test loss before training, the mean over seeds.
+    """
+
+    lrs: Floats
+    losses: Floats
+    start: float
+
+    @property
+    def best(self) -> float:
+        """The lowest mean test loss."""
+        return float(self.losses.mean(1).min())
+
+    @property
+    def best_lr(self) -> float:
+        """The learning rate of the lowest mean test loss."""
+        return float(self.lrs[self.losses.mean(1).argmin()])
+
+    def loss(self, lr: float) -> float:
+        """Return the mean test loss at a learning rate; beyond the grid it is that of the grid's end."""
+        x, y = np.log10(self.lrs), self.losses.mean(1)
+        return self.start if not lr > 0 else float(np.interp(np.log10(lr), x, y))
+
+    def regret(self, loss: float) -> float:
+        """Return the regret of a test loss in percent."""
+        return 100 * (min(loss, self.start) - self.best) / (self.start - self.best)
+
+
+def make_curves(trainings: pd.DataFrame) -> dict[tuple[str, str, int], Curve]:
+    """Return (cell, schedule, steps) -> Curve of what was trained, at each checkpoint."""
+    curves = {}
+    starts = trainings[trainings["steps"] == 0].groupby("cell")["test_loss"].mean()
+    for key, rows in trainings[trainings["steps"] > 0].groupby(["cell", "schedule", "steps"]):
+        losses = rows.pivot(index="lr", columns="seed", values="test_loss")
+        start = float(starts[key[0]])
+        capped = losses.fillna(np.inf).clip(upper=start)
+        curves[key] = Curve(losses.index.to_numpy(dtype=float), capped.to_numpy(), start)
+    return curves
+
+
+def _train_losses(trainings: pd.DataFrame, cell: str, seed: int, steps: int) -> pd.Series:
+    """lr -> train loss of the constant learning rates after these steps; infinity where it is not finite."""
+    rows = trainings.query("cell == @cell and schedule == @CONSTANT and seed == @seed and steps == @steps")
+    return rows.set_index("lr")["train_loss"].fillna(np.inf)
+
+
+def halve(trainings: pd.DataFrame, cell: str, seed: int) -> tuple[float, int]:
+    """Return what successive halving (Jamieson & Talwalkar 2016) chooses by the train loss, and the steps it takes."""
+    left, spent, before = None, 0, 0
+    for n, steps in ROUNDS:
+        losses = _train_losses(trainings, cell, seed, steps)
+        kept = losses if left is None else losses.loc[left]
+        spent += len(kept.index[:n]) * (steps - before)
+        left, before = list(kept.sort_values().index), steps
+        left = left[: dict(zip(ROUNDS, [m for m, _ in ROUNDS[1:]] + [1]))[n, steps]]
+    return float(left[0]), spent
+
+
+def try_three(trainings: pd.DataFrame, cell: str, seed: int, lrs: tuple[float, float, float]) -> float:
+    """Return the best of three learning rates by the train loss after 300 steps of each."""
+    losses = _train_losses(trainings, cell, seed, SWEEP_STEPS // 3)
+    nearest = [losses.index[np.abs(np.log10(losses.index / lr)).argmin()] for lr in lrs]
+    return float(losses.loc[nearest].idxmin())
+
+
+def choose_without_sweep(trainings: pd.DataFrame, families: Mapping[str, str]) -> pd.DataFrame:
+    """Return the choices that need no range test, a row per cell and seed.
+
+    Args:
+        trainings: All trainings.
+        families: cell -> "sgd" or "adam".
+
+    Returns:
+        Columns: cell, seed, rule, lr, steps (spent on the choice).
+    """
+    rows = []
+    for cell, seed in trainings[["cell", "seed"]].drop_duplicates().itertuples(index=False):
+        default = 1e-3 if families[cell] == "adam" else 0.1
+        lr, steps = halve(trainings, cell, seed)
+        rows += [
+            (cell, seed, "default", default, 0),
+            (cell, seed, "three learning rates", try_three(trainings, cell, seed, (default / 10, default, default * 10)), SWEEP_STEPS),
+            (cell, seed, "successive halving", lr, steps),
+            (cell, seed, "successive halving, x 1/2", lr / 2, steps),
+        ]
+    return pd.DataFrame(rows, columns=["cell", "seed", "rule", "lr", "steps"])
+
+
+def judge(choices: pd.DataFrame, curves: Mapping[tuple[str, str, int], Curve]) -> pd.DataFrame:
+    """Return what choices cost.
+
+    Args:
+        choices: Rows with cell, seed, rule, lr; where they have a schedule and total_steps, they are for that alone.
+        curves: Of `make_curves`.
+
+    Returns:
+        A row per choice and purpose: besides the columns of choices schedule, total_steps, purpose, loss, regret
+        (percent), ratio (of the test loss to the best), diverged (no better than no training).
+    """
+    rows = []
+    for schedule, steps in PURPOSES:
+        meant = choices
+        if "schedule" in choices:
+            fits = choices["schedule"].isna() | ((choices["schedule"] == schedule) & (choices["total_steps"] == steps))
+            meant = choices[fits]
+        for choice in meant.to_dict("records"):
+            curve = curves.get((choice["cell"], schedule, steps))
+            if curve is not None:
+                loss = curve.loss(choice["lr"])
+                rows.append(
+                    choice
+                    | {"schedule": schedule, "total_steps": steps, "purpose": name_purpose(schedule, steps), "loss": loss}
+                    | {"regret": curve.regret(loss), "ratio": loss / curve.best, "diverged": loss >= curve.start}
+                )
+    return pd.DataFrame(rows)
+
+
+def by_cell(judged: pd.DataFrame, column: str = "regret") -> pd.DataFrame:
+    """Return the mean over seeds of a column: a row per cell, a column per (rule, purpose)."""
+    return judged.pivot_table(index="cell", columns=["rule", "purpose"], values=column, aggfunc="mean")
+
+
+def bootstrap(values: Floats, statistic: Callable[..., Floats] = np.mean, n: int = 10_000) -> tuple[float, float]:
+    """Return the 95 % percentile bootstrap interval of a mean over cells; values: (n_cells,)."""
+    drawn = np.random.default_rng(0).integers(len(values), size=(n, len(values)))
+    low, high = np.percentile(statistic(values[drawn], axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def summarize(judged: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per rule and purpose over the cells.
+
+    Columns: rule, purpose, mean, low, high (regret in percent, 95 % bootstrap interval over cells), median, worst,
+    worst_cell, ratio (geometric mean of loss over best loss), diverged (percent of choices), n (cells).
+    """
+    rows = []
+    for (rule, purpose), group in judged.groupby(["rule", "purpose"], sort=False):
+        cells = group.groupby("cell")[["regret", "ratio"]].mean()
+        regret = cells["regret"].to_numpy()
+        low, high = bootstrap(regret)
+        rows.append(
+            {
+                "rule": rule,
+                "purpose": purpose,
+                "mean": regret.mean(),
+                "low": low,
+                "high": high,
+                "median": np.median(regret),
+                "worst": regret.max(),
+                "worst_cell": cells["regret"].idxmax(),
+                "ratio": float(np.exp(np.log(cells["ratio"].clip(lower=1e-9)).mean())),
+                "diverged": 100 * group["diverged"].mean(),
+                "n": len(cells),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def compare(judged: pd.DataFrame, rule: str, other: str, purpose: str) -> tuple[float, float, float, int]:
+    """Return the mean difference in regret of a rule less another, its 95 % paired bootstrap interval, and n cells."""
+    cells = by_cell(judged)[[(rule, purpose), (other, purpose)]].dropna()
+    difference = (cells[rule, purpose] - cells[other, purpose]).to_numpy()
+    return (float(difference.mean()), *bootstrap(difference), len(difference))
