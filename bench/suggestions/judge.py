@@ -1,8 +1,8 @@
 """What a learning rate costs: regret of every choice on every cell, read off results/trainings.csv.
 
 Regret is the percentage of the best learning rate's improvement over no training that a choice forgoes. The test loss
-between two learning rates of the grid is interpolated over log lr. A loss above that of no training, and one that is not
-finite, counts as no training. The best learning rate is chosen by the mean test loss over seeds.
+between two learning rates of the grid is interpolated over log lr. A loss above that of no training, and one that is
+not finite, counts as no training. The best learning rate is chosen by the mean test loss over seeds.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,6 +18,10 @@ CONSTANT, ONE_CYCLE = "constant", "one cycle"
 PURPOSES = ((CONSTANT, 400), (CONSTANT, 1600), (ONE_CYCLE, 400))
 ROUNDS = ((13, 25), (6, 50), (3, 100), (2, 200))  # successive halving: learning rates that are left, and their steps
 SWEEP_STEPS = 900  # three sweeps of 300
+DEFAULTS = {"adam": 1e-3, "sgd": 0.1}
+DEFAULT, LONGER = "default", "default, 900 more steps"
+THREE, HALVING, HALF = "three learning rates", "successive halving", "successive halving, x 1/2"
+OURS, REFINED = "suggest_lr", "suggest_lr, refine"
 Floats = npt.NDArray[np.float64]
 
 
@@ -88,10 +92,9 @@ def halve(trainings: pd.DataFrame, cell: str, seed: int) -> tuple[float, int]:
     left, spent, before = None, 0, 0
     for n, steps in ROUNDS:
         losses = _train_losses(trainings, cell, seed, steps)
-        kept = losses if left is None else losses.loc[left]
-        spent += len(kept.index[:n]) * (steps - before)
-        left, before = list(kept.sort_values().index), steps
-        left = left[: dict(zip(ROUNDS, [m for m, _ in ROUNDS[1:]] + [1]))[n, steps]]
+        left = list(losses.index)[:n] if left is None else left[:n]
+        spent += len(left) * (steps - before)
+        left, before = list(losses.loc[left].sort_values().index), steps
     return float(left[0]), spent
 
 
@@ -114,22 +117,34 @@ def choose_without_sweep(trainings: pd.DataFrame, families: Mapping[str, str]) -
     """
     rows = []
     for cell, seed in trainings[["cell", "seed"]].drop_duplicates().itertuples(index=False):
-        default = 1e-3 if families[cell] == "adam" else 0.1
-        lr, steps = halve(trainings, cell, seed)
+        default = DEFAULTS[families[cell]]
+        halved, steps = halve(trainings, cell, seed)
+        three = try_three(trainings, cell, seed, (default / 10, default, default * 10))
         rows += [
-            (cell, seed, "default", default, 0),
-            (cell, seed, "three learning rates", try_three(trainings, cell, seed, (default / 10, default, default * 10)), SWEEP_STEPS),
-            (cell, seed, "successive halving", lr, steps),
-            (cell, seed, "successive halving, x 1/2", lr / 2, steps),
+            (cell, seed, DEFAULT, default, 0),
+            (cell, seed, THREE, three, SWEEP_STEPS),
+            (cell, seed, HALVING, halved, steps),
+            (cell, seed, HALF, halved / 2, steps),
         ]
     return pd.DataFrame(rows, columns=["cell", "seed", "rule", "lr", "steps"])
+
+
+def train_longer(curves: Mapping[tuple[str, str, int], Curve], families: Mapping[str, str]) -> pd.DataFrame:
+    """Return the test loss of the default learning rate held for the steps of three sweeps more, a row per cell."""
+    rows = []
+    for cell, schedule, steps in curves:
+        if schedule == CONSTANT and steps == 400 + SWEEP_STEPS:
+            loss = curves[cell, schedule, steps].loss(DEFAULTS[families[cell]])
+            rows.append((cell, 0, LONGER, CONSTANT, 400, loss, 0))
+    return pd.DataFrame(rows, columns=["cell", "seed", "rule", "schedule", "total_steps", "loss", "steps"])
 
 
 def judge(choices: pd.DataFrame, curves: Mapping[tuple[str, str, int], Curve]) -> pd.DataFrame:
     """Return what choices cost.
 
     Args:
-        choices: Rows with cell, seed, rule, lr; where they have a schedule and total_steps, they are for that alone.
+        choices: Rows with cell, seed, rule, and lr or, of a training of their own, loss; where they have a schedule and
+            total_steps, they are for that purpose alone.
         curves: Of `make_curves`.
 
     Returns:
@@ -137,20 +152,20 @@ def judge(choices: pd.DataFrame, curves: Mapping[tuple[str, str, int], Curve]) -
         (percent), ratio (of the test loss to the best), diverged (no better than no training).
     """
     rows = []
-    for schedule, steps in PURPOSES:
-        meant = choices
-        if "schedule" in choices:
-            fits = choices["schedule"].isna() | ((choices["schedule"] == schedule) & (choices["total_steps"] == steps))
-            meant = choices[fits]
-        for choice in meant.to_dict("records"):
+    for choice in choices.to_dict("records"):
+        for schedule, steps in PURPOSES:
+            own = choice.get("schedule")
             curve = curves.get((choice["cell"], schedule, steps))
-            if curve is not None:
-                loss = curve.loss(choice["lr"])
-                rows.append(
-                    choice
-                    | {"schedule": schedule, "total_steps": steps, "purpose": name_purpose(schedule, steps), "loss": loss}
-                    | {"regret": curve.regret(loss), "ratio": loss / curve.best, "diverged": loss >= curve.start}
-                )
+            if curve is None or (isinstance(own, str) and (own, choice["total_steps"]) != (schedule, steps)):
+                continue
+            loss = choice["loss"] if choice.get("loss", np.nan) == choice.get("loss") else np.nan
+            loss = curve.loss(choice["lr"]) if "lr" in choice and not np.isfinite(loss) else loss
+            loss = min(loss, curve.start) if np.isfinite(loss) else curve.start
+            rows.append(
+                choice
+                | {"schedule": schedule, "total_steps": steps, "purpose": name_purpose(schedule, steps), "loss": loss}
+                | {"regret": curve.regret(loss), "ratio": loss / curve.best, "diverged": loss >= curve.start}
+            )
     return pd.DataFrame(rows)
 
 
@@ -200,3 +215,23 @@ def compare(judged: pd.DataFrame, rule: str, other: str, purpose: str) -> tuple[
     cells = by_cell(judged)[[(rule, purpose), (other, purpose)]].dropna()
     difference = (cells[rule, purpose] - cells[other, purpose]).to_numpy()
     return (float(difference.mean()), *bootstrap(difference), len(difference))
+
+
+def gather(families: Mapping[str, str]) -> pd.DataFrame:
+    """Return everything that was measured, judged: the rows of `judge` for all rules and the cells that have them.
+
+    Args:
+        families: cell -> "sgd" or "adam", of the cells to judge.
+    """
+    trainings = load("trainings")
+    trainings = trainings[trainings["cell"].isin(families.keys())]
+    curves = make_curves(trainings)
+    choices = [choose_without_sweep(trainings, families), train_longer(curves, families)]
+    if (RESULTS / "suggestions.csv").exists():
+        choices.append(load("suggestions"))
+    if (RESULTS / "tuning_free.csv").exists():
+        free = load("tuning_free").rename(columns={"test_loss": "loss", "steps": "trained"})
+        longer = free["trained"] > 400
+        free.loc[longer, "rule"] += ", 900 more steps"
+        choices.append(free.assign(steps=0))
+    return judge(pd.concat(choices, ignore_index=True), curves)

@@ -1,12 +1,14 @@
 """Measure cells: train each for a grid of learning rates, and run range tests on it.
 
-`python -m bench.suggestions.measure trainings --half making --seeds 2` appends what is missing to results/trainings.csv,
-`... sweeps` to results/sweeps.csv. One core; a stopped command resumes with the next cell.
+`python -m bench.suggestions.measure trainings --half making --seeds 2` appends what is missing to results/trainings.csv.
+`... sweeps` does so with sweeps.csv and suggestions.csv, `... tuning-free` with tuning_free.csv. One core; a command that was
+stopped resumes with the next cell.
 """
 
 import argparse
 import csv
 import math
+import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -90,14 +92,16 @@ def train_many(
 
     write(0)
     for step in range(1, steps + 1):
-        batch = [torch.stack(part).repeat(len(lrs), *[1] * part[0].dim()) for part in zip(*map(next, streams))]
+        batch = [
+            torch.stack(part).repeat(len(lrs), *[1] * part[0].dim()) for part in zip(*map(next, streams), strict=True)
+        ]
         for parameter in parameters.values():
             parameter.requires_grad_(True)
         losses = losses_of(parameters, *batch)
         gradients = torch.autograd.grad(losses.sum(), list(parameters.values()), allow_unused=True)
         parameters = {name: p.detach() for name, p in parameters.items()}
         recent.append(losses.detach().double().numpy().reshape(len(lrs), len(seeds)))
-        optimizer.step(parameters, dict(zip(parameters, gradients)), shape[step - 1], momenta[step - 1])
+        optimizer.step(parameters, dict(zip(parameters, gradients, strict=True)), shape[step - 1], momenta[step - 1])
         if step in CHECKPOINTS or step == steps:
             write(step)
     return found
@@ -168,26 +172,29 @@ def sweep(cell: Cell, seed: int, **settings: Any) -> lrlib.RangeTestResult:
     if second is not None:
         optimizer.register_step_post_hook(lambda *_: second.step())
     batches = cell.batches(settings.get("num_iter", SWEEP_STEPS))
-    return lrlib.range_test(model, optimizer, None, batches, step_fn=step_fn, seed=1000 * seed, progress=False, **settings)
+    return lrlib.range_test(
+        model, optimizer, None, batches, step_fn=step_fn, seed=1000 * seed, progress=False, **settings
+    )
 
 
 def train_plainly(
-    cell: Cell, lr: float, seed: int, steps: int, make_optimizer: Any = None
-) -> tuple[nn.Module, list[float]]:
+    cell: Cell, lr: float, seed: int, checkpoints: Sequence[int], make_optimizer: Any = None
+) -> tuple[list[float], dict[int, float]]:
     """Train a cell with torch's own optimizer, or another one: the reference of `train_many`.
 
     Args:
+        cell, lr, seed: What is trained, its learning rate, and the seed of its start and batches.
+        checkpoints: Steps after which it is tested; the last one ends the training.
         make_optimizer: A function of the model that returns an optimizer, in place of the cell's own.
 
     Returns:
-        The model and the losses of all steps.
+        The losses of all steps, and steps -> test loss.
     """
-    model = cell.start(seed)
+    model, losses, tested = cell.start(seed), [], {}
     optimizer = make_optimizer(model) if make_optimizer else cell.make_optimizer(model, lr)
-    second, losses = cell.make_second_optimizer(model), []
-    if hasattr(optimizer, "train"):  # schedule-free
-        optimizer.train()
-    for _, batch in zip(range(steps), draw_batches(cell, seed)):
+    second = cell.make_second_optimizer(model)
+    for step, batch in zip(range(1, checkpoints[-1] + 1), draw_batches(cell, seed), strict=False):
+        _switch(optimizer, "train")
         optimizer.zero_grad()
         if second is not None:
             second.zero_grad()
@@ -197,9 +204,17 @@ def train_plainly(
         if second is not None:
             second.step()
         losses.append(loss.item())
-    if hasattr(optimizer, "eval"):
-        optimizer.eval()
-    return model, losses
+        if step in checkpoints:
+            _switch(optimizer, "eval")
+            with torch.no_grad():
+                tested[step] = cell.loss(model, cell.test()).item()
+    return losses, tested
+
+
+def _switch(optimizer: Any, mode: str) -> None:
+    """Call train() or eval() of a schedule-free optimizer."""
+    if hasattr(optimizer, mode):
+        getattr(optimizer, mode)()
 
 
 def measure_trainings(cells: Sequence[Cell], n_seeds: int, steps: int, path: Path) -> None:
@@ -237,7 +252,11 @@ def measure_sweeps(cells: Sequence[Cell], n_seeds: int, folder: Path) -> None:
         losses = [[f"{loss:.6g}" for loss in made.loss] for made in result.sweeps]
         lrs = [f"{lr:.6g}" for lr in np.geomspace(Settings.start_lr, Settings.end_lr, SWEEP_STEPS)]
         padded = [row + [""] * (SWEEP_STEPS - len(row)) for row in losses]
-        _append(folder / "sweeps.csv", ("cell", "seed", "sweep", *lrs), [(cell.name, seed, i, *row) for i, row in enumerate(padded)])
+        _append(
+            folder / "sweeps.csv",
+            ("cell", "seed", "sweep", *lrs),
+            [(cell.name, seed, i, *row) for i, row in enumerate(padded)],
+        )
         rows = [(cell.name, seed, *row) for row in read_rules(result) + advise(OURS, result)]
         rows += [(cell.name, seed, *row) for row in advise(REFINED, sweep(cell, seed, refine=True))]
         _append(folder / "suggestions.csv", SUGGESTED, rows)
@@ -279,10 +298,8 @@ def measure_tuning_free(cells: Sequence[Cell], n_seeds: int, path: Path) -> None
             continue
         rows = []
         for rule, make in TUNING_FREE.items():
-            for steps in (400, 400 + 3 * SWEEP_STEPS):
-                model, _ = train_plainly(cell, math.nan, seed, steps, make)
-                with torch.no_grad():
-                    rows.append((cell.name, seed, rule, steps, f"{cell.loss(model, cell.test()).item():.6g}"))
+            _, tested = train_plainly(cell, math.nan, seed, (400, 400 + 3 * SWEEP_STEPS), make)
+            rows += [(cell.name, seed, rule, steps, f"{loss:.6g}") for steps, loss in tested.items()]
         _append(path, ("cell", "seed", "rule", "steps", "test_loss"), rows)
         print(f"{cell.name}, seed {seed}: {', '.join(TUNING_FREE)}", flush=True)
 
@@ -322,13 +339,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("trainings", "sweeps", "tuning-free"))
     parser.add_argument("--half", choices=("making", "frozen"))
-    parser.add_argument("--cells", help="a part of their names")
+    parser.add_argument("--cells", help="a regular expression that their names contain")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=400, help="of the constant learning rates: 400 or 1600")
     given = parser.parse_args()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    cells = [cell for cell in list_cells(given.half) if not given.cells or given.cells in cell.name]
+    cells = [cell for cell in list_cells(given.half) if re.search(given.cells or "", cell.name)]
     if given.what == "trainings":
         measure_trainings(cells, given.seeds, given.steps, RESULTS / "trainings.csv")
     elif given.what == "sweeps":
