@@ -63,6 +63,11 @@ class Cell:
     fixed: str | None = None
     exponent: int = -15
 
+    @property
+    def family(self) -> str:
+        """ "sgd", or "adam" for Adam and AdamW."""
+        return "sgd" if self.optimizer == "sgd" else "adam"
+
     def start(self, seed: int) -> nn.Module:
         """Return the model before training, drawn from a seed; torch's generator is left as it is."""
         with torch.random.fork_rng():

@@ -5,17 +5,24 @@ between two learning rates of the grid is interpolated over log lr. A loss above
 not finite, counts as no training. The best learning rate is chosen by the mean test loss over seeds.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from lrlib.reproduction.statistics import Estimate
+
 RESULTS = Path(__file__).parent / "results"
 CONSTANT, ONE_CYCLE = "constant", "one cycle"
 PURPOSES = ((CONSTANT, 400), (CONSTANT, 1600), (ONE_CYCLE, 400))
+COLUMNS = {  # of tables that may be missing
+    "suggestions": ["cell", "seed", "rule", "schedule", "total_steps", "lr", "steps", "confidence", "spread_decades"],
+    "tuning_free": ["cell", "seed", "rule", "steps", "test_loss"],
+}
 ROUNDS = ((13, 25), (6, 50), (3, 100), (2, 200))  # successive halving: learning rates that are left, and their steps
 SWEEP_STEPS = 900  # three sweeps of 300
 DEFAULTS = {"adam": 1e-3, "sgd": 0.1}
@@ -26,8 +33,9 @@ Floats = npt.NDArray[np.float64]
 
 
 def load(name: str) -> pd.DataFrame:
-    """Return a table of results: "trainings", "sweeps", "suggestions" or "cells"."""
-    return pd.read_csv(RESULTS / f"{name}.csv")
+    """Return a table of results: "trainings", "sweeps", "suggestions" or "tuning_free"; empty if not measured."""
+    path = RESULTS / f"{name}.csv"
+    return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=COLUMNS[name])
 
 
 def name_purpose(schedule: str, steps: int) -> str:
@@ -174,11 +182,12 @@ def by_cell(judged: pd.DataFrame, column: str = "regret") -> pd.DataFrame:
     return judged.pivot_table(index="cell", columns=["rule", "purpose"], values=column, aggfunc="mean")
 
 
-def bootstrap(values: Floats, statistic: Callable[..., Floats] = np.mean, n: int = 10_000) -> tuple[float, float]:
-    """Return the 95 % percentile bootstrap interval of a mean over cells; values: (n_cells,)."""
-    drawn = np.random.default_rng(0).integers(len(values), size=(n, len(values)))
-    low, high = np.percentile(statistic(values[drawn], axis=1), [2.5, 97.5])
-    return float(low), float(high)
+def estimate(values: npt.ArrayLike, n_draws: int = 10_000) -> Estimate:
+    """Return the mean over cells with its 95 % percentile bootstrap interval; values: (n_cells,)."""
+    values = np.asarray(values, dtype=float)
+    drawn = np.random.default_rng(0).integers(len(values), size=(n_draws, len(values)))
+    low, high = np.percentile(values[drawn].mean(axis=1), [2.5, 97.5])
+    return Estimate(float(values.mean()), float(low), float(high), len(values))
 
 
 def summarize(judged: pd.DataFrame) -> pd.DataFrame:
@@ -191,14 +200,14 @@ def summarize(judged: pd.DataFrame) -> pd.DataFrame:
     for (rule, purpose), group in judged.groupby(["rule", "purpose"], sort=False):
         cells = group.groupby("cell")[["regret", "ratio"]].mean()
         regret = cells["regret"].to_numpy()
-        low, high = bootstrap(regret)
+        found = estimate(regret)
         rows.append(
             {
                 "rule": rule,
                 "purpose": purpose,
-                "mean": regret.mean(),
-                "low": low,
-                "high": high,
+                "mean": found.mean,
+                "low": found.low,
+                "high": found.high,
                 "median": np.median(regret),
                 "worst": regret.max(),
                 "worst_cell": cells["regret"].idxmax(),
@@ -210,28 +219,75 @@ def summarize(judged: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def compare(judged: pd.DataFrame, rule: str, other: str, purpose: str) -> tuple[float, float, float, int]:
-    """Return the mean difference in regret of a rule less another, its 95 % paired bootstrap interval, and n cells."""
+def compare(judged: pd.DataFrame, rule: str, other: str, purpose: str) -> Estimate:
+    """Return the mean difference in regret, a rule less another, over the cells that have both."""
     cells = by_cell(judged)[[(rule, purpose), (other, purpose)]].dropna()
-    difference = (cells[rule, purpose] - cells[other, purpose]).to_numpy()
-    return (float(difference.mean()), *bootstrap(difference), len(difference))
+    return estimate(cells[rule, purpose] - cells[other, purpose])
 
 
-def gather(families: Mapping[str, str]) -> pd.DataFrame:
-    """Return everything that was measured, judged: the rows of `judge` for all rules and the cells that have them.
+def of_rule(judged: pd.DataFrame, rule: str, purpose: str) -> Estimate:
+    """Return the mean regret of a rule over cells."""
+    return estimate(by_cell(judged)[rule, purpose].dropna())
+
+
+def gather(cells: Mapping[str, Any]) -> pd.DataFrame:
+    """Return everything that was measured, judged: the rows of `judge` for all rules, with half, kind and family.
 
     Args:
-        families: cell -> "sgd" or "adam", of the cells to judge.
+        cells: name -> Cell, of the cells to judge.
     """
     trainings = load("trainings")
-    trainings = trainings[trainings["cell"].isin(families.keys())]
+    trainings = trainings[trainings["cell"].isin(cells.keys())]
+    families = {name: cell.family for name, cell in cells.items()}
     curves = make_curves(trainings)
-    choices = [choose_without_sweep(trainings, families), train_longer(curves, families)]
-    if (RESULTS / "suggestions.csv").exists():
-        choices.append(load("suggestions"))
-    if (RESULTS / "tuning_free.csv").exists():
-        free = load("tuning_free").rename(columns={"test_loss": "loss", "steps": "trained"})
-        longer = free["trained"] > 400
-        free.loc[longer, "rule"] += ", 900 more steps"
-        choices.append(free.assign(steps=0))
-    return judge(pd.concat(choices, ignore_index=True), curves)
+    choices = [choose_without_sweep(trainings, families), train_longer(curves, families), load("suggestions")]
+    free = load("tuning_free").rename(columns={"test_loss": "loss", "steps": "trained"})
+    free.loc[free["trained"] > 400, "rule"] += ", 900 more steps"
+    choices.append(free[free["cell"].isin(cells.keys())].assign(steps=0))
+    judged = judge(pd.concat([part for part in choices if len(part)], ignore_index=True), curves)
+    for column in ("half", "kind", "family"):
+        judged[column] = [getattr(cells[name], column) for name in judged["cell"]]
+    return judged
+
+
+def choose_half(judged: pd.DataFrame, wanted: str) -> str:
+    """Return the wanted half, or the other one where that was not measured. Raises ValueError for another word."""
+    if wanted not in ("frozen", "making"):
+        raise ValueError(f"half must be frozen or making, got {wanted!r}")
+    return wanted if wanted in set(judged["half"]) else str(judged["half"].iloc[0])
+
+
+def count_seeds(cells: Mapping[str, Any]) -> pd.DataFrame:
+    """Return how many cells and seeds were measured: a row per half and purpose."""
+    trainings, suggestions, rows = load("trainings"), load("suggestions"), []
+    for half in ("making", "frozen"):
+        names = [name for name, cell in cells.items() if cell.half == half]
+        swept = suggestions[suggestions["cell"].isin(names)].groupby("cell")["seed"].nunique()
+        for schedule, steps in PURPOSES:
+            of = (
+                trainings.query("cell in @names and schedule == @schedule and steps == @steps")
+                .groupby("cell")["seed"]
+                .nunique()
+            )
+            rows.append(
+                {
+                    "half": half,
+                    "purpose": name_purpose(schedule, steps),
+                    "cells": len(of),
+                    "seeds": int(of.min()) if len(of) else 0,
+                }
+                | {"seeds of range tests": int(swept.min()) if len(swept) else 0}
+            )
+    return pd.DataFrame(rows)
+
+
+def spread_over_seeds(judged: pd.DataFrame) -> pd.DataFrame:
+    """Return how far each rule's suggestions lie apart over seeds, for constant learning rates of 400 steps.
+
+    Columns: choice, cells, median factor, largest factor (the largest suggestion over the smallest).
+    """
+    part = judged[(judged["purpose"] == name_purpose(*PURPOSES[0])) & (judged["lr"] > 0)]
+    lrs = part.groupby(["rule", "cell"])["lr"].agg(["min", "max", "count"])
+    factors = (lrs["max"] / lrs["min"])[lrs["count"] > 1].groupby("rule")
+    found = pd.DataFrame({"cells": factors.size(), "median factor": factors.median(), "largest factor": factors.max()})
+    return found.sort_values("median factor").reset_index(names="choice")

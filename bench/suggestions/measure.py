@@ -1,8 +1,8 @@
 """Measure cells: train each for a grid of learning rates, and run range tests on it.
 
-`python -m bench.suggestions.measure trainings --half making --seeds 2` appends what is missing to results/trainings.csv.
-`... sweeps` does so with sweeps.csv and suggestions.csv, `... tuning-free` with tuning_free.csv. One core; a command that was
-stopped resumes with the next cell.
+`python -m bench.suggestions.measure trainings --half making --seeds 2` appends what is missing to
+results/trainings.csv. `... sweeps` does so with sweeps.csv and suggestions.csv, `... tuning-free` with tuning_free.csv.
+One core; a command that was stopped resumes with the next cell.
 """
 
 import argparse
@@ -239,10 +239,10 @@ def measure_trainings(cells: Sequence[Cell], n_seeds: int, steps: int, path: Pat
 
 
 def measure_sweeps(cells: Sequence[Cell], n_seeds: int, folder: Path) -> None:
-    """Add to a folder's sweeps.csv and suggestions.csv what they lack: three sweeps of each cell and seed, and one refined.
+    """Add to a folder's sweeps.csv and suggestions.csv what they lack: three sweeps, and one refined, a cell and seed.
 
-    A row of sweeps.csv has the losses of one sweep. A row of suggestions.csv has what one rule suggests, for one purpose or,
-    where schedule is empty, for all; other tools read the first sweep alone, as their users do.
+    A row of sweeps.csv has the losses of one sweep. A row of suggestions.csv has what one rule suggests, for one purpose
+    or, where schedule is empty, for all; other tools read the first sweep alone, as their users do.
     """
     have = {(row["cell"], int(row["seed"])) for row in _read(folder / "suggestions.csv")}
     for cell, seed in ((cell, seed) for cell in cells for seed in range(FIRST_SWEEP_SEED, FIRST_SWEEP_SEED + n_seeds)):

@@ -108,10 +108,12 @@ def test_a_summary_is_over_cells_and_names_the_worst():
 def test_a_paired_comparison_counts_the_cells_that_both_have():
     rows = [("a", "one", 1.0), ("a", "two", 3.0), ("b", "one", 2.0), ("b", "two", 4.0), ("c", "one", 50.0)]
     judged = pd.DataFrame(rows, columns=["cell", "rule", "regret"]).assign(purpose="p")
-    assert judge.compare(judged, "one", "two", "p") == (-2.0, -2.0, -2.0, 2)
+    found = judge.compare(judged, "one", "two", "p")
+    assert (found.mean, found.low, found.high, found.n) == (-2.0, -2.0, -2.0, 2)
 
 
 def test_the_bootstrap_covers_the_mean_of_normal_cells_about_as_often_as_it_says():
     rng = np.random.default_rng(1)
-    inside = [low <= 0 <= high for low, high in (judge.bootstrap(rng.normal(size=22), n=500) for _ in range(200))]
+    found = [judge.estimate(rng.normal(size=22), n_draws=500) for _ in range(200)]
+    inside = [each.low <= 0 <= each.high for each in found]
     assert 0.88 < np.mean(inside) < 0.99
