@@ -13,9 +13,9 @@ def executed():
     notebook = nbformat.read(GUIDE, as_version=4)
     check = (
         "assert suggestion.reliable, suggestion.reason\n"
-        "assert accuracy > 0.8, accuracy\n"
+        "assert accuracy > 0.7, accuracy\n"
         "assert average.n_averaged == len(losses)  # the sweeps' updates have been taken back\n"
-        "assert losses[-1] < losses[0] / 4\n"
+        "assert losses[-1] < losses[0] / 3\n"
         "peaks = schedule['max_lr']; assert abs(peaks[1] / peaks[0] - 2) < 1e-9"
     )
     notebook.cells.append(nbformat.v4.new_code_cell(check))
@@ -33,11 +33,11 @@ def test_the_guide_is_valid_and_kept_without_outputs():
 
 def test_the_guide_runs_from_nothing_to_a_trained_model(executed):
     outputs = {cell.id: cell.outputs for cell in executed.cells if cell.cell_type == "code"}
-    assert "unseen digits" in outputs["accuracy"][0].text
+    assert "unseen waves" in outputs["accuracy"][0].text
     assert "True" in outputs["keep"][0].data["text/plain"]
 
 
 def test_the_guide_shows_the_curve_and_the_suggestion(executed):
-    [shown] = next(cell.outputs for cell in executed.cells if cell.id == "test")
-    assert '<img alt="Range test of AdamW' in shown.data["text/html"]
-    assert "suggested lr" in shown.data["text/plain"]
+    for name in ("plain", "test"):
+        [shown] = [out for cell in executed.cells if cell.id == name for out in cell.outputs if "data" in out]
+        assert '<img alt="suggested lr' in shown.data["text/html"] and "suggested lr" in shown.data["text/plain"]

@@ -7,6 +7,8 @@ import io
 import itertools
 import queue
 import random
+import sqlite3
+import threading
 import types
 
 import numpy as np
@@ -561,6 +563,107 @@ def test_what_cannot_be_put_back_is_refused_by_name_before_the_first_step(held, 
         sweep(model, optimizer, loader, loss_fn=loss_fn, extra_state=[also])
     assert "\n" not in str(caught.value)
     assert everything(model, optimizer) == before
+
+
+def test_what_holds_no_state_of_the_training_is_let_pass():
+    class Rows(TensorDataset):
+        cursor = None
+
+    rows = Rows(*blobs(64))
+    rows.connection = sqlite3.connect(":memory:")
+    rows.cursor = rows.connection.execute("select 1")
+    model = net()
+
+    def step_fn(batch):
+        return cross_entropy(model(batch[0]), batch[1]).squeeze()
+
+    step_fn.__globals__["squeeze"] = (i for i in range(3))  # a global that is named like an attribute
+    try:
+        sweep(model, torch.optim.SGD(model.parameters(), lr=0.1), DataLoader(rows, batch_size=32), step_fn=step_fn)
+    finally:
+        del step_fn.__globals__["squeeze"]
+
+
+def test_a_tensor_that_cannot_be_copied_is_refused_by_name():
+    class Quantized(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, function, kinds, args=(), kwargs=None):
+            if function is torch.Tensor.clone:
+                raise NotImplementedError("aten.clone")
+            return super().__torch_function__(function, kinds, args, kwargs or {})
+
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer.state[model[0].weight]["codes"] = torch.zeros(3).as_subclass(Quantized)
+    with pytest.raises(TypeError, match=r"cannot snapshot optimizer.state\[Parameter\]\[.codes.\] .*Quantized"):
+        sweep(model, optimizer, data())
+
+
+def test_a_dataset_that_runs_threads_is_named_in_a_warning_and_left_alone():
+    class Cached(TensorDataset):
+        thread, replaced = None, 0
+
+    rows, model = Cached(*blobs(64)), net()
+    rows.thread = threading.Thread(target=len)
+    rows.replaced = 1
+
+    def step_fn(batch):
+        rows.replaced += 1
+        return cross_entropy(model(batch[0]), batch[1])
+
+    with pytest.warns(UserWarning, match=r"loader.dataset .* runs threads"):
+        sweep(model, torch.optim.SGD(model.parameters(), lr=0.1), DataLoader(rows, batch_size=32), step_fn=step_fn)
+    assert rows.replaced > 1
+
+
+class HandWritten:
+    """A moving average without a state_dict."""
+
+    def __init__(self, model):
+        self.model, self.n = model, 0
+        self.shadow = {name: p.detach().clone() for name, p in model.named_parameters()}
+
+    def update(self):
+        self.n += 1
+        for name, p in self.model.named_parameters():
+            self.shadow[name] = 0.9 * self.shadow[name] + 0.1 * p.detach()
+
+
+@pytest.mark.parametrize("how", ["step_fn", "hook", "bound method", "dict", "extra_state"])
+def test_a_hand_written_average_is_restored_and_the_users_records_are_not(how):
+    model, records = net(), []
+    optimizer, average = torch.optim.SGD(model.parameters(), lr=0.1), HandWritten(model)
+    table, kept_in = (
+        {"average": average},
+        {"extra_state": [collections.deque([average])]} if how == "extra_state" else {},
+    )
+    update = {
+        "hook": lambda *_: average.update(),
+        "bound method": lambda o, a, k, f=average.update: f(),
+        "dict": lambda *_: table["average"].update(),
+    }.get(how, lambda *_: None)
+    optimizer.register_step_post_hook(update)
+
+    def step_fn(batch):
+        records.append(len(batch))
+        (average.update() if how in ("step_fn", "extra_state") else None)
+        return cross_entropy(model(batch[0]), batch[1])
+
+    before = everything(model, optimizer, average)
+    sweep(model, optimizer, data(), step_fn=step_fn, repeats=2, **kept_in)
+    assert everything(model, optimizer, average) == before and len(records) >= 60
+
+
+def test_a_bare_tensor_that_step_fn_changes_is_named_in_a_warning():
+    model, moving = net(), torch.zeros(3)
+
+    def step_fn(batch):
+        out = model(batch[0])
+        moving.lerp_(out.detach().mean(0), 0.1)
+        return cross_entropy(out - moving, batch[1])
+
+    with pytest.warns(UserWarning, match="step_fn's moving was changed in place and is not restored"):
+        sweep(model, torch.optim.SGD(model.parameters(), lr=0.1), data(), step_fn=step_fn)
 
 
 @pytest.mark.parametrize(

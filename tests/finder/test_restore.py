@@ -135,6 +135,73 @@ def test_ctrl_c_while_state_is_put_back_waits_until_it_is_all_back():
     assert signal.getsignal(signal.SIGINT) is handler
 
 
+def test_a_second_ctrl_c_waits_for_the_restoration_that_the_first_one_began():
+    model, optimizer, loader = build()
+    before = fingerprint(model, optimizer, loader)
+    presses = []
+
+    class Impatient(torch.utils.data.Sampler):
+        def __iter__(self):
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                yield from range(32)
+            finally:  # on the way out, before the restoration has begun
+                presses.append(1)
+                os.kill(os.getpid(), signal.SIGINT)
+                presses.append(2)
+
+    with pytest.raises(KeyboardInterrupt), kept(model, optimizer, loaders=[loader]):
+        train(model, optimizer, loader, 3)
+        list(Impatient())
+    assert presses == [1, 2] and fingerprint(model, optimizer, loader) == before
+
+
+def test_a_handler_that_does_not_raise_is_called_each_time():
+    model, optimizer, _ = build()
+    presses = []
+    before = signal.signal(signal.SIGINT, lambda *_: presses.append(1))
+    try:
+        with kept(model, optimizer):
+            for _ in range(3):
+                os.kill(os.getpid(), signal.SIGINT)
+            assert len(presses) == 3
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_device_that_was_not_used_before_starts_from_the_seed_that_it_would_have_had(monkeypatch):
+    seeds = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+    model, optimizer, _ = build()
+    torch.manual_seed(1234)
+    with kept(model, optimizer):
+        seed_everything(0)
+    assert seeds[-1] == 1234
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_persistent_workers_go_on_as_if_nothing_had_been(context):
+    orders = []
+    for disturbed in (False, True):
+        model, optimizer, _ = build()
+        data = TensorDataset(torch.randn(32, 4), torch.arange(32) % 3)
+        options = {"num_workers": 1, "persistent_workers": True, "multiprocessing_context": context}
+        loader = DataLoader(data, batch_size=8, shuffle=True, **options)
+        first = [targets.tolist() for _, targets in loader]
+        workers = loader._iterator
+        if disturbed:
+            with kept(model, optimizer, loaders=[loader]) as state:
+                train(model, optimizer, loader, 2)
+                others = loader._iterator
+                state.restore()
+                assert loader._iterator is others is not workers
+        assert loader._iterator is workers
+        orders.append([first, [targets.tolist() for _, targets in loader]])
+    assert orders[0] == orders[1]
+
+
 def test_gradients_are_set_aside_and_come_back_as_the_same_tensors():
     model, optimizer, loader = build()
     train(model, optimizer, loader, 1)
