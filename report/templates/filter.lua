@@ -1,12 +1,26 @@
 -- What pandoc's own writers leave out: see each function. Used for both outputs.
 
+-- In a PDF the last three rows of a table stay together: an empty cell beside them spans them.
+local function keep_last_rows(table)
+  local body = table.bodies[1].body
+  if #body < 5 then return end
+  local nothing = pandoc.Attr("", {}, { ["typst:inset"] = "0pt" })
+  table.colspecs:insert({ "AlignDefault", table.colspecs[1][2] and 0.001 or nil })
+  for _, row in ipairs(table.head.rows) do row.cells:insert(pandoc.Cell({}, "AlignDefault", 1, 1, nothing)) end
+  for i, row in ipairs(body) do
+    if i <= #body - 3 then row.cells:insert(pandoc.Cell({}, "AlignDefault", 1, 1, nothing)) end
+    if i == #body - 2 then row.cells:insert(pandoc.Cell({}, "AlignDefault", 3, 1, nothing)) end
+  end
+end
+
 -- Separators of equal length say nothing of widths, but pandoc makes equal columns of them once a line is long.
 function Table(table)
-  local first = table.colspecs[1][2]
-  for _, spec in ipairs(table.colspecs) do
-    if spec[2] ~= first then return nil end
+  local first, equal = table.colspecs[1][2], true
+  for _, spec in ipairs(table.colspecs) do equal = equal and spec[2] == first end
+  if equal then
+    for _, spec in ipairs(table.colspecs) do spec[2] = nil end
   end
-  for _, spec in ipairs(table.colspecs) do spec[2] = nil end
+  if FORMAT == "typst" then keep_last_rows(table) end
   return table
 end
 

@@ -53,8 +53,8 @@ def merge_notebooks(paths: Sequence[Path], *, partial: bool = False) -> nbformat
     """One notebook of all cells of executed section notebooks.
 
     Cell ids and anchors are unique. Figures and tables are numbered in order, references are links. Each cell says
-    where its section opens and closes; the metadata has the title (the first heading) and the cited works' keys. Of a
-    cell tagged `shown` the code is shown too; what a cell tagged `lab` displays is for JupyterLab alone.
+    where its section opens and closes; the metadata has the title (the first heading), the cited works' keys and the
+    sections' anchors. Of a cell tagged `shown` the code is shown too; what a cell tagged `lab` displays is for JupyterLab.
 
     Args:
         paths: the notebooks, in order.
@@ -84,7 +84,8 @@ def merge_notebooks(paths: Sequence[Path], *, partial: bool = False) -> nbformat
                 "closes": index == len(section.cells) - 1,
             }
     merged = nbformat.v4.new_notebook(cells=[cell for section in sections for cell in section.cells])
-    merged.metadata["lrlib"] = {"title": title, "cited": sorted(cited)}
+    anchors = [f"sec-{section.anchor}" for section in sections]
+    merged.metadata["lrlib"] = {"title": title, "cited": sorted(cited), "sections": anchors}
     return merged
 
 

@@ -69,7 +69,7 @@ def typst_width(svg: str, width: str) -> str:
     own = re.search(r'<svg[^>]* width="([\d.]+)pt"', svg)
     if own is None:
         return "55%" if width == "half" else "100%"
-    most = "8.7cm" if width == "half" else "15.8cm"
+    most = "8.7cm" if width == "half" else "13.6cm"
     return f"calc.min({most}, {own[1]}pt)"
 
 
