@@ -10,17 +10,7 @@ import warnings
 from lrlib.errors import LrlibError
 from lrlib.project import store_folder
 from lrlib.report.documents import ParameterError, find_document, list_documents
-from lrlib.report.sections import find_sections, parse_assignments
-
-# Flags of a document, each of which gives the parameter of its name.
-FLAGS = {
-    "seeds": "number of seeds, from 0 on",
-    "epochs": "epochs of each run, except range tests",
-    "batch_size": "images per batch",
-    "dataset": "mnist, fashion_mnist, sample, or auto: MNIST if available, else the sample",
-    "backend": "what trains: compiled, torch, cuda, colossalai, or auto: compiled if available, else torch",
-    "processes": "processes that share each batch (colossalai)",
-}
+from lrlib.report.sections import FLAGS, find_sections, parse_assignments
 
 
 def main(arguments=None) -> int:

@@ -22,7 +22,7 @@ class Document:
     """A folder of section notebooks.
 
     Args:
-        folder: where the notebooks are; modules beside this folder can be imported by them.
+        folder: where the notebooks are.
         name: the files that it becomes, such as `report` for report.html and report.pdf.
         subtitle: what stands below the title.
         quick: values of parameters for QUICK=1.

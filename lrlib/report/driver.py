@@ -7,7 +7,6 @@ the cache. A notebook does not rely on that: it trains what is missing.
 import contextlib
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +26,7 @@ from lrlib.report.page.html import export_html
 from lrlib.report.page.merge import merge_notebooks
 from lrlib.report.page.pdf import export_pdf
 from lrlib.report.provenance import Making, Origin, read_origin
-from lrlib.report.sections import Section, find_sections, give_values, pick_section, plan_section
+from lrlib.report.sections import Section, describe_command, find_sections, give_values, pick_section, plan_section
 from lrlib.runs.trainer import train
 
 NEEDED_BYTES = 16 * 2**20  # for executed notebooks, page and PDF
@@ -106,12 +105,11 @@ def make_section(
 def _making(document, sections, texts, *, command, say, quick) -> Iterator[tuple[list[Path], Path, dict]]:
     """Plan, train and execute sections. Yields the executed notebooks, the folder around them, and what made them."""
     started, origin = time.time(), read_origin()
-    code = str(document.folder.parent)  # modules beside the notebooks
-    sys.path.append(code)
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), code]))
     sections = give_values(sections, texts, quick=document.quick if quick else None, within_epochs=document.within_epochs)
     sections = [_settle_dataset(section) for section in sections]
     plans = [plan_section(section) for section in sections]
+    for section in sections:
+        section.about["command"] = describe_command(document, section)
     build = build_folder()
     _check_writable(build)
     making = _train(plans, started=started, origin=origin, command=command, say=say)

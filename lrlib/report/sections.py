@@ -9,6 +9,7 @@ of Runs, without training; where further runs depend on their Results, it also m
 import ast
 import difflib
 import re
+import shlex
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -17,12 +18,21 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from papermill.inspection import inspect_notebook
+from papermill.translators import PythonTranslator
 
 from lrlib.errors import LrlibError
 from lrlib.report.documents import Document, ParameterError
 from lrlib.runs.plan import Run
 
+# Parameters that the Makefile takes by names of their own, such as SEEDS=5; all others go into PARAMS.
+FLAGS = {
+    "seeds": "number of seeds, from 0 on",
+    "epochs": "epochs of each run, except range tests",
+    "batch_size": "images per batch",
+    "dataset": "mnist, fashion_mnist, sample, or auto: MNIST if available, else the sample",
+    "backend": "what trains: compiled, torch, cuda, colossalai, or auto: compiled if available, else torch",
+    "processes": "processes that share each batch (colossalai)",
+}
 TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 
 
@@ -146,12 +156,11 @@ def _read_parameters(path, notebook):
         raise ParameterError(
             f"{path.name}: its parameters cell raises {type(err).__name__}: {_first_line(err)}"
         ) from err
-    about, found = inspect_notebook(path), {}
-    for name, value in values.items():
-        if not name.startswith("__"):
-            told = about.get(name, {"inferred_type_name": "None", "help": ""})
-            kind = told["inferred_type_name"] if told["inferred_type_name"] != "None" else type(value).__name__
-            found[name] = Parameter(name, kind, value, told["help"])
+    found = {name: Parameter(name, type(value).__name__, value, "") for name, value in values.items() if name[0] != "_"}
+    for told in PythonTranslator.inspect(cell):  # annotations, and comments as help
+        if told.name in found:
+            kind = told.inferred_type_name if told.inferred_type_name != "None" else found[told.name].type
+            found[told.name] = replace(found[told.name], type=kind, help=told.help)
     return found
 
 
@@ -187,13 +196,23 @@ def give_values(
         values = section.values | {n: value for n, value in (quick or {}).items() if n in section.declared} | given
         section = replace(section, values=values, given=given)
         epochs = section.all_values().get("epochs")
-        for name in section.declared.keys() & set(within_epochs) - given.keys() if epochs else ():
+        for name in (n for n in within_epochs if epochs and n in section.declared and n not in given):
             listed = section.all_values()[name]
             kept = [epoch for epoch in listed if epoch <= epochs] or [max(1, epochs // 2)]
             if kept != listed:
                 values[name] = kept
         done.append(section)
     return done
+
+
+def describe_command(document: Document, section: Section) -> str:
+    """The command that makes a section with its values."""
+    values = section.all_values()
+    changed = {name: values[name] for name, about in section.declared.items() if values[name] != about.default}
+    words = [f"make section NAME={'' if document.name == 'report' else f'{document.name}/'}{section.name}"]
+    words += [f"{name.upper()}={changed[name]}" for name in FLAGS if name in changed]
+    others = " ".join(f"{name}={value}" for name, value in changed.items() if name not in FLAGS)
+    return " ".join(words + ([f"PARAMS={shlex.quote(others)}"] if others else []))
 
 
 def parse_assignments(text: str) -> dict[str, str]:

@@ -1,11 +1,113 @@
-from lrlib.report.provenance import describe_backend
-from lrlib.training.registry import describe_numerics
+"""What a document says of its origin, in copies of the project with git repositories of their own, of others, or none."""
+
+import os
+import subprocess
+
+import pytest
+from conftest import copy_project
+
+from lrlib.report import provenance
+from lrlib.report.provenance import read_origin
 
 
-def test_what_trained_is_said_in_words():
-    assert describe_backend(describe_numerics()) == "plain PyTorch"
-    numerics = {"backend": "colossalai", "world_size": 2, "plugin": "TorchDDPPlugin", "colossalai": "0.5.0"}
-    assert describe_backend(numerics) == (
-        "backend colossalai (colossalai 0.5.0, plugin TorchDDPPlugin), 2 processes that share each batch"
-    )
-    assert describe_backend(numerics | {"world_size": 1}).endswith("one process")
+def git(folder, *arguments):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "-C", str(folder), "-c", "user.name=n", "-c", "user.email=n@example.org", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def commit_all(folder):
+    git(folder, "init", "-q")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "-m", "all")
+    return git(folder, "rev-parse", "HEAD")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A copy of the project, two folders down, which is what `read_origin` looks at."""
+    (tmp_path / "around").mkdir()
+    project = copy_project(tmp_path / "around" / "project")
+    monkeypatch.setattr(provenance, "project_folder", lambda: project)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", "/nowhere")
+    return project
+
+
+def edit(project, name="lrlib/schedules.py"):
+    with open(project / name, "a", encoding="utf-8") as file:
+        file.write("\n")
+
+
+def test_a_checkout_is_named_by_its_commit_and_an_edit_is_said(project):
+    commit = commit_all(project)
+    clean = read_origin()
+    assert clean.describe(digits=12) == f"{commit[:12]}, clean"
+    edit(project)
+    assert read_origin().describe() == f"{commit}, with uncommitted changes"
+    assert read_origin().digest != clean.digest
+
+
+def test_a_project_within_a_repository_that_tracks_it_is_of_its_commit(project):
+    assert read_origin_after(commit_all(project.parent)) == "clean"
+
+
+def read_origin_after(commit):
+    found, _, state = read_origin().describe().partition(", ")
+    assert found == commit
+    return state
+
+
+@pytest.mark.parametrize("ignored", ["project/\n", "project/lrlib/\nproject/report/\n"])
+def test_an_archive_unpacked_in_another_repository_is_not_of_its_commit(project, ignored):
+    (project.parent / ".gitignore").write_text(ignored)
+    commit_all(project.parent)
+    origin = read_origin()
+    assert origin.commit == "" and origin.describe().startswith("unknown: ") and len(origin.digest) == 64
+
+
+def test_a_work_tree_is_of_its_own_commit_and_a_repository_named_by_the_environment_is_not_asked(
+    project, tmp_path, monkeypatch
+):
+    commit = commit_all(project)
+    git(project, "worktree", "add", "-q", "--detach", str(tmp_path / "tree"))
+    monkeypatch.setattr(provenance, "project_folder", lambda: tmp_path / "tree")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "nothing"))
+    assert read_origin_after(commit) == "clean"
+
+
+@pytest.mark.parametrize("way", ["--assume-unchanged", "--skip-worktree"])
+def test_a_change_that_git_was_told_not_to_look_for_is_seen(project, way):
+    commit = commit_all(project)
+    git(project, "update-index", way, "lrlib/schedules.py")
+    edit(project)
+    assert read_origin_after(commit) == "with uncommitted changes"
+
+
+def test_a_source_that_is_not_committed_and_a_change_elsewhere_are_said(project):
+    (project / "README.md").write_text("a")
+    commit = commit_all(project)
+    before = read_origin().digest
+    edit(project, "README.md")
+    assert read_origin_after(commit) == "with uncommitted changes" and read_origin().digest == before
+    git(project, "checkout", "README.md")
+    (project / "notebooks" / "9-new.ipynb").write_text("{}")
+    assert read_origin_after(commit) == "with uncommitted changes"
+
+
+def test_line_ends_do_not_change_the_digest(project):
+    before = read_origin().digest
+    path = project / "lrlib" / "schedules.py"
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_origin().digest == before
+
+
+def test_no_git_no_commit_and_no_repository_are_told_apart(project, monkeypatch, tmp_path):
+    said = [read_origin().describe()]
+    git(project, "init", "-q")
+    said.append(read_origin().describe())
+    (tmp_path / ".gitconfig").write_text("[user\n")
+    said.append(read_origin().describe())
+    monkeypatch.setenv("PATH", "")
+    said.append(read_origin().describe())
+    assert len(set(said)) == 4 and all(words.startswith("unknown: ") for words in said)

@@ -16,7 +16,11 @@ const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
 // Contents: closed on a narrow screen; mark the section that is being read.
 const contents = document.querySelector("nav details");
-if (contents && matchMedia("(max-width: 71.99rem)").matches) contents.open = false;
+const isNarrow = matchMedia("(max-width: 71.99rem)").matches;
+if (contents && isNarrow) {
+  contents.open = false;
+  contents.addEventListener("click", event => { if (event.target.closest("a")) contents.open = false; });
+}
 const links = new Map($$("nav a").map(link => [link.hash.slice(1), link]));
 const places = [...links.keys()].map(id => document.getElementById(id));
 const markCurrent = () => {

@@ -1,0 +1,102 @@
+"""Publishing, what changed since, and the cache of trained epochs beside what is published."""
+
+import os
+import re
+
+import nbformat
+import pytest
+from test_merge import SVG, figure, shows, table, words
+
+from lrlib import Run, train
+from lrlib.report import stored
+from lrlib.report.documents import Document, list_documents
+from lrlib.report.driver import Made
+from lrlib.report.outcome import Outcome, list_changes, take_outcome
+from lrlib.report.publish import PublishError, check_publishable, fill_block, publish_document
+from lrlib.runs.store import Store, StoreError
+from lrlib.schedules import Constant
+
+README = "# T\n<!-- accuracies -->\nold\n<!-- /accuracies -->\n<!-- curve -->\n<!-- /curve -->\n<!-- made -->\n<!-- /made -->\n"
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """A made document of a project in tmp_path, whose README lies in a folder of its own."""
+    (tmp_path / "report").mkdir()
+    monkeypatch.setattr("lrlib.report.documents.project_folder", lambda: tmp_path)
+    folder = tmp_path / "bench" / "notebooks"
+    folder.mkdir(parents=True)
+    (folder.parent / "README.md").write_text(README)
+    (tmp_path / "build").mkdir()
+    for name in ("study.html", "study.pdf"):
+        (tmp_path / "build" / name).write_text(name)
+    shown = shows(table("accuracies", "| a |\n|:------|\n| 1 |"), figure("curve", alt="A\nline."))
+    nbformat.write(nbformat.v4.new_notebook(cells=[shown]), tmp_path / "build" / "1.ipynb")
+    paths = [tmp_path / "build" / name for name in ("study.html", "study.pdf")]
+    return Document(folder, "study"), Made(paths, tmp_path / "build", Outcome(command="make publish", commit="abc, clean"))
+
+
+def test_publishing_copies_the_files_and_fills_the_readme(made, tmp_path):
+    document, document_made = made
+    check_publishable(document)
+    assert publish_document(*made) == [tmp_path / "report" / "study.html", tmp_path / "report" / "study.pdf"]
+    assert (tmp_path / "report" / "study.html").read_text() == "study.html"
+    assert (tmp_path / "report" / "curve.svg").read_text() == SVG
+    text = document.readme.read_text()
+    assert "-->\n| a |\n|:---|\n| 1 |\n<!--" in text and "old" not in text
+    assert "![A line.](../report/curve.svg)" in text and "`make publish`" in text and "`abc, clean`" in text
+    before = text
+    publish_document(*made)
+    assert document.readme.read_text() == before
+
+
+def test_a_readme_that_names_an_unknown_output_is_refused_before_anything_is_copied(made, tmp_path):
+    document = made[0]
+    document.readme.write_text("<!-- none -->\n<!-- /none -->")
+    with pytest.raises(PublishError, match="'none'.*accuracies, curve"):
+        publish_document(*made)
+    assert list((tmp_path / "report").iterdir()) == []
+    document.readme.unlink()
+    with pytest.raises(PublishError, match="README.md"):
+        check_publishable(document)
+
+
+def test_a_block_is_filled_as_it_is():
+    text = "a\n<!-- x -->\nold\n<!-- /x -->\n<!-- y -->\n<!-- /y -->\n"
+    assert fill_block(text, "x", "\\1 new\n") == text.replace("old", "\\1 new")
+    with pytest.raises(PublishError):
+        fill_block(text, "z", "")
+
+
+def test_an_outcome_is_taken_from_findings_and_compared():
+    found = words("F", "findings", claims=[{"id": "C1", "verdict": "reproduced"}], values={"accuracy": "99.1 %"})
+    now = take_outcome([nbformat.v4.new_notebook(cells=[shows(found)])], command="make report", commit="c")
+    assert now == Outcome({"C1": "reproduced"}, {"accuracy": "99.1 %"}, "make report", "c")
+    assert now.summarize() == ["accuracy: 99.1 %", "1 reproduced"]
+    before = Outcome({"C1": "inconclusive", "C2": "x"}, {"accuracy": "99.1 %"}, "make publish", "d" * 40)
+    [changed] = list_changes(before, now)
+    assert "C1 changed from inconclusive to reproduced" in changed and "accuracy" not in changed and "d" * 12 in changed
+    assert list_changes(now, now) == list_changes(None, now) == []
+
+
+def test_readmes_name_outputs_that_their_documents_have():
+    for document in list_documents():
+        labels = set(re.findall(r"<!-- ([a-z0-9-]+) -->", document.readme.read_text(encoding="utf-8"))) - {"made"}
+        code = "".join(path.read_text(encoding="utf-8") for path in document.folder.glob("*.ipynb"))
+        assert {label for label in labels if f'label=\\"{label}\\"' not in code} == set()
+
+
+def test_pruning_removes_what_no_published_document_needs(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    needed, other = (Run(Constant(lr), problem="lenet5_sample", epochs=1) for lr in (0.1, 0.2))
+    train([needed, other], store=store, progress=False)
+    listed = stored.list_store(store, [needed])
+    assert "2 epochs" in listed[0] and "constant lr 0.1" in listed[1] and "1 of 1" in listed[1] and "other runs" in listed[-1]
+    assert stored.prune_store(store, [needed])[0].startswith("removed 0 files") and len(store.list_files()) == 2
+    for name in store.list_files():
+        os.utime(store.path(name), (0, 0))
+    assert stored.prune_store(store, [needed], dry_run=True)[0].startswith("would remove 1 files")
+    assert stored.prune_store(store, [needed])[0].startswith("removed 1 files")
+    assert list(store.list_files()) == [epoch.name for epoch in stored.plan_epochs(needed)]
+    with pytest.raises(StoreError, match="no epoch of the published documents"):
+        stored.prune_store(store, [other])
