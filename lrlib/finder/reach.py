@@ -41,11 +41,30 @@ LEFT_ALONE |= {"lightning", "lightning_fabric", "lightning_utilities", "matplotl
 LEFT_ALONE |= {"PIL", "pytorch_lightning", "ray", "tensorboard", "tensorboardX", "tokenizers", "torch", "tqdm"}
 LEFT_ALONE |= {"transformers", "wandb"} | set(sys.stdlib_module_names)
 ENTERED: tuple[str, ...] = ("collections", "types", "argparse", "queue", "multiprocessing.sharedctypes")
-ENTERED += ("torch.optim", "torch.utils.data", "torch.amp", "torch.cuda.amp")
-ENTERED += ("torch.distributions", "torch.distributed.optim")
+ENTERED += ("torch.optim", "torch.utils.data", "torch.amp", "torch.cuda.amp", "torch.distributions")
+ENTERED += ("torch.distributed.optim",)
 MANY = 1000  # items: longer containers of samples are kept, but not looked through
 ORDER = 2**24  # integers, the longest order of samples that is copied
+OF_DATA = (Dataset, DataLoader, Sampler)
 OF_TRAINING = (nn.Module, torch.optim.Optimizer, LRScheduler, *GENERATORS)
+FUNCTIONS = (types.FunctionType, types.MethodType, functools.partial)
+CONTAINERS = (dict, list, tuple, set, frozenset, collections.deque)
+ATOMS: tuple[type, ...] = (
+    bool,
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    numbers.Number,
+    np.generic,
+    type,
+    enum.Enum,
+    range,
+    slice,
+    type(None),
+)
+ATOMS += (types.ModuleType, types.CodeType, types.BuiltinFunctionType, weakref.ref, torch.dtype, torch.device)
 Children = Iterable[tuple[str, Any]]
 
 
@@ -60,8 +79,8 @@ class Reach:
         self.tensors: list[KeptTensor] = []
         self.parts: list[tuple[str, Callable[[], None]]] = []
         self.data_generators: list[Generator] = []
-        self.watched: list[tuple[str, Tensor, int]] = []
         self.loaders: list[DataLoader[Any]] = []
+        self.watched: list[tuple[str, Tensor, int]] = []
         self._seen: dict[int, Any] = {}  # holds what it has seen, so that no id is given twice
         self._roots: set[int] = set()  # what was passed is entered, whatever it is
 
@@ -71,193 +90,236 @@ class Reach:
         waiting = collections.deque([(name, thing, data)])  # nearest first, so that names are short
         while waiting:
             name, thing, data = waiting.popleft()
-            if _is_atom(thing) or id(thing) in self._seen:
+            if isinstance(thing, ATOMS) or id(thing) in self._seen:
                 continue
             self._seen[id(thing)] = thing
             # A module is a model's also where a dataset holds it, and a loader is data also where a model holds it.
-            data = (data or isinstance(thing, (Dataset, DataLoader, Sampler))) and not isinstance(thing, nn.Module)
+            data = (data or isinstance(thing, OF_DATA)) and not isinstance(thing, nn.Module)
             waiting.extend((child, held, data) for child, held in self._keep_one(name, thing, data))
 
-    def keep_function(self, name: str, function: Any) -> None:
-        """Keep the state that a function uses from outside its arguments."""
-        if not _is_function(function):
-            self.keep(name, function)
+    def keep_used(self, name: str, function: Any) -> None:
+        """Keep the state that a function uses from outside its arguments; bare tensors may be data and are watched."""
         for child, held in _used_by(function):
-            self.keep_used(f"{name}'s {child}", held)
-
-    def keep_used(self, name: str, held: Any) -> None:
-        """Keep what a function uses; a bare tensor may be data, so it is watched."""
-        if isinstance(held, Tensor) and id(held) not in self._seen:
-            self._watch(name, held)
-        else:
-            self.keep(name, held)
+            if isinstance(held, Tensor) and id(held) not in self._seen:
+                self._watch(f"{name}'s {child}", held)
+            elif not isinstance(held, Tensor):
+                self.keep(f"{name}'s {child}", held)
 
     def _keep_one(self, name: str, thing: Any, data: bool) -> Children:
         """Keep one thing. Returns what it holds."""
         if isinstance(thing, Tensor):
             return self._keep_tensor(name, thing, data)
-        if isinstance(thing, GENERATORS):
-            state = generator_state(thing)
-            self.data_generators += [thing] if data else []
-            self.parts.append((name, lambda: set_generator_state(thing, state)))
-            return []
-        if isinstance(thing, np.ndarray):
-            return self._keep_array(name, thing, data)
         if isinstance(thing, nn.Module):
             return self._keep_module(name, thing)
-        if _is_function(thing):
-            for child, held in () if data else _used_by(thing):
-                self.keep_used(f"{name}'s {child}", held)
-            return []
+        if isinstance(thing, FUNCTIONS):
+            if not data:
+                self.keep_used(name, thing)
+            return ()
         if any(cls.__name__ == "_BaseDataLoaderIter" for cls in type(thing).__mro__):
-            return []
-        if isinstance(thing, (io.BytesIO, io.StringIO)) and not data:
-            return self._keep_file(name, thing)
-        if isinstance(thing, DataLoader):
-            self.loaders.append(thing)
-        if isinstance(thing, ctypes._SimpleCData):
-            value = thing.value
-            self.parts.append((name, lambda: setattr(thing, "value", value)))
-            return []
-        held = self._keep_container(name, thing, data)
-        if held is None and not hasattr(thing, "__dict__") and not _slots(thing):
-            self._refuse_opaque(name, thing, data)
-            return []
-        if held is None and not (_is_entered(thing) or id(thing) in self._roots):
-            return []
-        if data and any(isinstance(value, threading.Thread) for value in getattr(thing, "__dict__", {}).values()):
+            return ()
+        if data and isinstance(thing, np.ndarray) and not _is_order(thing, name):
+            return ()
+        attributes = getattr(thing, "__dict__", None)
+        attributes = attributes if isinstance(attributes, dict) else {}
+        if data and any(isinstance(value, threading.Thread) for value in attributes.values()):
             warnings.warn(f"{name} ({_kind(thing)}) runs threads, so its position is not restored", stacklevel=2)
-            return []
-        attributes = self._keep_attributes(name, thing)
-        if held is None:
-            return attributes
-        return attributes if data and len(held) > MANY else itertools.chain(held, attributes)
+            return ()
+        self.loaders += [thing] if isinstance(thing, DataLoader) else []
+        self.data_generators += [thing] if data and isinstance(thing, GENERATORS) else []
+        restore, slots = _restorer(thing), _slots(thing)
+        self.parts += [(name, restore)] if restore is not None else []
+        is_container = isinstance(thing, CONTAINERS)
+        if not is_container and (restore is not None or not (hasattr(thing, "__dict__") or slots)):
+            if restore is None and _is_opaque(thing, data):
+                raise _cannot_snapshot(name, thing)
+            return ()
+        if not (is_container or _is_entered(thing) or id(thing) in self._roots):
+            return ()
+        items = _items(name, thing) if is_container and not (data and len(thing) > MANY) else ()
+        values = [(f"{name}.{slot.__name__}", getattr(thing, slot.__name__)) for slot in slots
+                  if hasattr(thing, slot.__name__)]  # fmt: skip
+        self.parts += [(name, _slots_restorer(thing, slots))] if slots else []
+        return itertools.chain(items, self._keep_dict(name, attributes), values)
 
     def _keep_tensor(self, name: str, tensor: Tensor, data: bool) -> Children:
         if nn.parameter.is_lazy(tensor):
             raise ValueError(f"{name} has no shape yet; run one batch through the lazy model first")
         if data and not _is_order(tensor, name):
             self._watch(name, tensor)
-            return []
+            return ()
         try:
             self.tensors.append(KeptTensor(name, tensor))
         except NotImplementedError as err:
             raise TypeError(
                 f"cannot snapshot {name} ({_kind(tensor)}): clone() is not supported; sweep with plain tensors"
             ) from err
-        if type(tensor).__module__.startswith("torch.distributed") or not tensor.__dict__:
-            return []
-        return self._keep_dict(name, tensor.__dict__, attributes=True)
-
-    def _watch(self, name: str, tensor: Tensor) -> None:
-        if not tensor.is_inference():
-            self.watched.append((name, tensor, tensor._version))
-
-    def _keep_array(self, name: str, values: np.ndarray, data: bool) -> Children:
-        if data and not _is_order(values, name):
-            return []
-        if values.dtype == object:
-            raise _cannot_snapshot(name, values)
-        if values.flags.writeable:
-            copied, shape = values.copy(), values.shape
-
-            def restore() -> None:
-                if values.shape != shape:
-                    values.resize(shape, refcheck=False)
-                values[...] = copied
-
-            self.parts.append((name, restore))
-        return []
+        is_distributed = type(tensor).__module__.startswith("torch.distributed")
+        return () if is_distributed or not tensor.__dict__ else self._keep_dict(name, tensor.__dict__)
 
     def _keep_module(self, name: str, module: nn.Module) -> Children:
         training = module.training
+        self.parts.append((f"{name}.training", lambda: setattr(module, "training", training)))
         if isinstance(module, torch.jit.ScriptModule):
             inner = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
-            self.parts.append((f"{name}.training", lambda: setattr(module, "training", training)))
             return [(f"{name}.{key}", held) for key, held in [*inner, *module.named_children()]]
         if type(module).get_extra_state is not nn.Module.get_extra_state:
             state = copy.deepcopy(module.get_extra_state())
             # First of all, so that the attributes that it sets are afterwards the objects that they were.
             self.parts.insert(0, (f"{name}'s extra state", lambda: module.set_extra_state(copy.deepcopy(state))))
-        children: list[tuple[str, Any]] = []
-        for table in (module._parameters, module._buffers, module._modules):
-            self._seen[id(table)] = table  # no level of its own in names: model.0.weight, as torch has it
-            children += self._keep_dict(name, table, attributes=True)
+        tables: list[Any] = [
+            module._parameters,
+            module._buffers,
+            module._modules,
+        ]  # no level in names: model.0.weight, as in torch
         if not type(module).__module__.startswith(("torch.distributed", "torch.nn.parallel")):
-            return [*children, *self._keep_attributes(name, module)]
-        # The attributes of DistributedDataParallel and FSDP mirror state that is not Python's.
-        self.parts.append((f"{name}.training", lambda: setattr(module, "training", training)))
-        return children
+            tables.append(module.__dict__)  # those of DDP and FSDP mirror state that is not Python's
+        self._seen.update((id(table), table) for table in tables)
+        return [child for table in tables for child in self._keep_dict(name, table)]
 
-    def _keep_container(self, name: str, thing: Any, data: bool) -> list[tuple[str, Any]] | None:
-        """What a container of Python holds, its contents kept; None for anything else."""
-        if isinstance(thing, dict):
-            return list(self._keep_dict(name, thing))
-        if isinstance(thing, (tuple, frozenset)):
-            items = list(thing)
-        elif isinstance(thing, (list, bytearray)):
-            items = list(thing)
-            kind: Any = list if isinstance(thing, list) else bytearray
-            self.parts.append((name, lambda: kind.__setitem__(thing, slice(None), items)))
-        elif isinstance(thing, (collections.deque, set)):
-            items = list(thing)
-            fill: Any = collections.deque.extend if isinstance(thing, collections.deque) else set.update
+    def _keep_dict(self, name: str, attributes: dict[str, Any]) -> Children:
+        self.parts.append((name, _dict_restorer(attributes)))
+        return [(f"{name}.{key}", value) for key, value in attributes.items()]
 
-            def restore() -> None:
-                thing.clear()
-                fill(thing, items)
+    def _watch(self, name: str, tensor: Tensor) -> None:
+        if not tensor.is_inference():
+            self.watched.append((name, tensor, tensor._version))
 
-            self.parts.append((name, restore))
-        else:
-            return None
-        return [] if data and len(items) > MANY else [(f"{name}[{i}]", item) for i, item in enumerate(items)]
 
-    def _keep_dict(self, name: str, mapping: dict[Any, Any], *, attributes: bool = False) -> Children:
-        items = list(dict.items(mapping))
-        self.parts.append((name, lambda: _refill_dict(mapping, items)))
-        keys = () if attributes else ((f"a key of {name}", key) for key, _ in items)
-        held = ((f"{name}.{key}" if attributes else f"{name}[{_shown(key)}]", value) for key, value in items)
-        return itertools.chain(keys, held)
+def has_state_dict(thing: Any) -> bool:
+    """Whether an object says itself what its state is."""
+    return not isinstance(thing, type) and all(
+        callable(getattr(type(thing), method, None)) for method in ("state_dict", "load_state_dict")
+    )
 
-    def _keep_attributes(self, name: str, thing: Any) -> Children:
-        children: list[tuple[str, Any]] = []
-        attributes = getattr(thing, "__dict__", None)
-        if isinstance(attributes, dict):
-            children += self._keep_dict(name, attributes, attributes=True)
-        missing = object()
-        values = [(slot, getattr(thing, slot.__name__, missing)) for slot in _slots(thing)]
 
-        def restore() -> None:
-            for slot, value in values:
-                if value is not missing:
-                    slot.__set__(thing, value)
-                elif hasattr(thing, slot.__name__):
-                    slot.__delete__(thing)
+# How each kind is restored
 
-        if values:
-            self.parts.append((name, restore))
-        return children + [(f"{name}.{slot.__name__}", value) for slot, value in values if value is not missing]
 
-    def _keep_file(self, name: str, file: Any) -> Children:
+def _restorer(thing: Any) -> Callable[[], None] | None:
+    """What restores a thing's own values, apart from its attributes; None where it has none or cannot be restored."""
+    if isinstance(thing, GENERATORS):
+        state = generator_state(thing)
+        return lambda: set_generator_state(thing, state)
+    if isinstance(thing, dict):
+        return _dict_restorer(thing)
+    if isinstance(thing, (list, bytearray)):
+        kind: Any = list if isinstance(thing, list) else bytearray
+        items = list(thing)
+        return lambda: kind.__setitem__(thing, slice(None), items)
+    if isinstance(thing, (collections.deque, set)):
+        items = list(thing)
+        fill: Any = collections.deque.extend if isinstance(thing, collections.deque) else set.update
+
+        def refill() -> None:
+            thing.clear()
+            fill(thing, items)
+
+        return refill
+    if isinstance(thing, ctypes._SimpleCData):
+        value = thing.value
+        return lambda: setattr(thing, "value", value)
+    if isinstance(thing, (io.BytesIO, io.StringIO)):
+        file: Any = thing
         content, position = file.getvalue(), file.tell()
 
-        def restore() -> None:
+        def rewrite() -> None:
             file.seek(0)
             file.truncate()
             file.write(content)
             file.seek(position)
 
-        self.parts.append((name, restore))
-        return []
+        return rewrite
+    if isinstance(thing, np.ndarray) and thing.dtype != object:
+        return _array_restorer(thing) if thing.flags.writeable else lambda: None
+    return None
 
-    def _refuse_opaque(self, name: str, thing: Any, data: bool) -> None:
-        """Raise TypeError for what holds state that cannot be reached. Locks, connections and the like pass."""
-        is_python_iterator = hasattr(thing, "__next__") and type(thing).__module__ in ("builtins", "itertools")
-        is_done = isinstance(thing, types.GeneratorType) and inspect.getgeneratorstate(thing) == inspect.GEN_CLOSED
-        holds = any(hasattr(type(thing), method) for method in ("__next__", "__setitem__", "append", "add", "put"))
-        holds |= isinstance(thing, (types.MappingProxyType, np.random.BitGenerator))
-        if (is_python_iterator if data else holds and not isinstance(thing, io.IOBase)) and not is_done:
-            raise _cannot_snapshot(name, thing)
+
+def _dict_restorer(mapping: dict[Any, Any]) -> Callable[[], None]:
+    items = list(dict.items(mapping))
+    kind: Any = collections.OrderedDict if isinstance(mapping, collections.OrderedDict) else dict
+
+    def restore() -> None:
+        now = list(dict.items(mapping))
+        if len(now) != len(items) or any(a is not c or b is not d for (a, b), (c, d) in zip(now, items, strict=True)):
+            kind.clear(mapping)
+            for key, value in items:
+                kind.__setitem__(mapping, key, value)
+
+    return restore
+
+
+def _array_restorer(values: np.ndarray) -> Callable[[], None]:
+    copied, shape = values.copy(), values.shape
+
+    def restore() -> None:
+        if values.shape != shape:
+            values.resize(shape, refcheck=False)
+        values[...] = copied
+
+    return restore
+
+
+def _slots(thing: Any) -> list[Any]:
+    """The descriptors of the attributes that an object's classes keep in slots."""
+    members = [member for cls in type(thing).__mro__ if "__slots__" in vars(cls) for member in vars(cls).values()]
+    return [member for member in members if isinstance(member, types.MemberDescriptorType)]
+
+
+def _slots_restorer(thing: Any, slots: list[Any]) -> Callable[[], None]:
+    values = [(slot, getattr(thing, slot.__name__)) for slot in slots if hasattr(thing, slot.__name__)]
+
+    def restore() -> None:
+        for slot in slots:
+            if hasattr(thing, slot.__name__):
+                slot.__delete__(thing)
+        for slot, value in values:
+            slot.__set__(thing, value)
+
+    return restore
+
+
+def _items(name: str, container: Any) -> Children:
+    if isinstance(container, dict):
+        keys = [(f"a key of {name}", key) for key in container]
+        return [*keys, *((f"{name}[{_shown(key)}]", value) for key, value in dict.items(container))]
+    return [(f"{name}[{i}]", item) for i, item in enumerate(container)]
+
+
+def _shown(key: Any) -> str:
+    return repr(key) if isinstance(key, (str, int, float, tuple)) and len(repr(key)) < 60 else type(key).__name__
+
+
+# What is entered, and what is refused
+
+
+def _is_entered(thing: Any) -> bool:
+    """Whether an object's attributes are kept."""
+    if isinstance(thing, (torch.optim.Optimizer, LRScheduler, *OF_DATA)) or has_state_dict(thing):
+        return True
+    return _top_package(type(thing)) not in LEFT_ALONE or type(thing).__module__.startswith(ENTERED)
+
+
+def _top_package(thing: Any) -> str:
+    """Of a class or a function."""
+    return (getattr(thing, "__module__", None) or "").partition(".")[0]
+
+
+def _is_order(values: Any, name: str) -> bool:
+    """Whether this is an attribute that holds the order of samples rather than samples."""
+    integer = not values.dtype.is_floating_point if isinstance(values, Tensor) else values.dtype.kind in "iu"
+    n_values = values.numel() if isinstance(values, Tensor) else values.size
+    return integer and values.ndim <= 1 and n_values <= ORDER and not name.endswith("]")
+
+
+def _is_opaque(thing: Any, data: bool) -> bool:
+    """Whether a thing holds state that cannot be reached. Locks, connections and the like do not count."""
+    if isinstance(thing, types.GeneratorType) and inspect.getgeneratorstate(thing) == inspect.GEN_CLOSED:
+        return False
+    if data:
+        return hasattr(thing, "__next__") and type(thing).__module__ in ("builtins", "itertools")
+    methods = ("__next__", "__setitem__", "append", "add", "put")
+    holds = any(hasattr(type(thing), method) for method in methods) and not isinstance(thing, io.IOBase)
+    return holds or isinstance(thing, (types.MappingProxyType, np.random.BitGenerator))
 
 
 def _cannot_snapshot(name: str, thing: Any) -> TypeError:
@@ -272,50 +334,7 @@ def _kind(thing: Any) -> str:
     return name if module == "builtins" else f"{module}.{name}"
 
 
-def _is_atom(thing: Any) -> bool:
-    return thing is None or isinstance(
-        thing,
-        (
-            bool, int, float, complex, str, bytes, numbers.Number, np.generic, type, enum.Enum, range, slice,
-            types.ModuleType, types.CodeType, types.BuiltinFunctionType, weakref.ref, torch.dtype, torch.device,
-        ),
-    )  # fmt: skip
-
-
-def _is_function(thing: Any) -> bool:
-    return isinstance(thing, (types.FunctionType, types.MethodType, functools.partial))
-
-
-def _is_entered(thing: Any) -> bool:
-    """Whether an object's attributes are kept."""
-    if isinstance(thing, (torch.optim.Optimizer, LRScheduler, Dataset, DataLoader, Sampler)) or has_state_dict(thing):
-        return True
-    return _top_package(type(thing)) not in LEFT_ALONE or type(thing).__module__.startswith(ENTERED)
-
-
-def _top_package(thing: Any) -> str:
-    """Of a class or a function."""
-    return (getattr(thing, "__module__", None) or "").partition(".")[0]
-
-
-def has_state_dict(thing: Any) -> bool:
-    """Whether an object says itself what its state is."""
-    return not isinstance(thing, type) and all(
-        callable(getattr(type(thing), method, None)) for method in ("state_dict", "load_state_dict")
-    )
-
-
-def _is_order(values: Any, name: str) -> bool:
-    """Whether this is an attribute that holds the order of samples rather than samples."""
-    integer = not values.dtype.is_floating_point if isinstance(values, Tensor) else values.dtype.kind in "iu"
-    n_values = values.numel() if isinstance(values, Tensor) else values.size
-    return integer and values.ndim <= 1 and n_values <= ORDER and not name.endswith("]")
-
-
-def _slots(thing: Any) -> list[Any]:
-    """The descriptors of the attributes that an object's classes keep in slots."""
-    members = [member for cls in type(thing).__mro__ if "__slots__" in vars(cls) for member in vars(cls).values()]
-    return [member for member in members if isinstance(member, types.MemberDescriptorType)]
+# What a function uses
 
 
 def _used_by(function: Any) -> Iterator[tuple[str, Any]]:
@@ -332,36 +351,30 @@ def _used_by(function: Any) -> Iterator[tuple[str, Any]]:
             continue
         seen.add(id(current))
         for name, held in _names_of(current):
-            if isinstance(held, (Tensor, *OF_TRAINING)) or has_state_dict(held):
+            if isinstance(held, Tensor) or _is_of_training(held):
                 yield name, held
-            elif _is_function(held) and _top_package(held) not in LEFT_ALONE:
-                waiting.append(held)
-            elif not _is_atom(held) and not isinstance(held, (Dataset, DataLoader)) and _is_entered(held):
-                if _holds_tensors(held):
-                    yield name, held
-                else:
-                    inner = getattr(held, "__dict__", None) or {}
-                    yield from (
-                        (f"{name}.{key}", value)
-                        for key, value in inner.items()
-                        if isinstance(value, OF_TRAINING) or has_state_dict(value)
-                    )
+            elif isinstance(held, FUNCTIONS):
+                waiting += [held] if _top_package(held) not in LEFT_ALONE else []
+            elif _holds_tensors(held):
+                yield name, held
+            elif not isinstance(held, (*ATOMS, *OF_DATA)) and _is_entered(held):
+                inner = getattr(held, "__dict__", None) or {}
+                yield from ((f"{name}.{key}", value) for key, value in inner.items() if _is_of_training(value))
+
+
+def _is_of_training(thing: Any) -> bool:
+    return isinstance(thing, OF_TRAINING) or has_state_dict(thing)
 
 
 def _holds_tensors(thing: Any, depth: int = 3) -> bool:
-    """Whether an object's attributes, or a container's items, are tensors, apart from those of modules."""
+    """Whether an object's attributes, or a container's items, are tensors, apart from those of modules and datasets."""
     if isinstance(thing, Tensor) or depth == 0:
         return isinstance(thing, Tensor)
-    if isinstance(thing, (*OF_TRAINING, Dataset, DataLoader)) or _is_atom(thing) or not _is_entered_or_plain(thing):
+    is_container = isinstance(thing, CONTAINERS)
+    if isinstance(thing, (*ATOMS, *OF_DATA)) or _is_of_training(thing) or not (is_container or _is_entered(thing)):
         return False
-    items = [*getattr(thing, "__dict__", {}).values()]
-    if isinstance(thing, (dict, list, tuple, collections.deque)):
-        items += list(thing.values() if isinstance(thing, dict) else thing)[:MANY]
-    return any(_holds_tensors(item, depth - 1) for item in items)
-
-
-def _is_entered_or_plain(thing: Any) -> bool:
-    return isinstance(thing, (dict, list, tuple)) or _is_entered(thing)
+    items = list(thing.values() if isinstance(thing, dict) else thing)[:MANY] if is_container else []
+    return any(_holds_tensors(item, depth - 1) for item in [*items, *getattr(thing, "__dict__", {}).values()])
 
 
 def _names_of(function: Any) -> Iterator[tuple[str, Any]]:
@@ -388,17 +401,3 @@ def _global_names(code: types.CodeType) -> frozenset[str]:
     nested = (const for const in code.co_consts if isinstance(const, types.CodeType))
     own = {step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
     return frozenset(own).union(*map(_global_names, nested))
-
-
-def _shown(key: Any) -> str:
-    return repr(key) if isinstance(key, (str, int, float, tuple)) and len(repr(key)) < 60 else type(key).__name__
-
-
-def _refill_dict(mapping: dict[Any, Any], items: list[tuple[Any, Any]]) -> None:
-    now = list(dict.items(mapping))
-    if len(now) == len(items) and all(a is c and b is d for (a, b), (c, d) in zip(now, items, strict=True)):
-        return
-    kind: Any = collections.OrderedDict if isinstance(mapping, collections.OrderedDict) else dict
-    kind.clear(mapping)
-    for key, value in items:
-        kind.__setitem__(mapping, key, value)

@@ -79,7 +79,7 @@ class State:
         for name, loader in zip(("loader", "val_loader"), loaders, strict=False):
             reach.keep(name, loader, data=True)
         for function in functions:
-            reach.keep_function(getattr(function, "__name__", "a function"), function)
+            reach.keep(getattr(function, "__name__", "a function"), function)
         self._random_state = random_state()
 
     @property
