@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lrlib import suggest as heuristics
 from lrlib.extras import need
-from lrlib.finder import drawing
+from lrlib.finder import drawing, loggers
 from lrlib.finder.checks import group_momenta, group_ratios
 from lrlib.finder.one_sweep import Sweep
 from lrlib.finder.settings import Settings
@@ -248,6 +248,14 @@ class RangeTestResult:
             figure: Any = ax.get_figure()
             figure.savefig(path, dpi=150)
         return ax
+
+    def log(self, writer: Any) -> None:
+        """Log the suggestion and the picture to an experiment tracker.
+
+        Args:
+            writer: a SummaryWriter of TensorBoard, the module mlflow, or a W&B run (or the module wandb).
+        """
+        loggers.log(self, writer)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to a .json file, which is complete or not there. For CSV use to_dataframe().to_csv(path)."""

@@ -1,37 +1,41 @@
-"""The range test of what Accelerate has prepared, in one process or several. Accelerate is not imported."""
+"""The range test for what `accelerator.prepare` returns, in one process or several."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from torch import Tensor, nn
-
+import lrlib.finder.sweeps as sweeps
 from lrlib.finder.result import RangeTestResult
-from lrlib.finder.sweeps import range_test as sweep
 
 
 def range_test(
-    accelerator: Any,
-    model: nn.Module,
-    optimizer: Any,
-    loss_fn: Callable[[Any, Any], Tensor] | None,
-    train_loader: Iterable[Any],
-    **settings: Any,
+    accelerator: Any, model: Any, optimizer: Any, loss_fn: Any = None, loader: Any = None, **settings: Any
 ) -> RangeTestResult:
-    """lrlib.range_test with accelerator.backward; each process calls it, and each gets the same result.
+    """Run lrlib.range_test with accelerator.backward, and restore the accelerator's own state too.
 
-    model, optimizer, train_loader: as accelerator.prepare gave them. settings: those of lrlib.range_test. Gradients are
-    not accumulated inside as accelerator.accumulate does: give accumulation_steps. The accelerator's own record of the
-    loader that it is in, which a sweep leaves in the middle, is put back too.
+    Args:
+        accelerator: the Accelerator. Its gradient accumulation does not apply; pass accumulation_steps.
+        model, optimizer, loader: as accelerator.prepare returned them.
+        loss_fn, settings: those of lrlib.range_test.
+
+    Returns:
+        The same RangeTestResult in every process; losses are means over processes.
+
+    Example:
+        >>> result = lrlib.peers.accelerate.range_test(accelerator, model, optimizer, loss_fn, loader)
     """
+    with restored(accelerator):
+        return sweeps.range_test(model, optimizer, loss_fn, loader, scaler=accelerator, **settings)
+
+
+@contextmanager
+def restored(accelerator: Any) -> Iterator[None]:
+    """Restore which loader the accelerator is in, and let it synchronise gradients meanwhile."""
     state = accelerator.gradient_state
-    loaders = list(state.dataloader_references)
-    synchronised = state.sync_gradients
+    loaders, synchronised = list(state.dataloader_references), state.sync_gradients
     state._set_sync_gradients(True)
     try:
-        result = sweep(model, optimizer, loss_fn, train_loader, scaler=accelerator, **settings)
+        yield
     finally:
         state.dataloader_references = loaders
         state._set_sync_gradients(synchronised)
-    name = type(getattr(optimizer, "optimizer", optimizer)).__name__  # what prepare() has wrapped
-    return replace(result, settings=replace(result.settings, optimizer=name))

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from lrlib.extras import need
 from lrlib.finder.result import RangeTestResult, in_words
 from lrlib.peers.reading import read, together
 from lrlib.peers.tables import is_tensorboard
@@ -43,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         each = [read(source, **options) for source in sources]
         result = together(each)
         if plot:
-            _draw(result, plot)
+            _check_rates(result)
+            result.plot(path=plot)
     except OSError as err:
         print(f"lrlib: {err.filename or 'a file'}: {(err.strerror or str(err)).lower()}", file=sys.stderr)
         return 1
@@ -66,10 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _draw(result: RangeTestResult, path: str) -> None:
+def _check_rates(result: RangeTestResult) -> None:
     longest = max((sweep.lr for sweep in result.sweeps), key=len)
     if not all(np.allclose(sweep.lr, longest[: len(sweep.lr)], rtol=1e-6, atol=0) for sweep in result.sweeps):
         raise ValueError("sweeps in one plot must share their learning rates, got others; draw each file by itself")
-    figure = need("matplotlib.figure", what="a plot").Figure(figsize=(7, 4), layout="constrained")
-    result.plot(figure.add_subplot())
-    figure.savefig(path, dpi=150)

@@ -1,36 +1,46 @@
-"""The range test of a Transformers Trainer: its own model, optimizer, data and loss. Transformers is not imported."""
+"""The range test for a Transformers Trainer."""
 
 import warnings
 from typing import Any
 
 from torch import Tensor
 
+import lrlib.finder.sweeps as sweeps
 from lrlib.finder.result import RangeTestResult
-from lrlib.finder.sweeps import range_test as sweep
+from lrlib.peers.accelerate import restored
+
+OWN = {"step_fn", "scaler", "accumulation_steps", "clip_norm"}
 
 
 def range_test(trainer: Any, *, apply: bool = False, **settings: Any) -> RangeTestResult:
-    """lrlib.range_test of what trainer.train() would train; the trainer is afterwards what it was.
+    """Run lrlib.range_test on what trainer.train() would train, and restore the trainer.
 
-    Taken from the trainer: model, optimizer (made as train() makes it, if there is none yet), get_train_dataloader(),
-    compute_loss(), mixed precision, gradient_accumulation_steps and max_grad_norm. settings: those of lrlib.range_test,
-    such as start_lr, end_lr, num_iter, repeats.
-    apply: set args.learning_rate, where an optimizer that train() makes begins, to the suggestion if that is reliable;
-        else warn that it stays.
+    Model, optimizer (made as train() makes it), data, loss, mixed precision, gradient accumulation and clipping are the
+    trainer's.
 
-    Raises ValueError in several processes, or for a setting that is the trainer's.
+    Args:
+        trainer: a Trainer in a single process.
+        apply: set args.learning_rate to the suggestion, from which train() makes its optimizer, and print it. A
+            suggestion with low confidence is not set, and a warning says so.
+        settings: those of lrlib.range_test, such as start_lr, end_lr, num_iter, repeats.
+
+    Returns:
+        The RangeTestResult.
+
+    Raises:
+        ValueError: several processes, or a setting that TrainingArguments has.
+
+    Example:
+        >>> lrlib.peers.transformers.range_test(trainer, apply=True)
+        >>> trainer.train()
     """
-    own = {"step_fn", "scaler", "accumulation_steps", "clip_norm"}
-    if own & set(settings):
-        raise ValueError(
-            f"{', '.join(sorted(own & set(settings)))} must be the trainer's own, got it besides; set it in "
-            "TrainingArguments"
-        )
     accelerator, args = trainer.accelerator, trainer.args
+    if OWN & set(settings):
+        raise ValueError(f"{', '.join(sorted(OWN & set(settings)))} must be set in TrainingArguments; do not pass it")
     if accelerator.num_processes > 1:
         raise ValueError(
-            f"a Trainer is swept in one process, got {accelerator.num_processes}; prepare model, optimizer and loader "
-            "with Accelerate and call lrlib.range_test"
+            f"the range test of a Trainer needs a single process, got {accelerator.num_processes}; use "
+            "lrlib.peers.accelerate.range_test"
         )
 
     def step(batch: Any) -> Tensor:
@@ -40,17 +50,17 @@ def range_test(trainer: Any, *, apply: bool = False, **settings: Any) -> RangeTe
 
     made, n_loaders = trainer.optimizer is None, len(accelerator._dataloaders)
     try:
-        optimizer = trainer.create_optimizer() if made else trainer.optimizer
-        result = sweep(
-            trainer.model,
-            optimizer,
-            loader=trainer.get_train_dataloader(),
-            step_fn=step,
-            scaler=accelerator.scaler,
-            accumulation_steps=args.gradient_accumulation_steps,
-            clip_norm=args.max_grad_norm or None,
-            **settings,
-        )
+        with restored(accelerator):
+            result = sweeps.range_test(
+                trainer.model,
+                trainer.create_optimizer() if made else trainer.optimizer,
+                loader=trainer.get_train_dataloader(),
+                step_fn=step,
+                scaler=accelerator.scaler,
+                accumulation_steps=args.gradient_accumulation_steps,
+                clip_norm=args.max_grad_norm or None,
+                **settings,
+            )
     finally:
         del accelerator._dataloaders[n_loaders:]
         if made:
@@ -58,7 +68,7 @@ def range_test(trainer: Any, *, apply: bool = False, **settings: Any) -> RangeTe
     suggestion = result.suggest()
     if apply and suggestion.reliable:
         args.learning_rate = suggestion.lr
+        print(f"learning_rate set to {suggestion.lr:.3g}: {suggestion.reason}")
     elif apply:
-        reason = f"the suggested lr is not reliable: {suggestion.reason}"
-        warnings.warn(f"args.learning_rate stays {args.learning_rate:.3g}, since {reason}", stacklevel=2)
+        warnings.warn(f"learning_rate stays {args.learning_rate:.3g}: {suggestion.reason}", stacklevel=2)
     return result
