@@ -106,8 +106,7 @@ test-oldest: .venv-oldest/installed
 	@touch $@
 
 bench: $(ENVIRONMENT)
-	PYTHONPATH="$$PWD$${PYTHONPATH:+:$$PYTHONPATH}" $(RUN) bench/training.py --report $(if $(call is_on,PUBLISH),--publish)
-	PYTHONPATH="$$PWD$${PYTHONPATH:+:$$PYTHONPATH}" $(RUN) bench/waiting.py $(if $(call is_on,PUBLISH),--publish)
+	PYTHONPATH="$$PWD$${PYTHONPATH:+:$$PYTHONPATH}" $(RUN) bench/training.py $(if $(call is_on,PUBLISH),--publish)
 
 environment: $(ENVIRONMENT)
 

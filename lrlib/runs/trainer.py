@@ -46,7 +46,7 @@ def train(
 
         store.check_writable()
         if any(epoch.backend == "compiled" for epoch in missing):
-            compiled.prepare()  # here and not in each worker
+            compiled.prepare(store.folder)  # here and not in each worker
         n_tasks = len({chain[-1].name for chain in chains.values()})
         with contextlib.nullcontext(client) if client else _open_client(runs, n_tasks) as client:
             if progress and (link := find_dashboard(client)):

@@ -116,7 +116,7 @@ def test_gradients_are_as_near_to_float64_as_those_of_plain_layers(n):
     state, data = initial_state(1), make_data(n)
     work = compiled.Workspace(state, *data)
     losses, _ = work.run(torch.arange(n), n, True)
-    gradients = work.read("gradients")
+    gradients = dict(zip(compiled.NAMES, work.read("gradients")))
     exact_loss, exact = measure_gradients(load_model(state), data, torch.float64)
     _, plain = measure_gradients(load_model(state), data, torch.float32)
     assert losses[0] == pytest.approx(exact_loss, abs=3e-7)
@@ -159,7 +159,7 @@ def test_what_is_not_finite_shows_in_the_loss(name, value):
     ("change", "message"),
     [
         ({"targets": torch.full((20,), 10)}, "targets must be one label below 10"),
-        ({"inputs": torch.zeros(20, 1, 32, 32)}, "inputs must be uint8 images"),
+        ({"inputs": torch.zeros(20, 1, 32, 32)}, "inputs must be uint8"),
     ],
 )
 def test_data_that_the_kernels_cannot_take_are_refused(change, message):

@@ -39,9 +39,6 @@ class _LanesModel(models.PrimitiveModel):
         super().__init__(manager, numba_type, _V)
 
 
-# How an operation is made of the code that it generates.
-
-
 def _operation(result):
     """Make an operation of `generate(builder, *arguments)`, which returns its value, or a list for a tuple.
 
@@ -75,8 +72,7 @@ def _unpack(context, builder, kind, value):
 
 
 def _counted(*kinds):
-    """A tuple of as many lanes as the last argument says."""
-    return types.UniTuple(lanes, kinds[-1].literal_value)
+    return types.UniTuple(lanes, kinds[-1].literal_value)  # as many as the last argument says
 
 
 class _Array:
@@ -108,21 +104,24 @@ def _shuffle(builder, a, b, mask):
 
 
 def _splat(builder, number):
-    """A float32 in all lanes."""
     nothing = ir.Constant(_V, ir.Undefined)
     return _shuffle(builder, builder.insert_element(nothing, number, _I32(0)), nothing, [0] * L)
 
 
 def _fma(builder, a, b, c):
-    """a * b + c, rounded once."""
     kind = ir.FunctionType(_V, [_V] * 3)
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{L}f32"), [a, b, c])
 
 
-# One vector.
+# One vector: a number in all lanes; a * b + c, rounded once; load and store; the larger (smaller) of a and b, where NaN
+# in a stays; a + b, a - b, a * b, a / b.
 
 splat = _operation(lanes)(_splat)
 fma = _operation(lanes)(_fma)
+load = _operation(lanes)(lambda builder, array, at: array.load(at))
+store = _operation(types.void)(lambda builder, array, at, value: array.store(value, at))
+larger = _operation(lanes)(lambda builder, a, b: builder.select(builder.fcmp_ordered(">", b, a), b, a))
+smaller = _operation(lanes)(lambda builder, a, b: builder.select(builder.fcmp_ordered("<", b, a), b, a))
 for _operator, _method in (
     (operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul"), (operator.truediv, "fdiv"),
 ):  # fmt: skip
@@ -130,42 +129,6 @@ for _operator, _method in (
     lower_builtin(_operator, lanes, lanes)(
         lambda context, builder, signature, args, method=_method: getattr(builder, method)(*args)
     )
-
-
-@_operation(lanes)
-def load(builder, array, at):
-    return array.load(at)
-
-
-@_operation(types.void)
-def store(builder, array, at, value):
-    array.store(value, at)
-
-
-@_operation(lanes)
-def larger(builder, a, b):
-    """b where it is larger than a, else a: NaN in a stays."""
-    return builder.select(builder.fcmp_ordered(">", b, a), b, a)
-
-
-@_operation(lanes)
-def smaller(builder, a, b):
-    """b where it is smaller than a, else a: NaN in a stays."""
-    return builder.select(builder.fcmp_ordered("<", b, a), b, a)
-
-
-@_operation(lanes)
-def power_of_two(builder, shifted):
-    """2**k of the number k + _TO_WHOLE, for whole k in -126 .. 127: k stands in its lowest bits."""
-    exponent = builder.shl(builder.bitcast(shifted, _VI), _all(23, _VI))
-    return builder.bitcast(builder.add(exponent, _all(0x3F800000, _VI)), _V)  # 1.0
-
-
-@_operation(lanes)
-def exponent_of(builder, value):
-    """k of value = m * 2**k with m in 2/3 .. 4/3, for a positive normal number."""
-    above = builder.sub(builder.bitcast(value, _VI), _all(0x3F2AAAAB, _VI))  # 2/3
-    return builder.sitofp(builder.ashr(above, _all(23, _VI)), _V)
 
 
 @_operation(types.float32)
@@ -176,30 +139,35 @@ def across(builder, value):
     return builder.extract_element(value, _I32(0))
 
 
-# Functions. tests/training/test_kernels.py states their errors.
-
+# Functions; tests/training/test_kernels.py states their errors.
 _F = np.float32
 _TO_WHOLE = _F(3 * 2**22)  # adding it to a number below 2**22 rounds that to a whole one
 _LOG2_E, _LN_2, _ONE, _TWO, _LARGE = _F(1.4426950408889634), _F(0.6931471805599453), _F(1), _F(2), _F(126)
 
 
-def _polynomial(*coefficients):
-    """An operation: the polynomial with these coefficients, the highest power's first, by Horner's rule."""
+@_operation(lanes)
+def _power_of_two(builder, shifted):
+    """2**k of the number k + _TO_WHOLE, for whole k in -126 .. 127: k stands in its lowest bits."""
+    exponent = builder.shl(builder.bitcast(shifted, _VI), _all(23, _VI))
+    return builder.bitcast(builder.add(exponent, _all(0x3F800000, _VI)), _V)  # 1.0
 
-    @_operation(lanes)
-    def evaluate(builder, x):
-        value = _all(coefficients[0])
-        for coefficient in coefficients[1:]:
-            value = _fma(builder, value, x, _all(coefficient))
-        return value
 
-    return evaluate
+@_operation(lanes)
+def _exponent(builder, value):
+    """k of value = m * 2**k with m in 2/3 .. 4/3, for a positive normal number."""
+    above = builder.sub(builder.bitcast(value, _VI), _all(0x3F2AAAAB, _VI))  # 2/3
+    return builder.sitofp(builder.ashr(above, _all(23, _VI)), _V)
+
+
+def _polynomial(first, *others):
+    """The operation of a polynomial with these coefficients, the highest power's first, by Horner's rule."""
+    return _operation(lanes)(
+        lambda builder, x: functools.reduce(lambda y, c: _fma(builder, y, x, _all(c)), others, _all(first))
+    )
 
 
 # (2**f - 1) / f for f in -1/2 .. 1/2, by the polynomial that has its values at Chebyshev's six points.
-_exp2_series = _polynomial(
-    1.545316294e-4, 1.339086336e-3, 9.618082557e-3, 5.550357114e-2, 2.402265076e-1, 6.931471880e-1
-)  # fmt: skip
+_exp2_series = _polynomial(1.545316294e-4, 1.339086336e-3, 9.618082557e-3, 0.05550357114, 0.2402265076, 0.693147188)
 _artanh_series = _polynomial(1 / 9, 1 / 7, 1 / 5, 1 / 3, 1)  # of x**2, by x
 
 
@@ -209,7 +177,7 @@ def _exp2(x):
     x = larger(smaller(x, splat(_LARGE)), splat(-_LARGE))
     shifted = x + splat(_TO_WHOLE)
     f = x - (shifted - splat(_TO_WHOLE))
-    return _exp2_series(f) * f, power_of_two(shifted)
+    return _exp2_series(f) * f, _power_of_two(shifted)
 
 
 @inlined
@@ -229,80 +197,45 @@ def tanh(x):
 @inlined
 def log(x):
     """log of a positive normal number, by the series of artanh: log m = 2 artanh((m - 1) / (m + 1))."""
-    k = exponent_of(x)
-    m = x * power_of_two(splat(_TO_WHOLE) - k)
+    k = _exponent(x)
+    m = x * _power_of_two(splat(_TO_WHOLE) - k)
     t = (m - splat(_ONE)) / (m + splat(_ONE))
     return fma(k, splat(_LN_2), t * _artanh_series(t * t) * splat(_TWO))
 
 
-# Rows.
+# A tile of n rows: zeros; each one number of an array from `at` on; read and written, each `step` after the one before.
 
-
-@_operation(_counted)
-def zeros(builder, n):
-    return [_all(0.0)] * n
-
-
-@_operation(_counted)
-def splat_rows(builder, array, at, n):
-    """n rows, each of one number: array[at], array[at + 1] ..."""
-    return [_splat(builder, array.load(at, r, kind=_F32)) for r in range(n)]
-
-
-@_operation(_counted)
-def load_rows(builder, array, at, step, n):
-    """n rows, each `step` after the one before."""
-    return [array.load(at, (step, r)) for r in range(n)]
+zeros = _operation(_counted)(lambda builder, n: [_all(0.0)] * n)
+splat_rows = _operation(_counted)(
+    lambda builder, array, at, n: [_splat(builder, array.load(at, r, kind=_F32)) for r in range(n)]
+)
+load_rows = _operation(_counted)(lambda builder, array, at, step, n: [array.load(at, (step, r)) for r in range(n)])
 
 
 @_operation(types.void)
 def store_rows(builder, array, at, step, rows):
-    """Write rows to an array, each `step` after the one before."""
     for r, row in enumerate(rows):
         array.store(row, at, (step, r))
 
 
-def _accumulate(builder, rows, n, factors):
-    """rows with the products of `factors(k)`, a pair for each row, added to them for k < n."""
-    sums = [cgutils.alloca_once_value(builder, row) for row in rows]
-    with cgutils.for_range(builder, n if isinstance(n, ir.Value) else _I64(n)) as loop:
-        for total, (a, b) in zip(sums, factors(loop.index), strict=True):
-            builder.store(_fma(builder, a, b, builder.load(total)), total)
-    return [builder.load(total) for total in sums]
+def _micro_kernel(read):
+    """The operation rows[r] + the sum over k < n of w at w_at + k * w_step + r * w_row times x at x_at + k * x_step."""
+
+    @_operation(lambda rows, *_: rows)
+    def dot(builder, rows, w, w_at, w_step, w_row, x, x_at, x_step, n):
+        sums = [cgutils.alloca_once_value(builder, row) for row in rows]
+        with cgutils.for_range(builder, n if isinstance(n, ir.Value) else _I64(n)) as loop:
+            right = x.load(x_at, (loop.index, x_step))
+            for r, total in enumerate(sums):
+                left = read(builder, w, w_at, (loop.index, w_step), (w_row, r))
+                builder.store(_fma(builder, left, right, builder.load(total)), total)
+        return [builder.load(total) for total in sums]
+
+    return dot
 
 
-@_operation(lambda rows, *_: rows)
-def dot(builder, rows, w, w_at, w_step, w_row, x, x_at, x_step, n):
-    """rows[r] + the sum over k < n of w[w_at + k * w_step + r * w_row], a number, * x's lanes at x_at + k * x_step.
-
-    This is every convolution and dense layer.
-    """
-
-    def factors(k):
-        right = x.load(x_at, (k, x_step))
-        for r in range(len(rows)):
-            yield _splat(builder, w.load(w_at, (k, w_step), (w_row, r), kind=_F32)), right
-
-    return _accumulate(builder, rows, n, factors)
-
-
-@_operation(types.void)
-def add_outer(builder, out, at, step, n_a, n_b, a, a_at, a_step, b, b_at, b_step, n):
-    """out[i, j] += the sum over k < n of a[k, i] * b[k, j], lane by lane, for i < n_a and j < n_b.
-
-    Along i of out and k of a and b one goes `step`, along the second index one vector.
-    """
-    # The compiler must not know b's last step, else it unrolls the loop and spills registers.
-    hidden = builder.asm(ir.FunctionType(_I64, [_I64]), "", "=r,0", [_I64(L)], side_effect=False)
-    places = [(at, (step, i), j * L) for i in range(n_a) for j in range(n_b)]
-
-    def factors(k):
-        left = [a.load(a_at, (k, a_step), i * L) for i in range(n_a)]
-        right = [b.load(b_at, (k, b_step), (hidden, j)) for j in range(n_b)]
-        return [(one, other) for one in left for other in right]
-
-    for value, place in zip(_accumulate(builder, [out.load(*p) for p in places], n, factors), places, strict=True):
-        out.store(value, *place)
+dot = _micro_kernel(lambda builder, w, *place: _splat(builder, w.load(*place, kind=_F32)))  # a number times lanes
+dot_lanes = _micro_kernel(lambda builder, w, *place: w.load(*place))  # lanes times lanes
 
 
 @_operation(types.void)

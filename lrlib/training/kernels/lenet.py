@@ -2,9 +2,9 @@
 
 A batch is taken in blocks of 16 images, and each number of a block is a vector with one lane for each image. So every
 layer is the same products of a weight with a vector, whatever its shape; a block's arrays stay in the second-level
-cache; there is no padding and no copy of windows. One micro-kernel, `lanes.dot`, is all convolutions and dense layers,
-forward and backward. conv2's weights and the dense layers' take their gradient by it too, with 16 channels in the lanes
-after a transpose. Only conv1, with its 6 channels, has another, `lanes.add_outer`.
+cache; nothing is padded or copied. One micro-kernel, `lanes.dot`, is all convolutions and dense layers, forward and
+backward. The weights' gradients take it with 16 channels in the lanes, after a transpose; those of conv1, which has 6
+channels, take it with lanes for both factors.
 
 Every sum has a fixed order: over a window, over the positions of an image, over the lanes by halves, then over blocks.
 So a result depends on this file and lanes.py and on no processor or library.
@@ -27,7 +27,7 @@ import numpy as np
 from numba import njit
 
 from lrlib.training.kernels.lanes import (
-    L, across, add_outer, dot, exp, fma, inlined, larger, load, load_rows, log, splat, splat_rows, store, store_rows,
+    L, across, dot, dot_lanes, exp, fma, inlined, larger, load, load_rows, log, splat, splat_rows, store, store_rows,
     tanh, transpose, zeros,
 )  # fmt: skip
 
@@ -35,7 +35,7 @@ compiled = njit(boundscheck=False, error_model="numpy", nogil=True)
 
 # The layout of w1, b1 ... w5, b5.
 SHAPES = ((6, 25), (6,), (16, 150), (16,), (120, 400), (120,), (84, 128), (84,), (12, 96), (12,))
-# Scratch arrays, in vectors of 16 numbers. dw1_lanes has images in the lanes, dw2_lanes output channels: (ky, kx, c).
+# Scratch arrays, in vectors of 16. Lanes of dw1_lanes (ky, kx, o) are images, those of dw2_lanes (ky, kx, c) channels.
 SCRATCH = {
     "x": 1024, "a1": 784 * 6, "p1": 196 * 6, "a2": 100 * 16, "p2": 400, "t3": 128, "t4": 96, "z": 12, "spare": 2,
     "g1": 28 * 6, "gp1": 196 * 6, "g2": 100 * 16, "g2_turned": 100 * 16, "gp2": 400, "g3": 120, "g4": 84, "g5": 12,
@@ -47,10 +47,9 @@ ONE, QUARTER, PIXEL = np.float32(1), np.float32(0.25), np.float32(1 / 255)
 
 @compiled
 def arrange(w1, w2, w1t, w2t, w2r):
-    """The convolutions' weights as `dot` reads them.
+    """The convolutions' weights as `dot` reads them: w1t (ky, kx, o), w2t (ky, kx, c, o), w2r (ky, 4 - kx, o, c).
 
-    w1t: (ky, kx, o), for pixels 0 .. 255; w2t: (ky, kx, c, o); w2r: (ky, 4 - kx, o, c), a quarter of them, for the
-    gradient in the means.
+    1 / 255 is in w1t; w2r is a quarter of w2, for the gradient in the means.
     """
     for o in range(6):
         for k in range(25):
@@ -121,24 +120,15 @@ def conv2_forward(p1, w2t, b2, a2, p2):
             tanh_and_pool(a2, y - 1, 10, 16, p2, 1, 25)
 
 
-@inlined
-def row_length(n_in):
-    """How many numbers a dense layer's row of weights takes."""
-    return (n_in + L - 1) // L * L
-
-
 @compiled
-def dense_forward(w, b, n_out, n_in, x, out):
-    """out (n_out,) = w (n_out, n_in) x (n_in,) + b."""
-    length = row_length(n_in)
+def dense_forward(w, b, n_out, n_in, has_tanh, x, out):
+    """out (n_out,) = w (n_out, n_in) x (n_in,) + b, or its tanh."""
+    length = (n_in + L - 1) // L * L  # of a row of w, in numbers
     for o in range(0, n_out, 6):
         store_rows(out, o * L, L, dot(splat_rows(b, o, 6), w, o * length, 1, length, x, 0, L, n_in))
-
-
-@compiled
-def tanh_all(t, n):
-    for i in range(n):
-        store(t, i * L, tanh(load(t, i * L)))
+    if has_tanh:
+        for o in range(n_out):
+            store(out, o * L, tanh(load(out, o * L)))
 
 
 @compiled
@@ -172,12 +162,12 @@ def softmax_loss(z, labels, order, first, n, n_batch, spare, g5):
 
 
 @compiled
-def dense_backward(w, n_out, n_in, g_out, x, g_in, turned, dw, db):
-    """dw += g_out x, db += g_out, g_in = w g_out; g_out: (n_out,), x and g_in: (n_in,)."""
-    length = row_length(n_in)
+def dense_backward(w, n_out, n_in, x_is_tanh, g_out, x, g_in, turned, dw, db):
+    """dw += g_out x, db += g_out, g_in = w g_out, times tanh's slope where x is a tanh; g_out: (n_out,), x: (n_in,)."""
+    length = (n_in + L - 1) // L * L
     for o in range(n_out):
         db[o] += across(load(g_out, o * L))
-    for k in range(0, length, 16):
+    for k in range(0, length, L):
         transpose(x, k * L, L, turned, 0)
         for o in range(0, n_out, 6):
             rows = load_rows(dw, o * length + k, length, 6)
@@ -186,19 +176,15 @@ def dense_backward(w, n_out, n_in, g_out, x, g_in, turned, dw, db):
     for k in range(0, n_in, 6):
         at = min(k, n_in - 6)  # the last tile may overlap the one before
         store_rows(g_in, at * L, L, dot(zeros(6), w, at, length, 1, g_out, 0, L, n_out))
+    if x_is_tanh:
+        for k in range(n_in):
+            t = load(x, k * L)
+            store(g_in, k * L, load(g_in, k * L) * (splat(ONE) - t * t))
 
 
 @compiled
-def times_slope(g, t, n):
-    """g times 1 - t * t, tanh's slope where it is t."""
-    for i in range(n):
-        y = load(t, i * L)
-        store(g, i * L, load(g, i * L) * (splat(ONE) - y * y))
-
-
-@compiled
-def conv2_slope(a2, gp2, g2, g2_turned, db2):
-    """g2 (10, 10, 16) with images in the lanes, and as (10, 10, 16 images) with channels in the lanes; db2 += g2."""
+def conv2_backward(a2, gp2, p1, w2r, g2, g2_turned, gp1, dw2_lanes, db2):
+    """g2 (10, 10, 16), g2_turned (10, 10, 16 images) with channels in the lanes; gp1; db2 += g2; dw2_lanes += g2 p1."""
     total = load(db2, 0)
     for y in range(10):
         for column in range(10):
@@ -210,12 +196,7 @@ def conv2_slope(a2, gp2, g2, g2_turned, db2):
             for i in range(L):
                 total = total + load(g2_turned, at + i * L)
     store(db2, 0, total)
-
-
-@compiled
-def conv2_backward_weights(g2_turned, p1, dw2_lanes):
-    """dw2_lanes (ky, kx, c) += the products of g2 and p1 over positions and images."""
-    for y in range(10):
+    for y in range(10):  # the weights' gradient
         for ky in range(5):
             for kx in range(5):
                 tap = (ky * 5 + kx) * 6 * L
@@ -224,12 +205,7 @@ def conv2_backward_weights(g2_turned, p1, dw2_lanes):
                     at = ((y + ky) * 14 + column + kx) * 6 * L
                     rows = dot(rows, p1, at, 1, L, g2_turned, (y * 10 + column) * 16 * L, L, 16)
                 store_rows(dw2_lanes, tap, L, rows)
-
-
-@compiled
-def conv2_backward_means(g2, w2r, gp1):
-    """gp1 (14, 14, 6): each window that a mean stands in, by the weight that it stands under."""
-    for y in range(14):
+    for y in range(14):  # the means': each window that a mean stands in, by the weight that it stands under
         for column in range(14):
             rows = zeros(6)
             first, last = max(column - 9, 0), min(column, 4)
@@ -242,7 +218,7 @@ def conv2_backward_means(g2, w2r, gp1):
 
 @compiled
 def conv1_backward(a1, gp1, x, g1, dw1_lanes, db1_lanes):
-    """dw1_lanes (o, ky, kx) += the products of g1 and x over positions; db1_lanes += g1, of which one row is made."""
+    """dw1_lanes (ky, kx, o) += the products of g1 and x over positions; db1_lanes += g1, of which one row is made."""
     for y in range(28):
         for o in range(6):
             total = load(db1_lanes, o * L)
@@ -253,11 +229,11 @@ def conv1_backward(a1, gp1, x, g1, dw1_lanes, db1_lanes):
                 total = total + g
             store(db1_lanes, o * L, total)
         for ky in range(5):
-            at, tap = (y + ky) * 32 * L, ky * 5 * L
-            for o in range(0, 6, 2):  # tiles of 2 channels and the first 3 columns of the window
-                add_outer(dw1_lanes, o * 25 * L + tap, 25 * L, 2, 3, g1, o * L, 6 * L, x, at, L, 28)
-            for o in range(0, 6, 3):  # tiles of 3 channels and the other 2 columns
-                add_outer(dw1_lanes, o * 25 * L + tap + 3 * L, 25 * L, 3, 2, g1, o * L, 6 * L, x, at + 3 * L, L, 28)
+            for kx in range(5):
+                tap = (ky * 5 + kx) * 6 * L
+                rows = load_rows(dw1_lanes, tap, L, 6)
+                rows = dot_lanes(rows, g1, 0, 6 * L, L, x, ((y + ky) * 32 + kx) * L, L, 28)
+                store_rows(dw1_lanes, tap, L, rows)
 
 
 @compiled
@@ -266,7 +242,7 @@ def collect(dw1_lanes, db1_lanes, dw2_lanes, dw1, db1, dw2):
     for o in range(6):
         db1[o] = across(load(db1_lanes, o * L))
         for k in range(25):
-            dw1[o * 25 + k] = across(load(dw1_lanes, (o * 25 + k) * L)) * PIXEL
+            dw1[o * 25 + k] = across(load(dw1_lanes, (k * 6 + o) * L)) * PIXEL
     for o in range(16):
         for c in range(6):
             for k in range(25):
@@ -295,12 +271,11 @@ def run_steps(
 
     Args:
         images: uint8 (N * 1024,). labels: int64 (N,), 0 .. 9. order: int64 (M,), indices into both.
-        train: whether to leave the gradients of each step's mean loss in `gradients`.
-        update: whether to take a step of SGD with them, with lr and momentum, float32 (n_steps,), and weight_decay.
-        parameters, momenta, gradients: ten arrays each, of SHAPES, flat and filled up to whole vectors.
+        train: Whether to leave the gradients of each step's mean loss in `gradients`.
+        update: Whether to take a step of SGD with them, with lr and momentum, float32 (n_steps,), and weight_decay.
+        parameters, momenta, gradients: Ten arrays each, of SHAPES, flat and filled up to whole vectors.
         scratch: float32 arrays of the sizes SCRATCH, zeros at first.
-        losses: float64 (n_steps,), filled with each batch's mean loss before its update.
-        n_right: int64 (n_steps,), filled with its right answers.
+        losses, n_right: float64 and int64 (n_steps,), zeros; they get each batch's mean loss and right answers.
     """
     w1, b1, w2, b2, w3, b3, w4, b4, w5, b5 = parameters
     dw1, db1, dw2, db2, dw3, db3, dw4, db4, dw5, db5 = gradients
@@ -312,37 +287,31 @@ def run_steps(
         if train:
             for array in (*gradients, dw1_lanes, db1_lanes, dw2_lanes):
                 array[:] = 0
-        total, right = 0.0, 0
+        total = 0.0
         for first in range(begin, end, L):
             n = min(L, end - first)
             gather(images, order, first, n, turned, x)
             conv1_forward(x, w1t, b1, a1, p1)
             conv2_forward(p1, w2t, b2, a2, p2)
-            dense_forward(w3, b3, 120, 400, p2, t3)
-            tanh_all(t3, 120)
-            dense_forward(w4, b4, 84, 120, t3, t4)
-            tanh_all(t4, 84)
-            dense_forward(w5, b5, 12, 84, t4, z)
+            dense_forward(w3, b3, 120, 400, True, p2, t3)
+            dense_forward(w4, b4, 84, 120, True, t3, t4)
+            dense_forward(w5, b5, 12, 84, False, t4, z)
             loss, hits = softmax_loss(z, labels, order, first, n, end - begin, spare, g5)
             total += loss
-            right += hits
+            n_right[step] += hits
             if not train or not np.isfinite(total):
                 continue
-            dense_backward(w5, 12, 84, g5, t4, g4, turned, dw5, db5)
-            times_slope(g4, t4, 84)
-            dense_backward(w4, 84, 120, g4, t3, g3, turned, dw4, db4)
-            times_slope(g3, t3, 120)
-            dense_backward(w3, 120, 400, g3, p2, gp2, turned, dw3, db3)
-            conv2_slope(a2, gp2, g2, g2_turned, db2)
-            conv2_backward_weights(g2_turned, p1, dw2_lanes)
-            conv2_backward_means(g2, w2r, gp1)
+            dense_backward(w5, 12, 84, True, g5, t4, g4, turned, dw5, db5)
+            dense_backward(w4, 84, 120, True, g4, t3, g3, turned, dw4, db4)
+            dense_backward(w3, 120, 400, False, g3, p2, gp2, turned, dw3, db3)
+            conv2_backward(a2, gp2, p1, w2r, g2, g2_turned, gp1, dw2_lanes, db2)
             conv1_backward(a1, gp1, x, g1, dw1_lanes, db1_lanes)
         losses[step] = total / (end - begin)
-        n_right[step] = right
-        if train and not np.isfinite(total):
+        if not train:
+            continue
+        if not np.isfinite(total):
             return
-        if train:
-            collect(dw1_lanes, db1_lanes, dw2_lanes, dw1, db1, dw2)
+        collect(dw1_lanes, db1_lanes, dw2_lanes, dw1, db1, dw2)
         if update:
             for i in range(10):
                 sgd(parameters[i], momenta[i], gradients[i], lr[step], momentum[step], weight_decay)
