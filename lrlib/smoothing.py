@@ -95,9 +95,10 @@ def read_curve(lr: Floats, loss: Floats) -> Curve:
 
 
 def falls(curve: Curve, *, times_noise: float) -> bool:
-    """Whether the loss falls by more than so many times its noise, and by a share of what it rises by later."""
-    fall = min(curve.start - curve.level[curve.low], curve.fell)
-    return bool(fall > times_noise * curve.noise and fall > 1e-6 * abs(curve.start) and fall > SMALL * curve.later)
+    """Whether the loss falls by more than so many times its noise; by twice as many if it rises far higher later."""
+    fall, noise = min(curve.start - curve.level[curve.low], curve.fell), curve.noise
+    is_small = fall <= SMALL * curve.later and not fall > 2 * times_noise * noise > 0
+    return bool(fall > times_noise * noise and fall > 1e-6 * abs(curve.start) and not is_small)
 
 
 def _without_spikes(y: Floats) -> Floats:

@@ -146,7 +146,7 @@ def test_turning_points_of_a_long_noisy_sweep_like_the_reports():
 
 RANGE = np.logspace(-6, 0, 100)
 NOISE = 0.05 * np.random.default_rng(0).standard_normal(100)
-# Adam, begun at the optimum with too large a rate: its first step leaves, the next ones swing back, and later ones explode.
+# Adam, begun at the optimum with too large an lr: it leaves, swings back, and diverges later.
 SWINGS = [0.1763, 0.2185, 0.1782, 0.1896, 0.2044, 0.1925, 0.1778, 0.1797, 0.1909, 0.1917, 0.182, 0.1763, 0.1817, 0.1876]
 LEFT_AT_ONCE = np.array([*SWINGS, *np.linspace(0.184, 0.177, 43), *np.geomspace(0.18, 5, 43)])
 
@@ -157,11 +157,11 @@ LEFT_AT_ONCE = np.array([*SWINGS, *np.linspace(0.184, 0.177, 43), *np.geomspace(
         (2.3 + NOISE, "flat"),
         (np.full(100, 2.3), "flat"),
         (2.3 + NOISE - 2 / (1 + 1e-2 / RANGE), "has not turned up"),
-        (2.3 + NOISE + 30 * RANGE**0.5, "only rises"),
-        (LEFT_AT_ONCE, "only rises"),
-        (np.where(RANGE < 1e-5, 2.3, np.nan), "flat|only rises"),
+        (2.3 + NOISE + 30 * RANGE**0.5, "rises"),
+        (LEFT_AT_ONCE, "rises"),
+        (np.where(RANGE < 1e-5, 2.3, np.nan), "flat|rises"),
         (np.full(100, np.nan), "no loss is finite"),
-        (np.where(np.arange(100) < 4, [2.3 - i for i in range(100)], np.inf), "too short"),
+        (np.where(np.arange(100) < 4, [2.3 - i for i in range(100)], np.inf), "at least 10 are needed"),
     ],
     ids=["flat", "constant", "all falling", "all rising", "left at once", "explodes at once", "all NaN", "too short"],
 )
@@ -255,7 +255,7 @@ def test_a_loss_that_only_rises_is_not_reliable_also_without_noise(shape, height
     for heuristic in HEURISTICS:
         found = heuristic(lr, loss)
         assert not found.reliable, found.reason
-    assert "only rises" in turning_points(lr, loss).reason
+    assert "rises" in turning_points(lr, loss).reason
 
 
 @pytest.mark.parametrize("noise", [0.05, 0.3])
@@ -322,7 +322,7 @@ def test_a_curve_that_falls_from_its_first_step_on_starts_to_fall_there_and_the_
         0.1 + 2.2 / (1 + 10 ** (1.5 * (x + 2))) + 10 ** (4 * x) + noise * np.random.default_rng(0).standard_normal(200)
     )
     turning = turning_points(10**x, loss)
-    assert turning.reliable and "falls from the first learning rate on" in turning.reason
+    assert "falls from the first learning rate on" in turning.reason
     assert turning.start_of_fall == pytest.approx(10**low)
     assert turning.loss_at_start == pytest.approx(loss[0], abs=0.1)
     for heuristic in HEURISTICS:
@@ -363,35 +363,46 @@ def test_a_history_of_one_loss_an_epoch_is_not_called_reliable_two_decades_off(f
 def test_a_many_fold_fall_of_one_loss_an_epoch_is_named():
     lr, loss = epochs(1000, per_epoch=1000)
     found = suggest_lr(lr, loss)
-    assert not found.reliable and "-fold, and its least is" in found.reason and "one loss an epoch" in found.reason
+    assert not found.reliable and "one loss an epoch" in found.reason
 
 
-def suggestion(lr, *, reliable=True, reason="fine"):
-    return Suggestion(lr, lr / 10, lr * 2, None, reliable, reason, "suggest_lr")
+def suggestion(lr, confidence="high", *, reason="fine"):
+    return Suggestion(lr, lr / 10, lr * 2, None, confidence, reason, "suggest_lr")
 
 
 def test_combine_takes_medians_over_log_lr_and_the_whole_spread():
-    found = combine([suggestion(lr) for lr in (1e-3, 1.5e-3, 3e-3)], max_spread_decades=0.5)
+    found = combine([suggestion(lr) for lr in (1e-3, 1.5e-3, 3e-3)])
     assert found.lr == pytest.approx(1.5e-3)
     assert (found.lower, found.upper) == pytest.approx((1.5e-4, 3e-3))
     assert found.spread_decades == pytest.approx(np.log10(3))
-    assert found.reliable and found.reason == "3 of 3 sweeps agree within 0.48 decades"
-
-
-def test_combine_says_when_sweeps_disagree():
-    found = combine([suggestion(lr) for lr in (1e-4, 1e-3, 1e-2)], max_spread_decades=0.5)
-    assert not found.reliable
-    assert "the 3 sweeps disagree by 2.00 decades, more than 0.5" in found.reason
+    assert found.confidence == "high"
 
 
 def test_combine_needs_more_than_half_of_the_sweeps_and_leaves_the_others_out():
-    stray = suggestion(1.0, reliable=False, reason="the loss is flat")
+    stray = suggestion(1.0, "low", reason="the loss is flat")
     good = [suggestion(1e-3), suggestion(1.2e-3)]
-    kept = combine([*good, stray], max_spread_decades=0.5)
+    kept = combine([*good, stray])
     assert kept.reliable and kept.spread_decades == pytest.approx(np.log10(1.2))
-    assert kept.reason == "2 of 3 sweeps agree within 0.08 decades; the rest: the loss is flat"
+    assert "the loss is flat" in kept.reason
     lost = combine([*good, stray, stray], max_spread_decades=9)
-    assert not lost.reliable and "2 of 4 sweeps are not reliable: the loss is flat" in lost.reason
+    assert not lost.reliable and "the loss is flat" in lost.reason
+
+
+@pytest.mark.parametrize(
+    "confidences, lrs, expected",
+    [
+        (["high"] * 3, (1e-3, 1e-3, 1e-3), "high"),
+        (["high", "high", "medium"], (1e-3, 1e-3, 1e-3), "high"),
+        (["high", "medium", "medium"], (1e-3, 1e-3, 1e-3), "medium"),
+        (["high", "medium", "low"], (1e-3, 1e-3, 1e-3), "medium"),
+        (["high", "low", "low"], (1e-3, 1e-3, 1e-3), "low"),
+        (["medium"] * 3, (1e-3, 1e-3, 1e-3), "medium"),
+        (["high"] * 3, (1e-3, 1e-3, 4e-3), "low"),
+    ],
+)
+def test_agreement_never_raises_the_confidence_and_disagreement_lowers_it(confidences, lrs, expected):
+    found = combine([suggestion(lr, confidence) for lr, confidence in zip(lrs, confidences, strict=True)])
+    assert found.confidence == expected and found.reliable == (expected != "low")
 
 
 @pytest.mark.parametrize(
@@ -401,12 +412,8 @@ def test_combine_needs_more_than_half_of_the_sweeps_and_leaves_the_others_out():
         (lambda: steepest([1e-2, 1e-3], [1.0, 2.0]), "must be positive and increasing"),
         (lambda: steepest([0.0, 1e-3], [1.0, 2.0]), "must be positive and increasing"),
         (lambda: turning_points([1e-3, 1e-2], [1.0, 2.0], fraction=5), r"fraction must be in \(0, 1\), got 5"),
-        (
-            lambda: suggest_lr([1e-3, 1e-2], [1.0, 2.0], total_steps=1),
-            "at least the sweep's own 2 steps, got 1; it counts",
-        ),
-        (lambda: suggest_lr([], [], total_steps=0), "at least the sweep's own 1 steps, got 0; it counts"),
-        (lambda: combine([], max_spread_decades=1), "at least one Suggestion"),
+        (lambda: suggest_lr([], [], total_steps=0), "total_steps must be at least 1, got 0"),
+        (lambda: combine([]), "at least one Suggestion"),
     ],
 )
 def test_arguments_that_cannot_be_a_curve_are_refused_in_one_sentence(call, message):
@@ -417,7 +424,21 @@ def test_arguments_that_cannot_be_a_curve_are_refused_in_one_sentence(call, mess
 def test_a_longer_training_gets_a_lower_rate_by_the_updates_of_the_sweep():
     lr, loss = sample("plain")
     plain, longer = suggest_lr(lr, loss), suggest_lr(lr, loss, total_steps=100 * len(lr))
+    assert (plain.total_steps, longer.total_steps) == (len(lr), 100 * len(lr))
     assert longer.lr == pytest.approx(plain.lr * 100**-LENGTH_POWER) and longer.upper == plain.upper
     # Losses that stand for ten updates each are of a sweep ten times as long.
     sparse = suggest_lr(lr, loss, total_steps=100 * len(lr), sweep_steps=10 * len(lr))
     assert sparse.lr == pytest.approx(plain.lr * 10**-LENGTH_POWER)
+
+
+@pytest.mark.parametrize("total_steps", [1, 10, 199])
+def test_a_shorter_training_gets_a_higher_rate_up_to_the_upper_bound(total_steps):
+    lr, loss = sample("plain")
+    plain, shorter = suggest_lr(lr, loss), suggest_lr(lr, loss, total_steps=total_steps)
+    assert plain.lr < shorter.lr <= plain.upper == shorter.upper
+
+
+def test_an_answer_outside_of_the_swept_range_is_its_end_and_not_reliable():
+    lr, loss = sample("plain")
+    found = suggest_lr(lr, loss, total_steps=10**30)
+    assert found.lr == pytest.approx(lr[0]) and not found.reliable and "outside the swept range" in found.reason

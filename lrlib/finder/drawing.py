@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lrlib.extras import need
+from lrlib.finder.refine import read_hold
 from lrlib.suggest import Suggestion
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ def draw_range_test(ax: "Axes", result: "RangeTestResult", marks: "Sequence[Sugg
     ax.plot(median.lr, median.loss, color="C0", linewidth=1.8, label="smoothed median", zorder=3)
     if len(curves) > 1:
         ax.fill_between(median.lr, median.low, median.high, color="C0", alpha=0.2, linewidth=0, label="all sweeps")
+    held = [read_hold(each, result.sweeps[0], result.settings.hold_steps) for each in result.holds]
+    if held:
+        label = f"held for {result.settings.hold_steps} steps"
+        ax.plot([each.lr for each in held], [each.loss for each in held], "o", color="C2", label=label, zorder=4)
     n_steps = max(len(sweep.lr) for sweep in result.sweeps)
     counted = "1 sweep" if len(curves) == 1 else f"{len(curves)} sweeps"
     _finish(ax, [result], title=f"Range test of {result.settings.optimizer}: {counted} of up to {n_steps} steps")
@@ -45,7 +50,7 @@ def draw_range_test(ax: "Axes", result: "RangeTestResult", marks: "Sequence[Sugg
     for i, mark in enumerate(marks):
         if not isinstance(mark, Suggestion):
             ax.axvline(mark, color=f"C{i + 1}", label=f"lr = {mark:.2g}", zorder=4)
-        elif not mark.reliable:
+        elif mark.confidence == "low":
             ax.plot([], [], " ", label=f"{mark.heuristic}: nothing reliable")
         else:
             ax.axvline(mark.lr, color=f"C{i + 1}", label=f"{mark.heuristic}: lr = {mark.lr:.2g}", zorder=4)

@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 
 from lrlib import suggest as heuristics
-
 from lrlib.finder.batches import tensors_of
 from lrlib.finder.settings import Settings
 from lrlib.finder.step import Training
@@ -84,9 +83,11 @@ class Sweep:
 class OneSweep:
     """One pass over the learning rates, and what is known of it so far."""
 
-    def __init__(self, training: Training, bar: Any, *, seed: int, deadline: float) -> None:
+    def __init__(
+        self, training: Training, bar: Any, *, seed: int, deadline: float, lrs: list[float] | None = None
+    ) -> None:
         self.training, self.bar, self.seed, self.deadline = training, bar, seed, deadline
-        self.settings, self.lrs = training.settings, lrs_of(training.settings)
+        self.settings, self.lrs = training.settings, lrs or lrs_of(training.settings)
         self.watch = Watch(training.settings.diverge_th)
         self.read_every = READ_EVERY.get(training.device.type, READ_EVERY_ELSEWHERE)
         self.losses: list[float] = []
@@ -120,7 +121,7 @@ class OneSweep:
             val_step=np.array(self.val_step, dtype=np.int64),
             val=np.array(self.val),
             val_metric=self.settings.val_metric,
-            stop_reason=reason or f"{REACHED_END} {self.settings.end_lr:.3g}",
+            stop_reason=reason or f"{REACHED_END} {self.lrs[-1]:.3g}",
             seconds=time.perf_counter() - began,
             fault=self._fault(),
         )

@@ -5,7 +5,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
@@ -19,6 +19,7 @@ from lrlib.extras import need
 from lrlib.finder import drawing, loggers
 from lrlib.finder.checks import group_momenta, group_ratios
 from lrlib.finder.one_sweep import Sweep
+from lrlib.finder.refine import refined
 from lrlib.finder.settings import Settings
 from lrlib.suggest import Suggestion
 
@@ -30,6 +31,7 @@ Floats = NDArray[np.float64]
 Heuristic = str | Callable[[Floats, Floats], Suggestion]
 HEURISTICS = ("suggest_lr", "steepest", "minimum_over_ten", "valley", "smith_bounds")
 FORMAT = 2  # of saved results
+MOMENTUM_SHARE = 0.5  # of the steps a decade, over which a momentum may average
 NEXT = """\
 apply: result.apply(optimizer), or OneCycleLR(optimizer, **result.one_cycle(total_steps))
 see:   result.plot(path="range-test.png"), result.sweeps
@@ -49,13 +51,15 @@ class MedianCurve(NamedTuple):
 class RangeTestResult:
     """The sweeps of a range test, and what they suggest.
 
-    seconds_state: time spent on the snapshot and its restoration. versions: of lrlib, torch, numpy and Python.
+    holds: with refine, one Sweep at a constant learning rate for each that was held. seconds_state: time spent on the
+    snapshot and its restoration. versions: of lrlib, torch, numpy and Python.
     """
 
     sweeps: tuple[Sweep, ...]
     settings: Settings
     versions: dict[str, str]
     seconds_state: float | None
+    holds: tuple[Sweep, ...] = ()
     _suggested: dict[Any, Suggestion] = field(default_factory=dict, init=False)
 
     def suggest(self, heuristic: Heuristic = "suggest_lr", *, total_steps: int | None = None) -> Suggestion:
@@ -64,22 +68,26 @@ class RangeTestResult:
         Args:
             heuristic: "suggest_lr", "steepest", "minimum_over_ten", "valley", "smith_bounds", or any function
                 (lr, loss) -> Suggestion.
-            total_steps: updates of the training to come, for "suggest_lr"; the default is the length of a sweep.
+            total_steps: updates of the training to come, at least 1, for "suggest_lr"; the default is the length of a
+                sweep.
 
         Returns:
-            A Suggestion, whatever the curves look like; computed once.
+            A Suggestion, whatever the curves look like; computed once. With holds, "suggest_lr" reads them too.
 
         Raises:
-            ValueError: the heuristic is unknown, or total_steps is given with another one or out of range.
+            ValueError: the heuristic is unknown, or total_steps is given with another one or is below 1.
         """
         key = (heuristic, total_steps)
         if key not in self._suggested:
             each = self.suggest_each(heuristic, total_steps=total_steps)
             if len(each) > 1 and self._are_identical():
                 counted = f"the {len(each)} sweeps saw identical batches; shuffle to get a spread"
-                self._suggested[key] = replace(each[0], reason=f"{each[0].reason} ({counted})")
+                found = replace(each[0], reason=f"{each[0].reason} ({counted})")
             else:
-                self._suggested[key] = heuristics.combine(each, max_spread_decades=0.5)
+                found = heuristics.combine(each, spacing_decades=self._spacing())
+            if self.holds and found.heuristic == "suggest_lr":
+                found = refined(found, self.sweeps[0], self.holds, self.settings)
+            self._suggested[key] = found
         return self._suggested[key]
 
     def suggest_each(self, heuristic: Heuristic = "suggest_lr", *, total_steps: int | None = None) -> list[Suggestion]:
@@ -89,12 +97,14 @@ class RangeTestResult:
             if rule not in HEURISTICS:
                 raise ValueError(f"heuristic must be one of {', '.join(HEURISTICS)}, got {heuristic!r}; choose one")
             rule = getattr(heuristics, rule)
-        if total_steps is not None:
-            if rule is not heuristics.suggest_lr:
-                raise ValueError(f"total_steps applies to suggest_lr, got it with {heuristic!r}; leave it out")
-            heuristics.check_total_steps(total_steps, self.settings.num_iter)
-            rule = partial(heuristics.suggest_lr, total_steps=total_steps, sweep_steps=self.settings.num_iter)
-        return [_judged(rule(*sweep.curve()), sweep) for sweep in self.sweeps]
+        if total_steps is not None and rule is not heuristics.suggest_lr:
+            raise ValueError(f"total_steps applies to suggest_lr, got it with {heuristic!r}; leave it out")
+        length = self.settings.num_iter if total_steps is None else total_steps
+        each = []
+        for sweep in self.sweeps:
+            lengths = {"total_steps": length, "sweep_steps": len(sweep.lr)} if rule is heuristics.suggest_lr else {}
+            each.append(_judged(rule(*sweep.curve(), **lengths), sweep, self.settings))
+        return each
 
     def apply(self, optimizer: Any, *, total_steps: int | None = None) -> Suggestion:
         """Set the suggested learning rate in the optimizer's groups, for a constant rate.
@@ -279,11 +289,8 @@ class RangeTestResult:
                 )
             tuples = {key: tuple(saved["settings"][key]) for key in ("group_ratios", "momentum")}
             settings = Settings(**{**saved["settings"], **tuples})
-            sweeps = [
-                Sweep(**{**sweep, **{key: [float(value) for value in sweep[key]] for key in ("lr", "loss", "val")}})
-                for sweep in saved["sweeps"]
-            ]
-            return cls(tuple(sweeps), settings, saved["versions"], saved["seconds_state"])
+            sweeps, holds = (tuple(map(_decoded, saved[key])) for key in ("sweeps", "holds"))
+            return cls(sweeps, settings, saved["versions"], saved["seconds_state"], holds)
         except (KeyError, TypeError, IndexError, AttributeError, json.JSONDecodeError) as err:
             raise ValueError(f"{path} is not a result that save() wrote ({type(err).__name__}); save it again") from err
 
@@ -302,6 +309,12 @@ class RangeTestResult:
         first = self.sweeps[0]
         return all(np.array_equal(first.loss, sweep.loss, equal_nan=True) for sweep in self.sweeps[1:])
 
+    def _spacing(self) -> float:
+        """Decades between two points of a curve."""
+        settings = self.settings
+        every = 1 if settings.val_metric is None else settings.val_every
+        return float(every * np.log10(settings.end_lr / settings.start_lr) / max(settings.num_iter - 1, 1))
+
     def _groups(self, optimizer: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
         if optimizer is None:
             return self.settings.group_ratios, self.settings.momentum
@@ -315,32 +328,45 @@ class RangeTestResult:
 
     def _to_json(self) -> str:
         head = {"format": FORMAT, "versions": self.versions, "seconds_state": self.seconds_state}
-        sweeps = [{k: _encoded(v) for k, v in vars(sweep).items() if k != "smoothed"} for sweep in self.sweeps]
-        return json.dumps({**head, "settings": asdict(self.settings), "sweeps": sweeps}, allow_nan=False)
+        made = {"sweeps": self.sweeps, "holds": self.holds}
+        saved = {
+            key: [{k: _encoded(v) for k, v in vars(sweep).items() if k != "smoothed"} for sweep in sweeps]
+            for key, sweeps in made.items()
+        }
+        return json.dumps({**head, "settings": asdict(self.settings), **saved}, allow_nan=False)
 
 
 def in_words(suggestion: Suggestion, n_steps: int) -> str:
     """Three lines: the learning rate and for how many steps, the cycle, and whether to trust them."""
+    n_steps = suggestion.total_steps or n_steps
     return "\n".join(
         [
             f"suggested lr {suggestion.lr:.3g}, constant, for a training of about {n_steps:,} steps",
             f"for one cycle: peak {suggestion.upper:.3g}, base {suggestion.lower:.3g}",
-            f"{'reliable' if suggestion.reliable else 'NOT RELIABLE'}: {suggestion.reason}",
+            f"confidence {suggestion.confidence}: {suggestion.reason}",
         ]
     )
 
 
-def _judged(suggestion: Suggestion, sweep: Sweep) -> Suggestion:
+def _judged(suggestion: Suggestion, sweep: Sweep, settings: Settings) -> Suggestion:
     """The suggestion, with what the sweep knows and its curve does not show."""
     if sweep.fault is not None:
         unknown: dict[str, Any] = (
             {} if np.isfinite(sweep.loss[:1]).all() else dict.fromkeys(("lr", "lower", "upper"), np.nan)
         )
-        return replace(suggestion, reliable=False, reason=sweep.fault, **unknown)
+        return replace(suggestion, confidence="low", reason=sweep.fault, **unknown)
     n_points, needed = int(np.isfinite(sweep.curve()[1]).sum()), heuristics.MIN_POINTS
     if sweep.val_metric is not None and n_points < needed:
         reason = f"too few validations: {n_points} of at least {needed}; raise num_iter"
-        return replace(suggestion, reliable=False, reason=reason)
+        return replace(suggestion, confidence="low", reason=reason)
+    # Momentum m averages over 1 / (1 - m) steps. In a sweep that moves far meanwhile the loss answers to a smaller lr:
+    # 0.95 was read right at 43 steps a decade, 0.99 wrong by a factor of 7 to 13 either way.
+    memory, decades = 1 / (1 - max(settings.momentum)), np.log10(settings.end_lr / settings.start_lr)
+    needed = int(np.ceil(memory * decades / MOMENTUM_SHARE))
+    if suggestion.reliable and needed > settings.num_iter:
+        averaged = f"momentum {max(settings.momentum):g} averages over {memory:.0f} steps"
+        reason = f"{averaged}: use num_iter={needed} or refine=True"
+        return replace(suggestion, confidence="low", reason=reason)
     return suggestion
 
 
@@ -363,6 +389,10 @@ def _checked_path(path: str | os.PathLike[str]) -> Path:
     if Path(path).suffix.lower() != ".json":
         raise ValueError(f"path must end in .json, got {path}; to_dataframe().to_csv() exports a table")
     return Path(path)
+
+
+def _decoded(saved: dict[str, Any]) -> Sweep:
+    return Sweep(**{**saved, **{key: [float(value) for value in saved[key]] for key in ("lr", "loss", "val")}})
 
 
 def _encoded(value: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 MIN_ITER = 10
 VALIDATIONS = 30  # of a sweep, at most
+MAX_HOLDS, MIN_HOLD_STEPS = 5, 20  # of refine
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Settings:
     accumulation_steps: int = 1
     clip_norm: float | None = None
     val_metric: str | None = None
+    refine: bool = False
     step_mode: str = "exp"
     optimizer: str = "unknown optimizer"
     group_ratios: tuple[float, ...] = (1.0,)
@@ -39,6 +41,11 @@ class Settings:
     def val_every(self) -> int:
         """Updates between two validations."""
         return max(1, self.num_iter // VALIDATIONS)
+
+    @property
+    def hold_steps(self) -> int:
+        """Updates at each learning rate that refine holds: with the sweep, at most repeats * num_iter in all."""
+        return (self.repeats - 1) * self.num_iter // MAX_HOLDS
 
     def checked(self) -> "Settings":
         """The same with plain Python numbers. Raises TypeError or ValueError for one that cannot be."""
@@ -62,7 +69,14 @@ class Settings:
             raise ValueError(
                 f"start_lr must be smaller than end_lr, got {plain['start_lr']:g} and {plain['end_lr']:g}; swap them"
             )
-        return replace(self, **plain)
+        plain["refine"] = bool(self.refine)
+        made = replace(self, **plain)
+        if made.refine and made.hold_steps < MIN_HOLD_STEPS:
+            raise ValueError(
+                f"refine needs (repeats - 1) * num_iter of at least {MAX_HOLDS * MIN_HOLD_STEPS} for its held learning "
+                f"rates, got {(made.repeats - 1) * made.num_iter}; raise repeats or num_iter"
+            )
+        return made
 
 
 def _number(name: str, value: Any, example: str) -> float:

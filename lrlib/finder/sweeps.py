@@ -27,6 +27,7 @@ from lrlib.finder.checks import (
 )
 from lrlib.finder.one_sweep import OneSweep, Sweep
 from lrlib.finder.randomness import seed_everything
+from lrlib.finder.refine import hold
 from lrlib.finder.restore import State, kept
 from lrlib.finder.result import RangeTestResult
 from lrlib.finder.settings import MIN_ITER, Settings
@@ -46,6 +47,7 @@ def range_test(
     end_lr: float = Settings.end_lr,
     num_iter: int = Settings.num_iter,
     repeats: int = Settings.repeats,
+    refine: bool = Settings.refine,
     seed: int = Settings.seed,
     diverge_th: float | None = Settings.diverge_th,
     max_seconds: float | None = Settings.max_seconds,
@@ -77,6 +79,9 @@ def range_test(
             start_lr * (end_lr / start_lr) ** (k / (num_iter - 1)), whatever a scheduler does meanwhile.
         num_iter: updates a sweep, at least 10. The cost is repeats * num_iter updates.
         repeats: sweeps. They give the suggestion its spread.
+        refine: make one sweep, then hold three to five learning rates for (repeats - 1) * num_iter // 5 updates each,
+            from the same state with the same batches. For the same cost the suggestion is better, above all for
+            fine-tuning and for a momentum near 1.
         seed: sweep r starts with seed + r, for Python, NumPy, torch and the loader's generators.
         diverge_th: a sweep stops when the running mean of the loss exceeds diverge_th times its lowest value. Near or
             below zero the noise of the first losses is the scale. None stops at NaN and infinity only.
@@ -129,6 +134,7 @@ def range_test(
         end_lr=end_lr,
         num_iter=num_iter,
         repeats=repeats,
+        refine=refine,
         seed=seed,
         diverge_th=diverge_th,
         max_seconds=max_seconds,
@@ -161,15 +167,17 @@ def range_test(
         functions=functions,
         loaders=loaders,
     ) as state:
-        sweeps = _sweep(training, state, loader, val_loader, progress=progress, began=began)
-    seconds_state = time.perf_counter() - began - sum(sweep.seconds or 0 for sweep in sweeps)
-    return training.ranks.of_first(RangeTestResult(tuple(sweeps), settings, _versions(), seconds_state))
+        sweeps, holds = _sweep(training, state, loader, val_loader, progress=progress, began=began)
+    seconds_state = time.perf_counter() - began - sum(sweep.seconds or 0 for sweep in [*sweeps, *holds])
+    return training.ranks.of_first(
+        RangeTestResult(tuple(sweeps), settings, _versions(), seconds_state, holds=tuple(holds))
+    )
 
 
 def _sweep(
     training: Training, state: State, loader: Any, val_loader: Any, *, progress: bool, began: float
-) -> list[Sweep]:
-    """All sweeps, each from the same state, which is left to be restored."""
+) -> tuple[list[Sweep], list[Sweep]]:
+    """All sweeps and holds, each from the same state, which is left to be restored."""
     settings, ranks = training.settings, training.ranks
     seed_everything(settings.seed, state.generators)
     val_subset = [] if val_loader is None else list(islice(val_loader, VAL_BATCHES))
@@ -187,9 +195,10 @@ def _sweep(
     total = settings.repeats * settings.num_iter
     is_shown = progress and ranks.rank == 0 and _is_interactive()
     sweeps: list[Sweep] = []
+    holds: list[Sweep] = []
     errors: list[Exception] = []
     with tqdm(total=total, desc=f"range test, up to {total} steps", unit="step", disable=not is_shown) as bar:
-        for repeat in range(settings.repeats):
+        for repeat in range(1 if settings.refine else settings.repeats):
             if repeat > 0:
                 state.restore()
             sweep = OneSweep(training, bar, seed=settings.seed + repeat, deadline=deadline)
@@ -201,13 +210,22 @@ def _sweep(
             if sweep.is_late:
                 break
             bar.update((repeat + 1) * settings.num_iter - bar.n)
+        if settings.refine and not sweep.is_late and np.isfinite(made.loss).sum() >= MIN_ITER:
+
+            def run(lr: float) -> Sweep | None:
+                state.restore()
+                one = OneSweep(training, bar, seed=settings.seed, deadline=deadline, lrs=[lr] * settings.hold_steps)
+                held = one.run(partial(begin, 0), val_subset)
+                return None if one.is_late else held
+
+            holds = hold(run, made, settings)
         bar.update(total - bar.n)
     if errors and not any(np.isfinite(sweep.loss).sum() >= MIN_ITER for sweep in sweeps):
         errors[0].add_note(f"range_test: no sweep got anywhere; the first: {sweeps[0].stop_reason}")
         raise errors[0]
     if any(not sweep.diverged and sweep.fault is None for sweep in sweeps):
         _check_effect(training, state)
-    return sweeps
+    return sweeps, holds
 
 
 def _check_effect(training: Training, state: State) -> None:

@@ -1,0 +1,155 @@
+"""Held learning rates after a sweep, for `range_test(..., refine=True)`.
+
+A sweep's late steps profit from its early ones, and a sweep is too short for a momentum near 1. Held learning rates do
+not suffer from either: each starts from the same state, sees the same batches, and is judged by the loss it reaches.
+The search starts at a learning rate that the sweep gives and goes downhill until the loss rises on both sides.
+
+Origin of the constants: FACTOR, MAX_HOLDS and PEAK were found on ten tasks outside the benchmark, CAP and the limits in
+`first_lr` on the making half of the benchmark's cells.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from lrlib.finder.settings import MAX_HOLDS, Settings
+from lrlib.smoothing import falls, read_curve
+from lrlib.suggest import FALL_TIMES_NOISE, LENGTH_POWER, Confidence, Floats, Suggestion, smith_bounds, turning_points
+
+if TYPE_CHECKING:
+    from lrlib.finder.one_sweep import Sweep
+
+FACTOR = 2.5  # between neighbouring held learning rates
+PEAK = 1.25  # of one cycle, over the best held learning rate
+CAP = 3.0  # times the smaller of the two rises beside the best is the larger at most: a divergence has no size
+
+
+class Held(NamedTuple):
+    """A held learning rate, the loss that it reaches (infinity if it diverged), and that loss's standard error."""
+
+    lr: float
+    loss: float
+    error: float
+
+
+def hold(run: "Callable[[float], Sweep | None]", sweep: "Sweep", settings: Settings) -> "list[Sweep]":
+    """Hold learning rates downhill from where a sweep says, until the best has a worse one on both sides.
+
+    run(lr) trains settings.hold_steps at it, from the sweep's first state and with its batches; None: no time is left.
+    Returns one Sweep for each learning rate, at most MAX_HOLDS, in the order in which they were made.
+    """
+    first = first_lr(*sweep.curve())
+    holds: list[Sweep] = []
+    scored: dict[int, float] = {}
+    while len(holds) < MAX_HOLDS and (exponent := next_exponent(scored)) is not None:
+        lr = first * FACTOR**exponent
+        if not settings.start_lr <= lr <= settings.end_lr or (made := run(lr)) is None:
+            break
+        holds.append(made)
+        scored[exponent] = read_hold(made, sweep, settings.hold_steps).loss
+    return holds
+
+
+def first_lr(lr: Floats, loss: Floats) -> float:
+    """The first learning rate to hold: a third of the lowest point's, but at most where the fall slows.
+
+    If the fall does not exceed its noise, neither is known. Then it is between a thirtieth and a third of the last lr at
+    which a running median of the loss is not above its start.
+    """
+    finite = np.isfinite(loss)
+    lr, loss = lr[finite], loss[finite]
+    if len(loss) == 0:
+        return math.nan
+    first = min(turning_points(lr, loss).lowest / 3, smith_bounds(lr, loss).lr)
+    if not falls(read_curve(lr, loss), times_noise=FALL_TIMES_NOISE):
+        n_start = max(10, len(loss) // 4)
+        start = np.median(loss[:n_start])
+        scatter = 1.4826 * np.median(np.abs(loss[:n_start] - start))
+        medians = np.array([np.median(loss[max(0, i - 5) : i + 6]) for i in range(len(loss))])
+        # The median of eleven losses has a standard error of 0.38 times their scatter; 1.5 is four of them.
+        level = lr[medians <= start + 1.5 * scatter]
+        first = float(np.clip(first, level[-1] / 30, level[-1] / 3)) if len(level) else first
+    return float(max(first, lr[0]))
+
+
+def next_exponent(scored: dict[int, float]) -> int | None:
+    """The power of FACTOR to hold next: a missing neighbour of the best; lower if all diverged; None at the end."""
+    if not scored:
+        return 0
+    best = min(scored, key=lambda exponent: scored[exponent])
+    if not math.isfinite(scored[best]):
+        return min(scored) - (2 if len(scored) > 1 else 1)
+    return next((exponent for exponent in (best + 1, best - 1) if exponent not in scored), None)
+
+
+def read_hold(held: "Sweep", sweep: "Sweep", n_steps: int) -> Held:
+    """The mean loss over the last quarter of n_steps; infinity if it diverged or ends above the sweep's start."""
+    steps = np.arange(len(held.loss)) if held.val_metric is None else held.val_step
+    late = held.curve()[1][: len(steps)][steps >= 0.75 * n_steps]
+    lr = float(held.lr[0])
+    if held.diverged or len(held.loss) < n_steps or not len(late):
+        return Held(lr, math.inf, 0.0)
+    start, noise = _start(sweep)
+    loss = float(late.mean())
+    loss = loss if loss <= start + max(0.1 * abs(start), 4 * noise) else math.inf
+    return Held(lr, loss, float(late.std() / math.sqrt(len(late))))
+
+
+def best_held(found: Sequence[Held]) -> tuple[float, bool]:
+    """The lr at which a parabola in log lr through the best and its neighbours is lowest, and whether it has both."""
+    found = sorted(found)
+    i = min(range(len(found)), key=lambda k: found[k].loss)
+    if not 0 < i < len(found) - 1:
+        return found[i].lr, False
+    left, right = (found[k].loss - found[i].loss for k in (i - 1, i + 1))
+    most = CAP * min(left, right)
+    if not 0 < most < math.inf:
+        return found[i].lr, True
+    left, right = min(left, most), min(right, most)
+    return found[i].lr * FACTOR ** ((left - right) / (2 * (left + right))), True
+
+
+def refined(found: Suggestion, sweep: "Sweep", holds: "Sequence[Sweep]", settings: Settings) -> Suggestion:
+    """The suggestion of a sweep and the holds after it.
+
+    The best held learning rate is the best one for as many steps as it was held. It becomes lr for found.total_steps by
+    the power of `lrlib.suggest.suggest_lr`. If the sweep's own lr is reliable, lr is the geometric mean of both. upper
+    is 1.25 times the best held learning rate. The confidence is that of the holds.
+    """
+    each = [read_hold(held, sweep, settings.hold_steps) for held in holds]
+    if not any(math.isfinite(held.loss) for held in each):
+        return replace(found, confidence="low", reason=f"none of {len(each)} held learning rates lowers the loss")
+    assert found.total_steps is not None
+    best, is_enclosed = best_held(each)
+    lr = min(best * (settings.hold_steps / found.total_steps) ** LENGTH_POWER, PEAK * best)
+    lr = math.sqrt(lr * found.lr) if found.reliable else lr
+    lr = min(max(lr, settings.start_lr), settings.end_lr)
+    lower, upper = min(found.lower, lr), min(max(PEAK * best, lr), settings.end_lr)
+    confidence, reason = _judge(sweep, each, is_enclosed, settings)
+    return replace(found, lr=lr, lower=lower, upper=upper, confidence=confidence, reason=reason)
+
+
+def _judge(sweep: "Sweep", each: Sequence[Held], is_enclosed: bool, settings: Settings) -> tuple[Confidence, str]:
+    start, noise = _start(sweep)
+    best = min(each, key=lambda held: held.loss)
+    if start - best.loss <= 4 * math.hypot(noise, best.error):
+        return "low", "no held learning rate lowers the loss by more than four times its noise; use more steps"
+    if not is_enclosed:
+        end = "largest" if best.lr == max(each).lr else "smallest"
+        return "medium", f"the best of {len(each)} held learning rates is the {end} one"
+    memory = 1 / (1 - max(settings.momentum))
+    if memory > settings.hold_steps / 2:
+        return "medium", f"momentum averages over {memory:.0f} steps, and each lr was held for {settings.hold_steps}"
+    if read_curve(*sweep.curve()).at_once:
+        return "medium", "the loss falls at any learning rate (a second optimizer?), but the held ones differ"
+    return "high", f"the best of {len(each)} held learning rates lies between worse ones"
+
+
+def _start(sweep: "Sweep") -> tuple[float, float]:
+    """The loss before the sweep's fall, and its standard error."""
+    lr, loss = sweep.curve()
+    curve = read_curve(lr, loss)
+    return curve.start, curve.start_error
