@@ -101,6 +101,41 @@ def falls(curve: Curve, *, times_noise: float) -> bool:
     return bool(fall > times_noise * noise and fall > 1e-6 * abs(curve.start) and not is_small)
 
 
+def bottom(curve: Curve) -> float:
+    """log10 lr of the bottom: two thirds into what is within four standard errors, and a tenth of the fall, of it.
+
+    Not half: a loss falls into its bottom more gently than it diverges out of it.
+    """
+    low = curve.low
+    ceiling = curve.level[low] + min(4 * curve.error[low], 0.1 * max(curve.start - curve.level[low], 0))
+    high = curve.level > ceiling
+    before = np.flatnonzero(high[:low])
+    after = np.flatnonzero(high[low:])
+    first = before[-1] + 1 if len(before) else 0
+    last = low + after[0] - 1 if len(after) else len(high) - 1
+    if ceiling == curve.level[low]:  # no noise
+        first = last = low
+    return float(curve.x[first] + 2 / 3 * (curve.x[last] - curve.x[first]))
+
+
+def crossing(curve: Curve, fraction: float) -> float:
+    """log10 lr at which the level goes below start - fraction * drop for the last time before the bottom."""
+    height = curve.start - fraction * (curve.start - curve.level[curve.low])
+    above = np.flatnonzero(curve.level[: curve.low + 1] >= height)
+    if len(above) == 0 or above[-1] == curve.low:
+        return curve.x[0 if len(above) == 0 else curve.low]
+    i = above[-1]
+    share = (curve.level[i] - height) / (curve.level[i] - curve.level[i + 1])
+    return float(curve.x[i] + share * (curve.x[i + 1] - curve.x[i]))
+
+
+def near_bottom(curve: Curve) -> float:
+    """log10 lr where the loss is within 1 % of the fall, or its noise, of its lowest for the first time."""
+    least = curve.level[curve.low]
+    near = least + max(0.01 * (curve.start - least), 4 * curve.error[curve.low])
+    return float(curve.x[np.argmax(curve.level[: curve.low + 1] <= near)])
+
+
 def _without_spikes(y: Floats) -> Floats:
     """y, float64 (n,), with lone outliers replaced by the running median of five."""
     if len(y) < MIN_POINTS:

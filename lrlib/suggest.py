@@ -23,7 +23,18 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lrlib.smoothing import FALL_FRACTION, MIN_POINTS, SMALL, Curve, Floats, falls, read_curve
+from lrlib.smoothing import (
+    FALL_FRACTION,
+    MIN_POINTS,
+    SMALL,
+    Curve,
+    Floats,
+    bottom,
+    crossing,
+    falls,
+    near_bottom,
+    read_curve,
+)
 
 Confidence = Literal["high", "medium", "low"]
 # The start of the fall is where the loss has lost so many times the fall's noise, where that is above 5 % of the fall.
@@ -101,12 +112,13 @@ def smooth(lr: ArrayLike, loss: ArrayLike) -> Floats:
     Losses above the start plus a quarter of the fall are returned at that level (see the module's docstring).
     Raises ValueError if lr is not positive and increasing, or if the shapes differ.
     """
-    return _sampled(lr, loss, lambda curve: curve.level)
-
-
-def slope(lr: ArrayLike, loss: ArrayLike) -> Floats:
-    """Return d loss / d log10 lr of the smoothed loss, float64 (n,), per decade: NaN where `loss` is not finite."""
-    return _sampled(lr, loss, lambda curve: curve.slope)
+    lr, loss = _check(lr, loss)
+    finite = np.isfinite(loss)
+    smoothed = np.full(loss.shape, np.nan)
+    if finite.any():
+        curve = read_curve(lr, loss)
+        smoothed[finite] = np.interp(np.log10(lr[finite]), curve.x, curve.level)
+    return smoothed
 
 
 def turning_points(lr: ArrayLike, loss: ArrayLike, *, fraction: float = FALL_FRACTION) -> TurningPoints:
@@ -135,7 +147,7 @@ def turning_points(lr: ArrayLike, loss: ArrayLike, *, fraction: float = FALL_FRA
     confidence, reason = _judge(curve, loss)
     return TurningPoints(
         start_of_fall=_lr(_start_of_fall(curve, fraction)),
-        lowest=_lr(_lowest(curve)),
+        lowest=_lr(bottom(curve)),
         loss_at_start=float(curve.start),
         loss_at_lowest=float(curve.level[curve.low]),
         reliable=confidence != "low",
@@ -148,13 +160,13 @@ def steepest(lr: ArrayLike, loss: ArrayLike) -> Suggestion:
 
     torch-lr-finder and Lightning take the slope over the index and over the learning rate instead.
     """
-    return _suggest(lr, loss, "steepest", lambda curve: (_steepest(curve), _start_of_fall(curve), _lowest(curve)))
+    return _suggest(lr, loss, "steepest", lambda curve: (_steepest(curve), _start_of_fall(curve), bottom(curve)))
 
 
 def minimum_over_ten(lr: ArrayLike, loss: ArrayLike) -> Suggestion:
     """Suggest a tenth of the lr at the lowest point (Howard & Gugger 2020, fastai); lower, upper as in steepest."""
     return _suggest(
-        lr, loss, "minimum_over_ten", lambda curve: (_lowest(curve) - 1, _start_of_fall(curve), _lowest(curve))
+        lr, loss, "minimum_over_ten", lambda curve: (bottom(curve) - 1, _start_of_fall(curve), bottom(curve))
     )
 
 
@@ -164,7 +176,7 @@ def valley(lr: ArrayLike, loss: ArrayLike) -> Suggestion:
     The fall goes from the start of the fall to the lowest point, which are lower and upper. The smoothed loss may pause
     on the way, but does not return to the start's level.
     """
-    return _suggest(lr, loss, "valley", lambda curve: (_part_way(curve, 2 / 3), _start_of_fall(curve), _lowest(curve)))
+    return _suggest(lr, loss, "valley", lambda curve: (_part_way(curve, 2 / 3), _start_of_fall(curve), bottom(curve)))
 
 
 def smith_bounds(lr: ArrayLike, loss: ArrayLike) -> Suggestion:
@@ -175,7 +187,7 @@ def smith_bounds(lr: ArrayLike, loss: ArrayLike) -> Suggestion:
     """
 
     def bounds(curve: Curve) -> tuple[float, float, float]:
-        upper = min(_slows(curve), _lowest(curve))
+        upper = min(_slows(curve), bottom(curve))
         return upper, min(_start_of_fall(curve), upper), upper
 
     return _suggest(lr, loss, "smith_bounds", bounds)
@@ -214,7 +226,7 @@ def suggest_lr(
         raise ValueError(f"total_steps must be at least 1, got {total_steps}; pass the updates of the training to come")
 
     def recommend(curve: Curve) -> tuple[float, float, float]:
-        lowest, slows = _lowest(curve), _slows(curve)
+        lowest, slows = bottom(curve), _slows(curve)
         upper = min(_part_way(curve, 0.95), lowest - np.log10(1.5), slows + np.log10(3))
         recommended = min(_part_way(curve, 2 / 3), lowest - np.log10(3), slows)
         recommended = min(recommended - LENGTH_POWER * np.log10(total_steps / steps), max(recommended, upper))
@@ -298,17 +310,6 @@ def _suggest(
     return Suggestion(_lr(suggested), _lr(lower), _lr(upper), None, confidence, reason, heuristic)
 
 
-def _sampled(lr: ArrayLike, loss: ArrayLike, values: Callable[[Curve], Floats]) -> Floats:
-    """values(curve) at each lr with a finite loss, else NaN."""
-    lr, loss = _check(lr, loss)
-    finite = np.isfinite(loss)
-    sampled = np.full(loss.shape, np.nan)
-    if finite.any():
-        curve = read_curve(lr, loss)
-        sampled[finite] = np.interp(np.log10(lr[finite]), curve.x, values(curve))
-    return sampled
-
-
 def _check(lr: ArrayLike, loss: ArrayLike) -> tuple[Floats, Floats]:
     lr = np.asarray(lr, dtype=np.float64)
     loss = np.asarray(loss, dtype=np.float64)
@@ -331,23 +332,6 @@ def _lr(x: float) -> float:
     return float(10.0**x)
 
 
-def _lowest(curve: Curve) -> float:
-    """log10 lr of the bottom: two thirds into what is within four standard errors, and a tenth of the fall, of it.
-
-    Not half: a loss falls into its bottom more gently than it diverges out of it.
-    """
-    low = curve.low
-    ceiling = curve.level[low] + min(4 * curve.error[low], 0.1 * max(curve.start - curve.level[low], 0))
-    high = curve.level > ceiling
-    before = np.flatnonzero(high[:low])
-    after = np.flatnonzero(high[low:])
-    first = before[-1] + 1 if len(before) else 0
-    last = low + after[0] - 1 if len(after) else len(high) - 1
-    if ceiling == curve.level[low]:  # no noise
-        first = last = low
-    return float(curve.x[first] + 2 / 3 * (curve.x[last] - curve.x[first]))
-
-
 def _start_of_fall(curve: Curve, fraction: float = FALL_FRACTION) -> float:
     """log10 lr at which the larger of fraction of the fall and TIMES_NOISE times its noise is made."""
     drop = curve.start - curve.level[curve.low]
@@ -355,28 +339,17 @@ def _start_of_fall(curve: Curve, fraction: float = FALL_FRACTION) -> float:
         fraction = max(fraction, min(TIMES_NOISE * curve.noise / drop, 1))
     if curve.at_once and fraction <= FALL_FRACTION:
         return float(curve.x[0])
-    return min(_crossing(curve, fraction), _lowest(curve))
+    return min(crossing(curve, fraction), bottom(curve))
 
 
 def _slows(curve: Curve) -> float:
-    return _crossing(curve, 1 - FALL_FRACTION)
+    return crossing(curve, 1 - FALL_FRACTION)
 
 
 def _part_way(curve: Curve, share: float) -> float:
     """log10 lr at a share of the way from the start of the fall to the bottom."""
-    start, lowest = _start_of_fall(curve), _lowest(curve)
+    start, lowest = _start_of_fall(curve), bottom(curve)
     return start + share * (lowest - start)
-
-
-def _crossing(curve: Curve, fraction: float) -> float:
-    """log10 lr at which the level goes below start - fraction * drop for the last time before the bottom."""
-    height = curve.start - fraction * (curve.start - curve.level[curve.low])
-    above = np.flatnonzero(curve.level[: curve.low + 1] >= height)
-    if len(above) == 0 or above[-1] == curve.low:
-        return curve.x[0 if len(above) == 0 else curve.low]
-    i = above[-1]
-    share = (curve.level[i] - height) / (curve.level[i] - curve.level[i + 1])
-    return float(curve.x[i] + share * (curve.x[i + 1] - curve.x[i]))
 
 
 def _steepest(curve: Curve) -> float:
@@ -392,7 +365,7 @@ def _judge(curve: Curve, loss: Floats) -> tuple[Confidence, str]:
         return "low", f"{curve.n_finite} finite losses, but at least {MIN_POINTS} are needed: use more steps"
     if not falls(curve, times_noise=FALL_TIMES_NOISE):
         return "low", _why_no_fall(curve, began_lowest=loss[0] <= np.nanmin(loss))
-    least, lowest, slows = curve.level[curve.low], _lowest(curve), _slows(curve)
+    least, lowest, slows = curve.level[curve.low], bottom(curve), _slows(curve)
     drop = curve.start - least
     turns_up = curve.exploded or curve.level[-1] - least >= max(0.05 * drop, 3 * curve.error[-1])
     if curve.at_once:
@@ -406,7 +379,7 @@ def _judge(curve: Curve, loss: Floats) -> tuple[Confidence, str]:
         )
     if not turns_up:
         return "low", "the loss has not turned up: the sweep ended before its largest useful lr; raise end_lr"
-    far = _near_least(curve) - slows > STILL_FALLING or (curve.noise < 5e-5 * drop and lowest - slows > FAR)
+    far = near_bottom(curve) - slows > STILL_FALLING or (curve.noise < 5e-5 * drop and lowest - slows > FAR)
     if curve.start > MANYFOLD * least > 0 and far:
         return "low", (
             f"the loss falls {curve.start / least:.0f}-fold, and is lowest {lowest - slows:.1f} decades beyond 95 % of "
@@ -420,13 +393,6 @@ def _judge(curve: Curve, loss: Floats) -> tuple[Confidence, str]:
     return "high", "the loss is level, falls, and turns up again"
 
 
-def _near_least(curve: Curve) -> float:
-    """log10 lr where the loss is within 1 % of the fall, or its noise, of its lowest for the first time."""
-    least = curve.level[curve.low]
-    near = least + max(0.01 * (curve.start - least), 4 * curve.error[curve.low])
-    return float(curve.x[np.argmax(curve.level[: curve.low + 1] <= near)])
-
-
 def _why_no_fall(curve: Curve, *, began_lowest: bool) -> str:
     """Why a curve does not fall by more than its noise. began_lowest: no loss is below the first."""
     fall, noise = min(curve.start - curve.level[curve.low], curve.fell), curve.noise
@@ -438,7 +404,7 @@ def _why_no_fall(curve: Curve, *, began_lowest: bool) -> str:
     if not (began_lowest and curve.exploded) and fall > max(3.5 * noise, 1e-6 * abs(curve.start)) and noise > 0:
         return f"the loss falls by {fall / noise:.1f} times its noise, but {FALL_TIMES_NOISE} are needed; {REMEDY}"
     if rises or fall < SMALL * curve.later:
-        level = curve.x[curve.level <= curve.start + max(0.01 * abs(curve.start), 5 * noise)]
+        level = curve.x[curve.level <= min(curve.start, curve.level[0]) + max(0.01 * abs(curve.start), 5 * noise)]
         if len(level) and level[-1] - curve.x[0] > LEVEL_DECADES:
             return f"the loss does not fall by more than its noise before it rises at lr {_lr(level[-1]):.2g}; {REMEDY}"
         return "the loss only rises: use a smaller start_lr"

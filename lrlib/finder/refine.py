@@ -56,8 +56,8 @@ def hold(run: "Callable[[float], Sweep | None]", sweep: "Sweep", settings: Setti
 def first_lr(lr: Floats, loss: Floats) -> float:
     """The first learning rate to hold: a third of the lowest point's, but at most where the fall slows.
 
-    If the fall does not exceed its noise, neither is known. Then it is between a thirtieth and a third of the last lr at
-    which a running median of the loss is not above its start.
+    If the fall does not exceed its noise, neither is known. Then it is between a thirtieth and a third of the last lr
+    at which a running median of the loss is not above its start.
     """
     finite = np.isfinite(loss)
     lr, loss = lr[finite], loss[finite]

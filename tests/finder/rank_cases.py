@@ -90,6 +90,14 @@ def means(rank):
     return {**found(shared), "alone": [swept.loss.tolist() for swept in whole.sweeps]}
 
 
+def refined(rank):
+    model, optimizer = build(norm=True)
+    before = bits(model, optimizer)
+    result = range_test(model, optimizer, cross_entropy, loader(), refine=True, **{**OPTIONS, "num_iter": 100})
+    lrs = [[float(held.lr[0]), len(held.lr)] for held in result.holds]
+    return {**found(result), "back": bits(model, optimizer) == before, "holds": lrs}
+
+
 def zero(rank):
     model, optimizer = build(ZeroRedundancyOptimizer)
     data = samples(16)
@@ -172,7 +180,7 @@ def sharded(rank):
 
 
 CASES = {
-    "plain": plain, "means": means, "zero": zero, "validated": validated, "raising": raising, "sharded": sharded,
+    "plain": plain, "refined": refined, "means": means, "zero": zero, "validated": validated, "raising": raising, "sharded": sharded,
     "in buckets": in_buckets,
 }  # fmt: skip
 
