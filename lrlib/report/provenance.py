@@ -164,7 +164,8 @@ def describe_bits(numerics) -> str:
     code = f"training code {numerics['code']}"
     if "cpu_capability" in numerics:
         return f"{numerics['device']}, {numerics['cpu_capability']}, {numerics['threads']} thread per worker, {code}"
-    return f"bit-identical on any x86-64 processor with FMA (tests/training/test_kernels.py), {code}"
+    test = "tests/training/test_kernels.py::test_bits_are_the_same_for_every_target"
+    return f"bit-identical on any x86-64 with FMA ({test}), {code}"
 
 
 def describe_backend(numerics) -> str:

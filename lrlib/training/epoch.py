@@ -1,9 +1,4 @@
-"""One epoch of training, and evaluation: pure functions of a state.
-
-This file, with optimizers.py and the files of the problem that is trained, decides the bits of every result: its code
-(not its comments or docstrings) is part of every epoch's name, so a change here makes stored results be computed anew.
-Nothing here knows of stores, clusters or notebooks.
-"""
+"""One epoch of training, and evaluation: pure functions of a state. Their code is part of every epoch's name."""
 
 import hashlib
 import math
@@ -20,11 +15,10 @@ from lrlib.training.optimizers import OPTIMIZERS, build_optimizer
 
 
 def initial_state(seed: int, problem: str = DEFAULT, data: Data | None = None) -> dict[str, torch.Tensor]:
-    """The state before the first epoch: the problem's model, its initialisation drawn from the seed.
+    """Return the state before the first epoch: the problem's model, its initialisation drawn from the seed.
 
-    data: the problem's Data, which one needs that starts from weights that were trained before.
-    Returns a flat dict of tensors: `model.<parameter or buffer>`; an optimizer has no buffers before its first step.
-    The caller's random state is left as it was.
+    data is for a problem that starts from weights trained before. The caller's random state is left as it was.
+    Returns a flat dict of tensors, `model.<parameter or buffer>`; an optimizer has no buffers before its first step.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -34,9 +28,9 @@ def initial_state(seed: int, problem: str = DEFAULT, data: Data | None = None) -
 
 
 def epoch_order(seed: int, epoch: int, n_samples: int, length: int | None = None) -> torch.Tensor:
-    """The order in which an epoch sees its samples: int64, decided by (seed, epoch) alone; epoch >= 1.
+    """Return the order in which an epoch sees its samples: int64, decided by (seed, epoch) alone; epoch >= 1.
 
-    length: how many it sees, by default each one once; beyond that each a second time, in an order of its own.
+    length: how many it sees; default: each one once. Beyond that each comes a second time, in another order.
     """
     generator = torch.Generator().manual_seed(_draw_seed("order", seed, epoch))
     order = torch.randperm(n_samples, generator=generator)
@@ -56,19 +50,16 @@ def _draw_seed(what, seed, epoch):
 
 
 class PlainTorch:
-    """What an epoch asks of whatever carries it out; this one is plain PyTorch in one process.
+    """What an epoch asks of a backend; this one is plain PyTorch in one process."""
 
-    lrlib.training.backends has the others. world_size: the number of processes that share each batch.
-    """
-
-    world_size = 1
+    world_size = 1  # processes that share each batch
 
     def boost(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """The model and optimizer that are called in place of these; the parameters stay those of these."""
+        """Return the model and optimizer that are called in place of these, with the same parameters."""
         return model, optimizer
 
     def share(self, batch: torch.Tensor) -> torch.Tensor:
-        """This process's part of a batch: int64 (n,) -> int64 (m,). The parts of all processes make up the batch."""
+        """Return this process's part of a batch, int64 (m,) of (n,). The parts of all processes make up the batch."""
         return batch
 
     def backward(self, loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
@@ -76,39 +67,36 @@ class PlainTorch:
         loss.backward()
 
     def average(self, loss: torch.Tensor) -> float:
-        """A step's loss as a float, averaged over the processes."""
+        """Return a step's loss, averaged over the processes."""
         return loss.item()
 
 
 def train_epoch(
-    state: Mapping[str, torch.Tensor],
-    *,
-    lr: npt.NDArray[np.float64],
-    momentum: npt.NDArray[np.float64],
-    inputs: torch.Tensor,
-    targets: torch.Tensor,
-    order: torch.Tensor,
-    batch_size: int,
-    optimizer: str,
-    weight_decay: float,
-    problem: str = DEFAULT,
-    noise: int = 0,
-    backend: PlainTorch = PlainTorch(),
-) -> tuple[dict[str, torch.Tensor], npt.NDArray[np.float64]]:
-    """One epoch from a state to the next.
+    state: Mapping[str, torch.Tensor], *, lr: npt.NDArray[np.float64], momentum: npt.NDArray[np.float64],
+    inputs: torch.Tensor, targets: torch.Tensor, order: torch.Tensor, batch_size: int, optimizer: str,
+    weight_decay: float, problem: str = DEFAULT, noise: int = 0, backend: PlainTorch = PlainTorch(),
+) -> tuple[dict[str, torch.Tensor], npt.NDArray[np.float64]]:  # fmt: skip
+    """Train for one epoch, from a state to the next.
 
-    state: flat dict of tensors as `initial_state` or this function returns it; it is not changed.
-    lr, momentum: float64 (n_steps,), one value an update; n_steps = ceil(len(order) / batch_size).
-    inputs, targets: (N, ...), the problem's training split; order: int64 (M,), indices into both.
-    optimizer: a name of OPTIMIZERS. The loss is the mean of the problem's losses over the batch; the last may be short.
-    noise: the seed of what the steps of a problem that is random draw; the caller's random state is left as it was.
-    backend: a PlainTorch or what stands in for it. Where a batch is shared between processes, each one's loss is
-    weighted by its part, so that the average over them is the mean over the batch.
+    The loss is the mean of the problem's losses over the batch; the last batch may be short. If a loss is not finite
+    the epoch ends there. The caller's random state is left as it was.
 
-    Returns state, losses: the new state and the step losses before each update, float64 (n_steps,).
-    Where a loss is not finite the epoch ends: that loss is kept, the losses after it are NaN, and the state is the
-    one at that step.
-    Raises ValueError if lr or momentum is not one value a step.
+    Args:
+        state: Flat dict of tensors as `initial_state` or this function returns it; it is not changed.
+        lr, momentum: float64 (n_steps,), one value an update; n_steps = ceil(len(order) / batch_size).
+        inputs, targets: (N, ...), the problem's training split.
+        order: int64 (M,), indices into both.
+        optimizer: A name of OPTIMIZERS.
+        noise: The seed of what the steps of a problem that is random draw.
+        backend: A PlainTorch or what stands in for it. If processes share a batch, each one's loss is weighted by its
+            part, so that their average is the mean over the batch.
+
+    Returns:
+        The new state and the step losses before each update, float64 (n_steps,). After a loss that is not finite the
+        losses are NaN, and the state is the one at that step.
+
+    Raises:
+        ValueError: lr or momentum is not one value a step.
     """
     n_steps = check_steps(lr, momentum, order, batch_size)
     trained = load_problem(problem)
@@ -145,19 +133,13 @@ def check_steps(lr, momentum, order, batch_size) -> int:
 
 
 def evaluate(
-    state: Mapping[str, torch.Tensor],
-    *,
-    inputs: torch.Tensor,
-    targets: torch.Tensor,
-    batch_size: int,
+    state: Mapping[str, torch.Tensor], *, inputs: torch.Tensor, targets: torch.Tensor, batch_size: int,
     problem: str = DEFAULT,
-) -> tuple[float, float | None]:
-    """Loss and number of right answers of a state on a split.
+) -> tuple[float, float | None]:  # fmt: skip
+    """Return a state's loss on a split of samples (N, ...), and its number of right answers.
 
-    inputs, targets: (N, ...). Returns loss, n_correct. The loss is the mean of the batch means, as the reproduced
-    report has it: with a short last batch that is not quite the mean over samples (10,000 images in batches of 128: 79
-    batches, the last of 16). n_correct is the sum of the problem's hits, None where it has none.
-    What a model draws at random is the same at every call.
+    The loss is the mean of the batch means, as in the reproduced report: a short last batch weighs as much as the
+    others. The number is the sum of the problem's hits, None if it has none. Random numbers are the same at every call.
     """
     trained = load_problem(problem)
     model = load_model(state, problem).to(inputs.device)
@@ -185,13 +167,8 @@ def load_model(state: Mapping[str, torch.Tensor], problem: str = DEFAULT) -> nn.
 def restore(state, problem, optimizer, *, weight_decay, device):
     """The model and the optimizer of a state, ready for the next step."""
     model = load_model(state, problem.name).train().to(device)
-    torch_optimizer = build_optimizer(
-        optimizer,
-        _group_parameters(model, problem.bias_lr_factor),
-        lr=1.0,
-        momentum=OPTIMIZERS[optimizer]["momentum"],
-        weight_decay=weight_decay,
-    )
+    groups, momentum = _group_parameters(model, problem.bias_lr_factor), OPTIMIZERS[optimizer]["momentum"]
+    torch_optimizer = build_optimizer(optimizer, groups, lr=1.0, momentum=momentum, weight_decay=weight_decay)
     for name, parameter in model.named_parameters():
         prefix = f"optimizer.{name}."
         for key, value in state.items():
@@ -209,13 +186,14 @@ def _group_parameters(model, bias_lr_factor):
     """The parameters for an optimizer: in one group, or in two where biases have a learning rate of their own."""
     if bias_lr_factor == 1:
         return list(model.parameters())
-    biases = [parameter for name, parameter in model.named_parameters() if name.endswith("bias")]
-    others = [parameter for name, parameter in model.named_parameters() if not name.endswith("bias")]
-    return [{"params": others, "lr_factor": 1.0}, {"params": biases, "lr_factor": bias_lr_factor}]
+    groups = [{"params": [], "lr_factor": 1.0}, {"params": [], "lr_factor": bias_lr_factor}]
+    for name, parameter in model.named_parameters():
+        groups[name.endswith("bias")]["params"].append(parameter)
+    return groups
 
 
 def set_rates(optimizer: torch.optim.Optimizer, lr: float, momentum: float) -> None:
-    """Give every group of an optimizer a learning rate, and a momentum or first beta."""
+    """Set the learning rate, and the momentum or first beta, of every group of an optimizer."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("lr_factor", 1.0)
         if "betas" in group:
@@ -233,13 +211,10 @@ def capture(model, torch_optimizer, optimizer):
                 state[f"optimizer.{name}.{key}"] = torch.as_tensor(value)
     if "package" in OPTIMIZERS[optimizer]:
         # What an optimizer that finds its own learning rate has found; lr and momentum are given anew at every step.
+        given = ("params", "lr", "momentum", "betas", "lr_factor")
         for key, value in torch_optimizer.param_groups[0].items():
-            is_given = key in ("params", "lr", "momentum", "betas", "lr_factor")
-            if (
-                not is_given
-                and isinstance(value, (int, float, torch.Tensor))
-                and value != torch_optimizer.defaults.get(key)
-            ):
+            is_new = isinstance(value, (int, float, torch.Tensor)) and value != torch_optimizer.defaults.get(key)
+            if key not in given and is_new:
                 kind = {float: torch.float64, int: torch.int64}.get(type(value))
                 state[f"group.{key}"] = torch.as_tensor(value, dtype=kind)
     return {name: value.detach().cpu().contiguous() for name, value in state.items()}

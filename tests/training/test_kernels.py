@@ -10,8 +10,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from lrlib import Run
 from lrlib.problems.data import load_dataset
+from lrlib.runs.plan import plan_epochs
+from lrlib.schedules import Constant
 from lrlib.training.epoch import epoch_order, initial_state, load_model
+from lrlib.training.kernels import FOLDER
 from lrlib.training.registry import load_backend
 
 numba = pytest.importorskip("numba")
@@ -28,11 +32,11 @@ def make_data(n=400):
     return images, torch.randint(0, 10, (n,), generator=generator)
 
 
-def train(backend, data, n_steps, batch_size, *, lr=0.05, optimizer="sgd", weight_decay=5e-4, problem="lenet5_mnist"):
+def train(backend, data, n_steps, batch_size, *, lr=0.05, momentum=0.9, optimizer="sgd", weight_decay=5e-4):
     return load_backend(backend).train_epoch(
-        initial_state(0), processes=1, lr=np.full(n_steps, lr), momentum=np.full(n_steps, 0.9), inputs=data[0],
+        initial_state(0), processes=1, lr=np.full(n_steps, lr), momentum=np.full(n_steps, momentum), inputs=data[0],
         targets=data[1], order=epoch_order(0, 1, len(data[0]))[: n_steps * batch_size], batch_size=batch_size,
-        optimizer=optimizer, weight_decay=weight_decay, problem=problem,
+        optimizer=optimizer, weight_decay=weight_decay, problem="lenet5_mnist",
     )  # fmt: skip
 
 
@@ -59,9 +63,22 @@ def test_bits_are_the_same_for_every_target(target, tmp_path):
     with open("/proc/cpuinfo", encoding="utf-8") as file:
         if target == "skylake-avx512" and "avx512f" not in file.read():
             pytest.skip("this processor has no AVX-512")
-    environment = os.environ | {"NUMBA_CPU_NAME": target, "NUMBA_CPU_FEATURES": "", "LRLIB_STORE": str(tmp_path)}
-    done = subprocess.run([sys.executable, __file__], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.split()[-1] == BITS
+    environment = {name: value for name, value in os.environ.items() if name != FOLDER}
+    environment |= {"NUMBA_CPU_NAME": target, "NUMBA_CPU_FEATURES": ""}
+    command = [sys.executable, __file__, tmp_path]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [BITS]
+    assert done.stderr.count("compiling") == 1
+    assert any((tmp_path / "kernels").rglob("*.nbc"))
+
+
+def test_without_numba_plain_layers_train_under_a_name_of_their_own(monkeypatch):
+    def name_epoch(backend):
+        return plan_epochs(Run(Constant(0.05), epochs=1, problem="lenet5_sample", backend=backend))[0].name
+
+    assert name_epoch("auto") == name_epoch("compiled") != name_epoch("torch")
+    monkeypatch.setitem(sys.modules, "numba", None)
+    assert name_epoch("auto") == name_epoch("torch")
 
 
 def test_initialisation_and_order_are_those_of_torch_s_generator_on_every_machine():
@@ -129,7 +146,8 @@ def test_gradients_are_as_near_to_float64_as_those_of_plain_layers(n):
 def test_an_epoch_is_that_of_plain_layers(optimizer, weight_decay):
     sample = load_dataset("sample")
     data, settings = (sample.train_images, sample.train_labels), {"optimizer": optimizer, "weight_decay": weight_decay}
-    settings["lr"] = 0.001 if optimizer == "adam" else 0.05
+    settings["lr"] = np.linspace(0.2, 1, 31) * (0.001 if optimizer == "adam" else 0.05)
+    settings["momentum"] = np.linspace(0.95, 0.85, 31)
     state, losses = train("compiled", data, 31, 128, **settings)
     expected_state, expected = train("torch", data, 31, 128, **settings)
     assert np.abs(losses - expected).max() < 5e-7
@@ -168,5 +186,17 @@ def test_data_that_the_kernels_cannot_take_are_refused(change, message):
         compiled.evaluate(initial_state(0), batch_size=20, **data)
 
 
+def test_an_epoch_goes_on_with_the_momenta_of_the_one_before():
+    data, settings = make_data(96), {"processes": 1, "batch_size": 16, "optimizer": "sgd", "weight_decay": 5e-4}
+    settings |= {"inputs": data[0], "targets": data[1], "problem": "lenet5_mnist"}
+    rates, order = {"lr": np.full(6, 0.05), "momentum": np.full(6, 0.9)}, torch.arange(96)
+    whole, _ = compiled.train_epoch(initial_state(0), order=order, **rates, **settings)
+    half = {name: value[:3] for name, value in rates.items()}
+    state, _ = compiled.train_epoch(initial_state(0), order=order[:48], **half, **settings)
+    state, _ = compiled.train_epoch(state, order=order[48:], **half, **settings)
+    assert all(torch.equal(state[name], whole[name]) for name in whole)
+
+
 if __name__ == "__main__":
+    compiled.prepare(sys.argv[1])
     print(digest_steps())
