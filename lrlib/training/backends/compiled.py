@@ -48,10 +48,7 @@ def describe(processes):
 
 
 def prepare(folder=None):
-    """Compile the kernels for this machine, unless that was done before; announce it with a line on stderr.
-
-    folder: the store's. The first one that a process passes is where it and its workers keep the compiled code.
-    """
+    """Compile the kernels unless that was done before, in the folder of the first store; announce it on stderr."""
     if folder is not None:
         os.environ.setdefault(FOLDER, os.path.abspath(os.path.join(folder, "kernels")))
     if not any(cache_folder().rglob("*.nbc")):
@@ -64,10 +61,7 @@ def train_epoch(
     state, *, processes, lr, momentum, inputs, targets, order, batch_size, optimizer, weight_decay, problem=DEFAULT,
     noise=0,
 ):  # fmt: skip
-    """`lrlib.training.epoch.train_epoch` for uint8 images (N, 1, 32, 32).
-
-    All numbers are float32; a step's loss is the mean of float32 losses in float64.
-    """
+    """`lrlib.training.epoch.train_epoch` for uint8 images (N, 1, 32, 32); a step's loss is a mean in float64."""
     check_steps(lr, momentum, order, batch_size)
     work = Workspace(state, inputs, targets)
     if optimizer in SGD:
