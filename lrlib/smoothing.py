@@ -1,9 +1,5 @@
-"""A noisy curve over log10 of the learning rate, cleaned and smoothed: numpy alone.
+"""Clean and smooth a noisy loss over log10 of the learning rate; the head of lrlib.suggest describes the method."""
 
-How, and why so, is said at the head of lrlib.suggest, which reads the curves that come out of here.
-"""
-
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,11 +25,11 @@ class Curve:
     error: Floats  # standard error of level
     start: float  # level of the plateau
     start_error: float
-    low: int  # index of the least level
+    low: int  # index of the lowest level
     n_finite: int
-    fell: float  # how far the level came down to its least from its greatest before
-    at_once: bool  # it falls from its first point on: within a tenth of the range more than the start of a fall
-    later: float  # how far above the start the loss is after the bottom, where most of the curve comes after it
+    fell: float  # from the highest level before the lowest one to it
+    at_once: bool  # the loss falls from its first point on: more than the start of a fall within a tenth of the range
+    later: float  # upper quartile of the losses after the lowest, above the start; 0 unless they are most of the curve
     ends_high: bool  # the history ends in a loss far above the start
     ends_not_finite: bool  # it ends in NaN or infinity
 
@@ -55,7 +51,8 @@ def read_curve(lr: Floats, loss: Floats) -> Curve:
     last = y[-3:].max()
     y = _without_spikes(y)
     if n_finite > MAX_POINTS:
-        x, y = _average_neighbours(x, y)
+        edges = np.linspace(0, n_finite, MAX_POINTS + 1).astype(int)[:-1]
+        x, y = (np.add.reduceat(each, edges) / np.diff(np.append(edges, n_finite)) for each in (x, y))
     n_start = max(3, int((x <= x[0] + 0.1 * (x[-1] - x[0])).sum()))
     start = np.median(y[:n_start])
     drop = max(start - y.min(), 0.0)
@@ -143,34 +140,23 @@ def _without_spikes(y: Floats) -> Floats:
     median = _running(np.median, y, 2)
     away = np.abs(y - median)
     scatter = 1.4826 * _running(np.median, away, min(10, len(y) // 2))
-    height = np.subtract(*np.quantile(y, [0.9, 0.1]))
-    spike = (away > 5 * scatter) & (away > 0.1 * height)
+    spike = (away > 5 * scatter) & (away > 0.1 * np.subtract(*np.quantile(y, [0.9, 0.1])))
     spike[:2] = spike[-2:] = False  # no neighbours on both sides to judge by: a rise at the end may be the explosion
     return np.where(spike, median, y)
 
 
-def _running(statistic: Callable[..., Any], y: Floats, half: int) -> Floats:
+def _running(statistic: Any, y: Floats, half: int) -> Floats:
     """The statistic of each point's neighbourhood, half points to either side, float64 (n,)."""
     padded = np.pad(y, half, mode="reflect")
     return statistic(np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1), axis=1)
 
 
-def _average_neighbours(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    edges = np.linspace(0, len(x), MAX_POINTS + 1).astype(int)[:-1]
-    counts = np.diff(np.append(edges, len(x)))
-    return np.add.reduceat(x, edges) / counts, np.add.reduceat(y, edges) / counts
-
-
 def _scatter(y: Floats, *, bottom: int) -> Floats:
-    """Local standard deviation of the noise, float64 (n,), from third differences: blind to any parabola.
-
-    From the bottom on it is the scatter before the bottom: differences across the explosion's wall measure the wall.
-    """
+    """Local standard deviation of the noise, (n,), from third differences; after the bottom that before it."""
     calm = y[: bottom + 1] if bottom >= 10 else y[:20]
     if len(calm) < 5:
         return np.zeros_like(y)
-    # Third differences of white noise have variance 1 + 9 + 9 + 1 = 20.
-    difference = np.pad(np.abs(np.diff(calm, 3)) / np.sqrt(20), (1, 2), mode="edge")
+    difference = np.pad(np.abs(np.diff(calm, 3)) / np.sqrt(20), (1, 2), mode="edge")  # 20 = 1 + 9 + 9 + 1
     local = 1.4826 * _running(np.median, difference, min(max(5, len(y) // 20), len(calm) - 1))
     # Few points can look calm by chance: never below half of the whole curve's scatter.
     local = np.maximum(local, 0.5 * 1.4826 * np.median(difference))
@@ -178,39 +164,25 @@ def _scatter(y: Floats, *, bottom: int) -> Floats:
 
 
 def _smooth(x: Floats, y: Floats, scatter: Floats) -> tuple[Floats, Floats, Floats]:
-    """Level, slope and standard error of the level, float64 (n,) each, at the window that predicts best."""
-    fits, misses = [], []
-    for window in _windows(len(x)):
-        level, slopes, gain, own = _fit_parabolas(x, y, window)
+    """Level, slope and standard error of the level, (n,) each, at the window with the best leave-one-out prediction."""
+    fits, misses, size = [], [], 5.0
+    while size <= max(5, len(x) / 3):
+        window = int(size) | 1
+        level, _, gain, own = _fit_parabolas(x, y, window)
         fits.append((window, level, gain))
         misses.append(np.mean(np.abs(y - level) / (1 - own)))
-    best = np.flatnonzero(np.array(misses) <= 1.05 * min(misses))[-1]
-    window, level, gain = fits[best]
+        size *= 1.35
+    window, level, gain = fits[np.flatnonzero(np.array(misses) <= 1.05 * min(misses))[-1]]
     # A parabola at the foot of a wall dips below every loss that there was, and would be taken for the bottom.
     level = np.maximum(level, _running(np.min, y, window // 2))
-    # A slope needs a wider window than a level for the same relative error.
-    slopes = _fit_parabolas(x, y, int(1.5 * window) | 1)[1]
+    slopes = _fit_parabolas(x, y, int(1.5 * window) | 1)[1]  # a slope needs a wider window for the same relative error
     return level, slopes, scatter * gain
 
 
-def _windows(n: int) -> list[int]:
-    """Odd window lengths, 5 and up by a third each, to a third of n points."""
-    windows, size = [5], 5.0
-    while (size := size * 1.35) <= n / 3:
-        windows.append(int(size) | 1)
-    return sorted(set(windows))
-
-
 def _fit_parabolas(x: Floats, y: Floats, window: int) -> tuple[Floats, Floats, Floats, Floats]:
-    """A weighted parabola around every point.
-
-    Returns, float64 (n,) each: its value and its slope at the point, the factor by which the value's standard error is
-    smaller than the noise, and the weight of the point's own loss in its value (the hat matrix's diagonal).
-    """
-    n = len(x)
-    window = min(window, n)
-    first = np.clip(np.arange(n) - window // 2, 0, n - window)
-    index = first[:, None] + np.arange(window)  # (n, window)
+    """A weighted parabola at every point: its value, slope, standard error over the noise and leverage, (n,) each."""
+    n, window = len(x), min(window, len(x))
+    index = np.clip(np.arange(n) - window // 2, 0, n - window)[:, None] + np.arange(window)  # (n, window)
     offset = x[index] - x[:, None]
     reach = np.abs(offset).max(axis=1, keepdims=True) * (1 + 1 / window)
     u = offset / reach
@@ -220,5 +192,5 @@ def _fit_parabolas(x: Floats, y: Floats, window: int) -> tuple[Floats, Floats, F
     inverse = np.linalg.inv(normal)
     hat = np.einsum("nab,nkb,nk->nak", inverse[:, :2], powers, weight)  # (n, 2, window)
     value, slopes = np.einsum("nak,nk->an", hat, y[index])
-    gain = np.sqrt((hat[:, 0] ** 2).sum(axis=1))
-    return value, slopes / reach[:, 0], gain, np.clip(inverse[:, 0, 0], 0, 0.999)
+    error = np.sqrt((hat[:, 0] ** 2).sum(axis=1))
+    return value, slopes / reach[:, 0], error, np.clip(inverse[:, 0, 0], 0, 0.999)

@@ -31,7 +31,7 @@ except ModuleNotFoundError as err:
 
 
 class FoundLR:
-    """What `Tuner.lr_find` returns: result, a RangeTestResult, and results, {"lr": [...], "loss": [...]}, raw losses."""
+    """What `Tuner.lr_find` returns. result: a RangeTestResult; results: {"lr": [...], "loss": [...]}, raw losses."""
 
     def __init__(self, result: RangeTestResult) -> None:
         self.result = result
@@ -133,7 +133,7 @@ class _Batches:
 def _sweep(trainer: Any, module: Any, **settings: Any) -> RangeTestResult:
     arguments = inspect.signature(module.training_step).parameters
     if len(trainer.optimizers) != 1 or not module.automatic_optimization or "dataloader_iter" in arguments:
-        raise ValueError("the finder needs one optimizer, automatic optimization and a training_step that takes a batch")
+        raise ValueError("the finder needs one optimizer, automatic optimization, and a training_step with a batch")
     [optimizer], plugin, strategy = trainer.optimizers, trainer.precision_plugin, trainer.strategy
     scaler = getattr(plugin, "scaler", None)
 

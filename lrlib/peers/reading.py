@@ -1,10 +1,10 @@
 """Range tests that another tool ran, or that a file holds, as results of lrlib."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -25,15 +25,11 @@ from lrlib.peers.undoing import (
 )
 
 BETA = 0.98  # Lightning's; fastai keeps its own
-READABLE = (
-    "a finder of torch-lr-finder, Lightning, fastai, ignite or MONAI, arrays lr and loss, a table with columns lr and "
-    "loss, or the path of a file with them"
-)
+READABLE = "a finder after its sweep, arrays lr and loss, a table with columns lr and loss, or the path of one"
 
 
-@dataclass(frozen=True)
-class _History:
-    """What was found. kind: "running" or "corrected", the mean that the tool keeps; None: not known."""
+class _History(NamedTuple):
+    """kind: "running" or "corrected", the mean that the tool keeps; None: not known."""
 
     source: str
     lr: Any
@@ -57,25 +53,23 @@ def read(
 ) -> RangeTestResult:
     """Return a range test that was run elsewhere as a result of one sweep with raw losses.
 
-    Finders keep running means of their losses, which are undone exactly. Weights that a finder does not keep are
-    recovered from its losses: only the right weight gives float32 numbers back. If that fails, an error asks for them.
+    Running means are undone exactly. If a finder does not keep the mean's weight, it is recovered from the losses, or
+    an error asks for it.
 
     Args:
-        history: a finder after its sweep: torch-lr-finder's LRFinder, MONAI's LearningRateFinder, ignite's
-            FastaiLRFinder, Lightning's (what Tuner.lr_find returns, or the callback), a fastai Learner or Recorder.
-            Or learning rates, with their losses in `loss` or as a pair (lr, loss). Or a DataFrame or a mapping. Or
-            the path of a CSV file, of a file that save() wrote, or a pair of paths of TensorBoard's CSV files.
+        history: a finder of torch-lr-finder, MONAI, ignite or Lightning, or a fastai Learner, after its sweep; or
+            learning rates; or a pair (lr, loss), a DataFrame or a mapping; or the path of a CSV file or of a file that
+            save() wrote, or a pair of paths of TensorBoard's CSV files.
         loss: losses, shape (n,), if history holds learning rates.
         smooth_f: weight of the newest loss in torch-lr-finder, MONAI or ignite; 0 if no mean was taken.
         beta: weight of the previous mean in fastai or Lightning.
-        first_step: step that the bias correction of that mean starts at: 1 for fastai, 2 for Lightning, and g + 2 for
+        first_step: step at which that mean's bias correction starts: 1 for fastai, 2 for Lightning, and g + 2 for
             Lightning's callback at step g of training.
         epoch_steps: steps per epoch, if the losses are Keras's logs["loss"], a mean that restarts every epoch.
-        columns: names of the two columns of a table, (lr, loss); found by name if not given.
+        columns: names of the columns (lr, loss) of a table; found by name by default.
 
     Returns:
-        A RangeTestResult whose stop_reason says what was read, and what was undone. Repeated learning rates are one
-        step with the mean of their losses.
+        A RangeTestResult whose sweep's stop_reason says what was read and undone. Repeated learning rates are averaged.
 
     Raises:
         TypeError: history cannot be read.
@@ -92,7 +86,7 @@ def read(
     result = _result_of(history)
     if result is not None:
         if loss is not None or given:
-            raise ValueError(f"{', '.join(given) or 'loss'} does not apply to lrlib's own results; pass the result alone")
+            raise ValueError(f"{', '.join(given) or 'loss'} does not apply to a result of lrlib; pass the result alone")
         return result
     found = _find(history, loss, columns)
     rates, losses = _numbers(found.lr), _numbers(found.loss)
@@ -119,33 +113,30 @@ def together(results: Iterable[RangeTestResult]) -> RangeTestResult:
 
 def _result_of(history: object) -> RangeTestResult | None:
     """lrlib's own result, if history is one, holds one, or is a file of one."""
-    own = history if isinstance(history, RangeTestResult) else getattr(history, "result", None)
-    if isinstance(own, RangeTestResult):
-        return own
     if isinstance(history, (str, PathLike)) and Path(history).suffix.lower() == ".json":
-        return RangeTestResult.load(Path(history))
-    return None
+        return RangeTestResult.load(history)
+    own = getattr(history, "result", history)
+    return own if isinstance(own, RangeTestResult) else None
 
 
 def _find(history: Any, loss: Any, columns: Sequence[str] | None) -> _History:
     if loss is not None:
         return _History("two arrays", history, loss)
-    if isinstance(history, (str, PathLike)):
-        return _of_table(str(history), tables.read_csv(Path(history), columns))
-    kinds = {(base.__module__.partition(".")[0], base.__name__) for base in type(history).__mro__}
-    for kind, find in _TOOLS.items():
-        if kind in kinds:
+    for base in type(history).__mro__:  # no tool is imported
+        find = _TOOLS.get(base.__module__.partition(".")[0])
+        if find is not None and base.__name__ in FINDERS:
             return find(history)
-    if hasattr(history, "columns") or isinstance(history, Mapping):
-        return _of_table("a table", tables.read_table(history, columns))
-    if isinstance(history, (tuple, list)) and len(history) == 2:
-        if all(isinstance(part, (str, PathLike)) for part in history):
-            return _of_table("TensorBoard", tables.read_tensorboard([Path(part) for part in history]))
+    is_pair = isinstance(history, (tuple, list)) and len(history) == 2
+    if isinstance(history, (str, PathLike)):
+        source, table = str(history), tables.read_csv(Path(history), columns)
+    elif hasattr(history, "columns") or isinstance(history, Mapping):
+        source, table = "a table", tables.read_table(history, columns)
+    elif is_pair and all(isinstance(part, (str, PathLike)) for part in history):
+        source, table = "TensorBoard", tables.read_tensorboard([Path(part) for part in history])
+    elif is_pair:
         return _History("two arrays", *history)
-    raise TypeError(f"history must be {READABLE}, got {type(history).__name__}; pass the finder after its sweep")
-
-
-def _of_table(source: str, table: tables.History) -> _History:
+    else:
+        raise TypeError(f"history must be {READABLE}, got {type(history).__name__}")
     return _History(source, table.lr, table.loss, columns=table.columns)
 
 
@@ -181,17 +172,12 @@ def _of_fastai(learner: Any) -> _History:
     return _History("fastai's history", lr, loss, "corrected", beta=beta, first_step=1, optimizer=optimizer)
 
 
-# By package and class name, also of base classes: no tool is imported.
-_TOOLS = {
-    ("torch_lr_finder", "LRFinder"): _of_torch_lr_finder,
-    ("monai", "LearningRateFinder"): _of_torch_lr_finder,
-    ("ignite", "FastaiLRFinder"): _of_ignite,
-    ("lightning", "_LRFinder"): _of_lightning,
-    ("lightning", "LearningRateFinder"): _of_lightning,
-    ("pytorch_lightning", "_LRFinder"): _of_lightning,
-    ("pytorch_lightning", "LearningRateFinder"): _of_lightning,
-    ("fastai", "Learner"): _of_fastai,
-    ("fastai", "Recorder"): _of_fastai,
+FINDERS = {"LRFinder", "LearningRateFinder", "FastaiLRFinder", "_LRFinder", "Learner", "Recorder"}
+_TOOLS: dict[str, Callable[[Any], _History]] = {
+    **dict.fromkeys(("torch_lr_finder", "monai"), _of_torch_lr_finder),
+    **dict.fromkeys(("lightning", "pytorch_lightning"), _of_lightning),
+    "ignite": _of_ignite,
+    "fastai": _of_fastai,
 }
 
 
@@ -199,10 +185,9 @@ def _undo(found: _History, loss: Floats, given: Mapping[str, Any]) -> tuple[Floa
     """The raw losses, and in words what was undone: as given, else as the tool keeps it or the losses show it."""
     kind, first_step, smooth_f = found.kind, found.first_step, None
     if given:
-        kind = "running" if "smooth_f" in given else "epoch" if "epoch_steps" in given else "corrected"
+        kind = {"smooth_f": "running", "epoch_steps": "epoch"}.get(next(iter(given)), "corrected")
         if found.kind not in (None, kind):
-            right = "smooth_f" if found.kind == "running" else "beta and first_step"
-            raise ValueError(f"{found.source} has a mean of another kind than {', '.join(given)}; pass {right}")
+            raise ValueError(f"{found.source} is a mean of another kind; {', '.join(given)} does not apply to it")
     elif kind != "corrected":
         smooth_f = find_smooth_f(loss)
         kind = "running" if smooth_f else kind
@@ -212,10 +197,7 @@ def _undo(found: _History, loss: Floats, given: Mapping[str, Any]) -> tuple[Floa
     if kind == "running":
         smooth_f = given.get("smooth_f", smooth_f)
         if smooth_f is None:
-            raise ValueError(
-                f"{found.source} does not show the smooth_f of its running mean; pass smooth_f as the finder got it "
-                "(its default is 0.05)"
-            )
+            raise ValueError(f"{found.source} does not show its smooth_f; pass smooth_f as the finder got it")
         return undo_running_mean(loss, smooth_f=smooth_f), f"running mean (smooth_f={smooth_f:g}) undone"
     if kind == "corrected":
         beta, first_step = given.get("beta", found.beta), given.get("first_step", first_step)
@@ -228,8 +210,8 @@ def _undo(found: _History, loss: Floats, given: Mapping[str, Any]) -> tuple[Floa
         return undo_epoch_mean(loss, epoch_steps=steps), f"mean over epochs of {steps} steps undone"
     if found.columns and (steps := find_epoch_steps(loss)):
         raise ValueError(
-            f"{found.source} looks like a mean that restarts about every {steps} steps, as Keras keeps it in "
-            'logs["loss"]; pass epoch_steps, or log the loss of each batch'
+            f'{found.source} looks like Keras\'s logs["loss"], a mean that restarts about every {steps} steps; pass '
+            "epoch_steps, or log the loss of each batch"
         )
     return loss, ""
 
@@ -237,7 +219,7 @@ def _undo(found: _History, loss: Floats, given: Mapping[str, Any]) -> tuple[Floa
 def _one_loss_a_rate(source: str, lr: Floats, loss: Floats) -> tuple[Floats, Floats, int]:
     """lr and loss with one step for each learning rate, up to the first of the last losses that are not finite."""
     if not (np.isfinite(lr).all() and (lr > 0).all() and (np.diff(lr) >= 0).all() and lr[-1] > lr[0]):
-        raise ValueError(f"the learning rates of {source} must be positive and increase; pass a range test, in its order")
+        raise ValueError(f"learning rates must be positive and increase, got others in {source}; pass a range test")
     rates, first, counts = np.unique(lr, return_index=True, return_counts=True)
     loss = np.add.reduceat(loss, first) / counts
     finite = np.flatnonzero(np.isfinite(loss))
@@ -261,8 +243,7 @@ def _to_result(lr: Floats, loss: Floats, reason: str, optimizer: Any, ratios: li
         momentum=(0.0,) * len(ratios) if optimizer is None else group_momenta(optimizer),
     )
     none = np.empty(0)
-    sweep = Sweep(None, lr, loss, val_step=none.astype(np.int64), val=none, val_metric=None, stop_reason=reason, seconds=None)
-    return RangeTestResult((sweep,), settings, {}, None)
+    return RangeTestResult((Sweep(None, lr, loss, none.astype(int), none, None, reason, None),), settings, {}, None)
 
 
 def _numbers(values: Any) -> Floats:

@@ -28,7 +28,7 @@ HELP = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Returns the exit status: 0, 1 for what cannot be read or drawn, 2 for bad input."""
-    parser = argparse.ArgumentParser(prog="lrlib suggest", description="Suggest a learning rate from saved range tests.")
+    parser = argparse.ArgumentParser(prog="lrlib suggest", description="Suggest a learning rate from range tests.")
     parser.add_argument("files", nargs="+", metavar="FILE", help=HELP["files"])
     parser.add_argument("--columns", nargs=2, metavar=("LR", "LOSS"), help=HELP["--columns"])
     for name, kind in (("--smooth-f", float), ("--beta", float), ("--first-step", int), ("--epoch-steps", int)):

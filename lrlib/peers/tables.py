@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+SCALAR = {"Step", "Value"}  # columns of TensorBoard's files
 MISSING = {"", "na", "n/a", "nan", "null", "none", "-"}
 LR = r"(?<![a-z])(lr|learning[ _]?rate)(?![a-z])"
 LOSS = r"(?<![a-z])loss(?![a-z])"
@@ -27,23 +28,16 @@ class History(NamedTuple):
 def read_csv(path: Path, columns: Sequence[str] | None = None) -> History:
     """Return the history of a CSV file; columns: the names of (lr, loss), found by name if not given."""
     names, rows, is_comma_decimal = _parse(path)
-    if _is_tensorboard(names):
+    if columns is None and set(names) >= SCALAR:
         raise ValueError(f"{path} holds one scalar of TensorBoard; pass the exported files of both lr and loss")
-
-    def numbers(name: str) -> Floats:
-        return _numbers(path, names, rows, name, is_comma_decimal)
-
-    return _history(path, names, numbers, columns)
+    return _history(path, names, lambda name: _numbers(path, names, rows, name, is_comma_decimal), columns)
 
 
 def read_tensorboard(paths: Sequence[Path]) -> History:
     """Return the history of two scalars that TensorBoard exported, of which one is the learning rate."""
-    scalars = []
-    for path in paths:
-        names, rows, is_comma_decimal = _parse(path)
-        step, value = (_numbers(path, names, rows, name, is_comma_decimal) for name in ("Step", "Value"))
-        scalars.append(dict(zip(step.tolist(), value.tolist(), strict=True)))
-    rising = [i for i, scalar in enumerate(scalars) if _rises(np.array(list(scalar.values())))]
+    histories = [read_csv(path, ("Step", "Value")) for path in paths]
+    scalars = [dict(zip(steps.tolist(), values.tolist(), strict=True)) for steps, values, _ in histories]
+    rising = [i for i, history in enumerate(histories) if _rises(history.loss)]
     if len(rising) != 1:
         raise ValueError(f"one of {paths[0]} and {paths[1]} must hold rising learning rates, got {len(rising)}")
     rates, losses = scalars[rising[0]], scalars[1 - rising[0]]
@@ -54,7 +48,7 @@ def read_tensorboard(paths: Sequence[Path]) -> History:
 
 def is_tensorboard(path: Path) -> bool:
     """Whether a file is a scalar that TensorBoard exported: Wall time, Step, Value."""
-    return _is_tensorboard(_parse(path)[0])
+    return set(_parse(path)[0]) >= SCALAR
 
 
 def read_table(table: Any, columns: Sequence[str] | None = None) -> History:
@@ -115,11 +109,8 @@ def _loss_rank(name: str) -> int | None:
     if name == "loss":
         return 0
     is_part = re.search(r"loss([ _/.]?(step|batch|epoch))?$", name) is None  # such as train/loss_ctc
-    return 8 * is_part + 4 * ("epoch" in name) + 2 * ("step" not in name and "batch" not in name) + ("train" not in name)
-
-
-def _is_tensorboard(names: Sequence[str]) -> bool:
-    return {"Step", "Value"} <= set(names)
+    is_step = "step" in name or "batch" in name
+    return 8 * is_part + 4 * ("epoch" in name) + 2 * (not is_step) + ("train" not in name)
 
 
 def _rises(values: Floats) -> bool:

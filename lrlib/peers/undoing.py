@@ -17,14 +17,9 @@ SAWTOOTH = -4.2  # t statistic of the noise's fall within an epoch; raw losses r
 
 
 def undo_running_mean(means: ArrayLike, *, smooth_f: float) -> Floats:
-    """Return the losses l of s_1 = l_1, s_t = smooth_f * l_t + (1 - smooth_f) * s_(t-1): torch-lr-finder, MONAI, ignite.
+    """Return the losses l of s_1 = l_1, s_t = smooth_f * l_t + (1 - smooth_f) * s_(t-1), (n,): torch-lr-finder's mean.
 
-    Args:
-        means: shape (n,).
-        smooth_f: weight of the newest loss, in [0, 1); 0 means that no mean was taken.
-
-    Returns:
-        float64 of shape (n,); NaN from the second value on that is not finite, since the mean never recovers.
+    NaN from the second value on that is not finite, since this mean never recovers. smooth_f = 0 is no mean.
     """
     if not 0 <= smooth_f < 1:
         raise ValueError(f"smooth_f must be in [0, 1), got {smooth_f}; pass the value that the finder was given")
@@ -33,15 +28,10 @@ def undo_running_mean(means: ArrayLike, *, smooth_f: float) -> Floats:
 
 
 def undo_corrected_mean(means: ArrayLike, *, beta: float, first_step: int = 1) -> Floats:
-    """Return the losses l of v_t = beta * v_(t-1) + (1 - beta) * l_t, s_t = v_t / (1 - beta ** t): fastai, Lightning.
+    """Return the losses l of v_t = beta * v_(t-1) + (1 - beta) * l_t, s_t = v_t / (1 - beta ** t), (n,): fastai's mean.
 
-    Args:
-        means: shape (n,), the values s. A value that is not finite between finite ones is a step without a loss.
-        beta: weight of the previous mean, in [0, 1).
-        first_step: exponent t at the first value; 2 for Lightning, which counts one too many.
-
-    Returns:
-        float64 of shape (n,). If the history begins at a later step than the mean did, only the first loss is wrong.
+    first_step: t of the first value, 2 for Lightning. If earlier values are missing, only the first loss is wrong. A
+    value that is not finite between finite ones is a step without a loss.
     """
     if not 0 <= beta < 1:
         raise ValueError(f"beta must be in [0, 1), got {beta}; it is the weight of the previous mean")
@@ -56,15 +46,7 @@ def undo_corrected_mean(means: ArrayLike, *, beta: float, first_step: int = 1) -
 
 
 def undo_epoch_mean(means: ArrayLike, *, epoch_steps: int) -> Floats:
-    """Return the losses behind a mean that restarts every `epoch_steps` steps, as Keras keeps it in logs["loss"].
-
-    Args:
-        means: shape (n,), from the first step of an epoch on.
-        epoch_steps: steps per epoch.
-
-    Returns:
-        float64 of shape (n,).
-    """
+    """Return the losses of a mean that restarts every epoch_steps steps, (n,): Keras's logs["loss"]."""
     if epoch_steps < 1:
         raise ValueError(f"epoch_steps must be at least 1, got {epoch_steps}; it is the number of steps per epoch")
     means = np.array(means, dtype=np.float64)
@@ -98,21 +80,21 @@ def find_first_step(means: ArrayLike, *, beta: float) -> int | None:
 def find_epoch_steps(means: ArrayLike) -> int | None:
     """Return about how many steps apart a mean restarts, or None if it does not look like one that does.
 
-    Within an epoch the noise of a mean over k losses falls as 1/k, and restarts with it. Of all periods the likeliest
-    is taken: that whose undone losses are smoothest, for Gaussian noise, with the Jacobian of the undoing.
+    Within an epoch the noise of a mean over k losses falls as 1/k, and restarts with it. The likeliest period is that
+    whose undone losses are smoothest, with the Jacobian of the undoing.
     """
-    means = np.array(means, dtype=np.float64)
-    means = means[np.isfinite(means)]
-    n = len(means)
-    periods = np.arange(SHORTEST_EPOCH, n // 2 + 1)
+    values: Floats = np.array(means, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    n = len(values)
     if n < 5 * SHORTEST_EPOCH:
         return None
-    likelihood = [
-        np.log(np.arange(n) % period + 1).sum() - _roughness(undo_epoch_mean(means, epoch_steps=period)).sum()
-        for period in periods
-    ]
-    period = int(periods[np.argmax(likelihood)])
-    rough = np.append([np.nan, np.nan], _roughness(means))[: n // period * period].reshape(-1, period)
+
+    def likelihood(period: int) -> float:
+        undone = undo_epoch_mean(values, epoch_steps=period)
+        return float(np.log(np.arange(n) % period + 1).sum() - _roughness(undone).sum())
+
+    period = max(range(SHORTEST_EPOCH, n // 2 + 1), key=likelihood)
+    rough = np.append([np.nan, np.nan], _roughness(values))[: n // period * period].reshape(-1, period)
     by_step = np.nanmean(rough - np.nanmean(rough, axis=1, keepdims=True), axis=0)
     if not by_step.any():
         return None

@@ -287,7 +287,7 @@ def test_an_unreliable_suggestion_is_set_with_a_warning(tune):
 def test_another_attribute_and_no_linear_sweep(tune):
     module = Module()
     module.rate = 1e-3
-    with pytest.raises(ValueError, match='mode must be "exponential", got \'linear\''):
+    with pytest.raises(ValueError, match="mode must be \"exponential\", got 'linear'"):
         tune(module, mode="linear")
     finder = tune(module, max_lr=1, attr_name="rate", num_training=30)
     assert module.rate == finder.suggestion() and module.lr == 1e-3

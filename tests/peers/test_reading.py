@@ -114,8 +114,8 @@ def test_a_result_is_its_own_reading():
 @pytest.mark.parametrize(
     ("error", "sentence", "history", "more"),
     [
-        (TypeError, "must be a finder of torch-lr-finder.*got int", 3, {}),
-        (TypeError, "must be a finder of torch-lr-finder.*got list", ["a.csv", "b.csv", "c.csv"], {}),
+        (TypeError, "must be a finder.*got int", 3, {}),
+        (TypeError, "must be a finder.*got list", ["a.csv", "b.csv", "c.csv"], {}),
         (ValueError, r"got shapes \(3,\), \(2,\)", [1, 2, 3], {"loss": [1, 2]}),
         (ValueError, "at least two steps, got 1", [1], {"loss": [1]}),
         (ValueError, "positive and increase", [1, 2, 1], {"loss": [1, 2, 3]}),

@@ -37,7 +37,9 @@ def monai(tool, folder):
 
 def ignite(tool, folder):
     model, optimizer, loader = build()
-    trainer = importlib.import_module("ignite.engine").create_supervised_trainer(model, optimizer, nn.CrossEntropyLoss())
+    trainer = importlib.import_module("ignite.engine").create_supervised_trainer(
+        model, optimizer, nn.CrossEntropyLoss()
+    )
     names = dict(loader=loader, trainer=trainer, to_save={"model": model, "optimizer": optimizer})
     return names, importlib.import_module("ignite.handlers").FastaiLRFinder()
 
@@ -125,7 +127,9 @@ def test_a_row_does_what_it_says(tool, today, instead, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(os.environ, "KERAS_BACKEND", "torch")
     module, set_up = SET_UP[tool.split()[0]]
-    installed = None if module is None else pytest.importorskip(module, reason=f"{module} is not installed (make peers)")
+    installed = (
+        None if module is None else pytest.importorskip(module, reason=f"{module} is not installed (make peers)")
+    )
     names, finder = set_up(installed, tmp_path)
     names |= {"lrlib": lrlib, "finder": finder}
     exec(today, names)
