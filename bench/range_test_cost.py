@@ -24,7 +24,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lrlib.finder.restore import kept
+from lrlib.finder.restore import Snapshot
 from lrlib.finder.sweeps import range_test
 from lrlib.problems.lenet import LeNet5
 
@@ -59,7 +59,7 @@ def bare_loop(model, optimizer, loader, n_steps):
 
 def lrlib_sweep(model, optimizer, loader, n_steps):
     began = time.process_time()
-    with kept(model, optimizer, loaders=[loader]):
+    with Snapshot(model, optimizer, loaders=[loader]):
         pass
     state = time.process_time() - began
     began = time.process_time()

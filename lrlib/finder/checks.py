@@ -116,8 +116,6 @@ def check_gradients(model: nn.Module, optimizer: Any, *, scaler: Any, clip_norm:
         )
     if scaler is None or callable(getattr(scaler, "backward", None)) or not scaler.is_enabled():
         return
-    if any(p.dtype == torch.float16 for group in optimizer.param_groups for p in group["params"]):
-        raise ValueError("a scaler requires float32 parameters, got float16; keep the model in float32 under autocast")
     if sharded_root(model) is not None and type(scaler).__name__ != "ShardedGradScaler":
         raise ValueError(
             f"scaler must be a ShardedGradScaler for FullyShardedDataParallel, got {type(scaler).__name__}; "

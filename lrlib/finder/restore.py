@@ -1,11 +1,10 @@
-"""A snapshot of everything that training changes, restored bit for bit."""
+"""A snapshot of everything that training changes."""
 
 import copy
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from torch import nn
@@ -14,20 +13,11 @@ from lrlib.finder.randomness import Generator, random_state, set_random_state
 from lrlib.finder.reach import Reach, has_state_dict
 
 
-@contextmanager
-def kept(
-    model: nn.Module,
-    optimizer: Any,
-    *,
-    scaler: Any = None,
-    loss_fn: Any = None,
-    extra_state: Sequence[Any] = (),
-    functions: Iterable[Any] = (),
-    loaders: Iterable[Any] = (),
-) -> "Iterator[State]":
-    """Snapshot the training state on entry and restore it bit for bit on exit, also after an exception or Ctrl-C.
+class Snapshot:
+    """A copy of everything that training changes: taken when made, restored bit for bit when its `with` block ends.
 
-    Yields the State, whose restore() may be called in between. A Ctrl-C during the restoration takes effect after it.
+    That is also after an exception or Ctrl-C; a Ctrl-C during the restoration takes effect after it. restore() may be
+    called in between.
 
     Restored are the same objects with the same values: of model, optimizer, scaler, loss_fn and extra_state the
     parameters, gradients, buffers, modes and extra state, optimizer state and groups, and every attribute that is a
@@ -41,33 +31,17 @@ def kept(
         TypeError: something holds state that cannot be restored (an iterator, a memoryview); nothing was changed.
         ValueError: a parameter has no shape yet.
     """
-    state = State(
-        model, optimizer, scaler=scaler, loss_fn=loss_fn, extra_state=extra_state, functions=functions, loaders=loaders
-    )
-    with _Interrupts() as interrupts:
-        try:
-            state.set_aside()
-            yield state
-        finally:
-            try:
-                interrupts.are_held_back = True
-            finally:
-                state.restore(finally_=True)
-
-
-class State:
-    """One copy of everything that training changes; see `kept`."""
 
     def __init__(
         self,
         model: nn.Module,
         optimizer: Any,
         *,
-        scaler: Any,
-        loss_fn: Any,
-        extra_state: Sequence[Any],
-        functions: Iterable[Any],
-        loaders: Iterable[Any],
+        scaler: Any = None,
+        loss_fn: Any = None,
+        extra_state: Sequence[Any] = (),
+        functions: Iterable[Any] = (),
+        loaders: Iterable[Any] = (),
     ) -> None:
         if not isinstance(extra_state, (list, tuple)):
             raise TypeError(f"extra_state must be a list, got a {type(extra_state).__name__}; pass a list of objects")
@@ -82,21 +56,31 @@ class State:
             reach.keep(getattr(function, "__name__", "a function"), function)
         self._random_state = random_state()
 
+    def __enter__(self) -> "Snapshot":
+        self._interrupts = _Interrupts().__enter__()
+        for kept_tensor in self._reach.tensors:
+            if kept_tensor.grad is not None:
+                kept_tensor.tensor.grad = None
+        for loader in self._reach.loaders:  # their running workers go on afterwards
+            loader._iterator = None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._interrupts.are_held_back = True
+        finally:
+            try:
+                self.restore(finally_=True)
+            finally:
+                self._interrupts.__exit__()
+
     @property
     def generators(self) -> list[Generator]:
         """Those that loaders, samplers and datasets hold."""
         return self._reach.data_generators
 
-    def set_aside(self) -> None:
-        """Take away gradients and the running workers of loaders, until the last restoration."""
-        for kept_tensor in self._reach.tensors:
-            if kept_tensor.grad is not None:
-                kept_tensor.tensor.grad = None
-        for loader in self._reach.loaders:
-            loader._iterator = None
-
     def restore(self, *, finally_: bool = False) -> None:
-        """Restore everything but what was set aside; with finally_ that too.
+        """Restore everything but the gradients and workers from before; with finally_ these too.
 
         Raises RuntimeError, after all else, if a part cannot be restored or samples have been changed.
         """

@@ -4,7 +4,7 @@ import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
@@ -17,17 +17,6 @@ T = TypeVar("T")
 MOMENTUM = ("momentum", "betas")  # what a scheduler may move together with lr
 
 
-class Optimizer(Protocol):
-    """A torch optimizer, or what behaves like one: its groups are dicts with "params" and "lr"."""
-
-    @property
-    def param_groups(self) -> list[dict[str, Any]]: ...
-
-    def zero_grad(self) -> Any: ...
-
-    def step(self) -> Any: ...
-
-
 class Training:
     """One update, and one validation, of the user's model."""
 
@@ -35,7 +24,7 @@ class Training:
         self,
         *,
         model: nn.Module,
-        optimizer: Optimizer,
+        optimizer: Any,
         loss_of: Callable[[Any], Tensor],
         settings: Settings,
         scaler: Any,
@@ -59,7 +48,7 @@ class Training:
         """Around a sweep: the model's outputs are seen, and lr is set again right before each optimizer step."""
         handles = [self.model.register_forward_hook(self._see_output)]
         if isinstance(getattr(self.optimizer, "_optimizer_step_pre_hooks", None), OrderedDict):
-            handles.append(cast(Any, self.optimizer).register_step_pre_hook(self._set_lr))
+            handles.append(self.optimizer.register_step_pre_hook(self._set_lr))
         self.n_skipped, self._finite_outputs = 0, None
         if not self.model.training:
             self.model.train()

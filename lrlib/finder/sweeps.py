@@ -27,18 +27,22 @@ from lrlib.finder.checks import (
 )
 from lrlib.finder.one_sweep import OneSweep, Sweep
 from lrlib.finder.randomness import seed_everything
+<<<<<<< HEAD
 from lrlib.finder.refine import hold
 from lrlib.finder.restore import State, kept
+=======
+from lrlib.finder.restore import Snapshot
+>>>>>>> 6e13574 (Warm up to the suggested lr, not to a cycle's peak; one class takes and restores the snapshot; overlay in fewer words)
 from lrlib.finder.result import RangeTestResult
 from lrlib.finder.settings import MIN_ITER, Settings
-from lrlib.finder.step import Optimizer, Training, plain_step
+from lrlib.finder.step import Training, plain_step
 
 VAL_BATCHES = 8
 
 
 def range_test(
     model: nn.Module,
-    optimizer: Optimizer,
+    optimizer: torch.optim.Optimizer,
     loss_fn: Callable[[Any, Any], Tensor] | None = None,
     loader: Iterable[Any] | None = None,
     *,
@@ -62,7 +66,7 @@ def range_test(
     """Train for a few steps while the learning rate rises, `repeats` times from the same state, and restore everything.
 
     Afterwards model, optimizer, random state and loader are bit-identical to before, even after an exception or Ctrl-C.
-    State that cannot be restored raises an error that names it; lrlib.finder.restore.kept lists what is covered.
+    State that cannot be restored raises an error that names it; lrlib.finder.restore.Snapshot lists what is covered.
 
     Args:
         model: a torch.nn.Module on any device; in eval mode it is swept in train mode.
@@ -158,7 +162,7 @@ def range_test(
     functions = [function for function in (step_fn, val_metric) if callable(function)]
     loaders = [each for each in (loader, val_loader) if each is not None]
     began = time.perf_counter()
-    with kept(
+    with Snapshot(
         model,
         optimizer,
         scaler=scaler,
@@ -175,9 +179,15 @@ def range_test(
 
 
 def _sweep(
+<<<<<<< HEAD
     training: Training, state: State, loader: Any, val_loader: Any, *, progress: bool, began: float
 ) -> tuple[list[Sweep], list[Sweep]]:
     """All sweeps and holds, each from the same state, which is left to be restored."""
+=======
+    training: Training, state: Snapshot, loader: Any, val_loader: Any, *, progress: bool, began: float
+) -> list[Sweep]:
+    """All sweeps, each from the same state, which is left to be restored."""
+>>>>>>> 6e13574 (Warm up to the suggested lr, not to a cycle's peak; one class takes and restores the snapshot; overlay in fewer words)
     settings, ranks = training.settings, training.ranks
     seed_everything(settings.seed, state.generators)
     val_subset = [] if val_loader is None else list(islice(val_loader, VAL_BATCHES))
@@ -228,7 +238,7 @@ def _sweep(
     return sweeps, holds
 
 
-def _check_effect(training: Training, state: State) -> None:
+def _check_effect(training: Training, state: Snapshot) -> None:
     """Raise ValueError if the first update does not depend on the learning rate."""
 
     def parameters() -> list[tuple[float, float]]:

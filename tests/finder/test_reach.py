@@ -20,7 +20,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
 from trainings import blobs, cross_entropy, plain, sweep
 
-from lrlib.finder.restore import kept
+from lrlib.finder.restore import Snapshot
 
 
 def everything(*roots):
@@ -208,7 +208,7 @@ def test_any_attribute_of_anything_that_was_given_is_put_back_to_the_bit(trees, 
             setattr(holder, f"mine_{i}", thing)
     roots = (model, optimizer, loss_fn, also)
     before = everything(*roots)
-    with kept(model, optimizer, loss_fn=loss_fn, extra_state=[also]) as state:
+    with Snapshot(model, optimizer, loss_fn=loss_fn, extra_state=[also]) as state:
         for _ in range(2):
             for thing in things:
                 spoil(thing)
@@ -471,7 +471,7 @@ def test_what_cannot_be_walked_is_put_back_by_its_own_state_dict():
             self.n, self.counter = state["n"], itertools.count(state["n"] + 1)
 
     model, counting = net(), Counting()
-    with kept(model, torch.optim.SGD(model.parameters(), lr=0.1), extra_state=[counting]):
+    with Snapshot(model, torch.optim.SGD(model.parameters(), lr=0.1), extra_state=[counting]):
         counting.n = next(counting.counter)
     assert counting.n == 0 and next(counting.counter) == 1
 
@@ -524,7 +524,7 @@ def test_a_data_sets_generator_and_a_samplers_counter_are_put_back_and_repeats_d
 def test_samples_are_not_copied_but_said_if_they_have_been_changed():
     model, (inputs, targets) = net(), blobs(64)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with kept(model, optimizer, loaders=[DataLoader(TensorDataset(inputs, targets))]) as state:
+    with Snapshot(model, optimizer, loaders=[DataLoader(TensorDataset(inputs, targets))]) as state:
         assert not {id(inputs), id(targets)} & {id(kept_tensor.tensor) for kept_tensor in state._reach.tensors}
     weight = model[0].weight.detach().clone()
     with pytest.raises(RuntimeError, match=r"loader\[0\]\[0\] was changed in place"):

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 from trainings import fingerprint, plain
 
 from lrlib.finder.randomness import seed_everything
-from lrlib.finder.restore import kept
+from lrlib.finder.restore import Snapshot
 
 OPTIMIZERS = {
     "SGD": lambda groups: torch.optim.SGD(groups, lr=0.1),
@@ -82,7 +82,7 @@ def test_everything_is_back_to_the_bit(name, steps_before, gradients, scaled, sc
     if not gradients:
         optimizer.zero_grad()
     before = fingerprint(model, optimizer, loader, scaler, schedulers)
-    with kept(model, optimizer, scaler=scaler, extra_state=schedulers, loaders=[loader]) as state:
+    with Snapshot(model, optimizer, scaler=scaler, extra_state=schedulers, loaders=[loader]) as state:
         for _ in range(2):
             wreck(model, optimizer, loader, scaler)
             for scheduler in schedulers:
@@ -99,7 +99,7 @@ def test_training_goes_on_as_if_nothing_had_been(name):
         model, optimizer, loader = build(name)
         train(model, optimizer, loader, 2)
         if disturbed:
-            with kept(model, optimizer, loaders=[loader]):
+            with Snapshot(model, optimizer, loaders=[loader]):
                 wreck(model, optimizer, loader)
         train(model, optimizer, loader, 4)
         weights.append(plain(list(model.state_dict().values())))
@@ -110,7 +110,7 @@ def test_training_goes_on_as_if_nothing_had_been(name):
 def test_everything_is_back_after_an_exception(error):
     model, optimizer, loader = build()
     before = fingerprint(model, optimizer, loader)
-    with pytest.raises(error), kept(model, optimizer, loaders=[loader]):
+    with pytest.raises(error), Snapshot(model, optimizer, loaders=[loader]):
         wreck(model, optimizer, loader)
         raise error
     assert fingerprint(model, optimizer, loader) == before
@@ -129,7 +129,7 @@ def test_ctrl_c_while_state_is_put_back_waits_until_it_is_all_back():
     model.insert(0, Interrupting(4, 4))
     before = fingerprint(model, optimizer, loader)
     handler = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), kept(model, optimizer, loaders=[loader]):
+    with pytest.raises(KeyboardInterrupt), Snapshot(model, optimizer, loaders=[loader]):
         train(model, optimizer, loader, 3)
     assert fingerprint(model, optimizer, loader) == before
     assert signal.getsignal(signal.SIGINT) is handler
@@ -150,7 +150,7 @@ def test_a_second_ctrl_c_waits_for_the_restoration_that_the_first_one_began():
                 os.kill(os.getpid(), signal.SIGINT)
                 presses.append(2)
 
-    with pytest.raises(KeyboardInterrupt), kept(model, optimizer, loaders=[loader]):
+    with pytest.raises(KeyboardInterrupt), Snapshot(model, optimizer, loaders=[loader]):
         train(model, optimizer, loader, 3)
         list(Impatient())
     assert presses == [1, 2] and fingerprint(model, optimizer, loader) == before
@@ -161,7 +161,7 @@ def test_a_handler_that_does_not_raise_is_called_each_time():
     presses = []
     before = signal.signal(signal.SIGINT, lambda *_: presses.append(1))
     try:
-        with kept(model, optimizer):
+        with Snapshot(model, optimizer):
             for _ in range(3):
                 os.kill(os.getpid(), signal.SIGINT)
             assert len(presses) == 3
@@ -176,7 +176,7 @@ def test_a_device_that_was_not_used_before_starts_from_the_seed_that_it_would_ha
     monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
     model, optimizer, _ = build()
     torch.manual_seed(1234)
-    with kept(model, optimizer):
+    with Snapshot(model, optimizer):
         seed_everything(0)
     assert seeds[-1] == 1234
 
@@ -192,7 +192,7 @@ def test_persistent_workers_go_on_as_if_nothing_had_been(context):
         first = [targets.tolist() for _, targets in loader]
         workers = loader._iterator
         if disturbed:
-            with kept(model, optimizer, loaders=[loader]) as state:
+            with Snapshot(model, optimizer, loaders=[loader]) as state:
                 train(model, optimizer, loader, 2)
                 others = loader._iterator
                 state.restore()
@@ -207,7 +207,7 @@ def test_gradients_are_set_aside_and_come_back_as_the_same_tensors():
     train(model, optimizer, loader, 1)
     gradient = model[4].weight.grad
     values = gradient.clone()
-    with kept(model, optimizer):
+    with Snapshot(model, optimizer):
         assert model[4].weight.grad is None
         train(model, optimizer, loader, 2)
     assert model[4].weight.grad is gradient and torch.equal(gradient, values)
@@ -216,7 +216,7 @@ def test_gradients_are_set_aside_and_come_back_as_the_same_tensors():
 def test_a_parameter_that_changed_shape_and_type_comes_back():
     model, optimizer, _ = build()
     before = model[4].weight.detach().clone()
-    with kept(model, optimizer):
+    with Snapshot(model, optimizer):
         model[4].weight.data = torch.zeros(2, 2, dtype=torch.float64)
     assert torch.equal(model[4].weight, before)
 
@@ -228,7 +228,7 @@ def test_schedulers_that_hold_schedulers_are_put_back():
     scheduler = lr_scheduler.SequentialLR(optimizer, inner, milestones=[2])
     before = fingerprint(model, optimizer, loader, schedulers=inner)
     epoch = scheduler.last_epoch
-    with kept(model, optimizer, extra_state=[scheduler]):
+    with Snapshot(model, optimizer, extra_state=[scheduler]):
         for _ in range(4):
             optimizer.step()
             scheduler.step()
@@ -240,7 +240,7 @@ def test_generators_are_found_in_loader_sampler_and_any_iterable():
     data = TensorDataset(torch.zeros(4))
     own, samplers = torch.Generator(), torch.Generator()
     loader = DataLoader(data, generator=own, sampler=RandomSampler(data, generator=samplers))
-    with kept(*build()[:2], loaders=[loader]) as state:
+    with Snapshot(*build()[:2], loaders=[loader]) as state:
         assert {id(g) for g in state.generators} == {id(own), id(samplers)}
 
     class Batches:
@@ -252,7 +252,7 @@ def test_generators_are_found_in_loader_sampler_and_any_iterable():
         [batches.numpy.bit_generator.state, batches.legacy.get_state()[1].tolist(), batches.python.getstate()]
     )
     model, optimizer, _ = build()
-    with kept(model, optimizer, loaders=[batches, batches]) as state:
+    with Snapshot(model, optimizer, loaders=[batches, batches]) as state:
         found = state.generators
         assert len(found) == 3
         seed_everything(5, found)
@@ -271,7 +271,7 @@ def test_cuda_random_state_is_put_back():
     model, optimizer, _ = build()
     torch.rand(1, device="cuda")
     before = torch.cuda.get_rng_state()
-    with kept(model, optimizer):
+    with Snapshot(model, optimizer):
         torch.rand(1, device="cuda")
     assert torch.equal(torch.cuda.get_rng_state(), before)
 
@@ -280,6 +280,6 @@ def test_a_lazy_model_is_refused():
     model, optimizer, _ = build()
     with (
         pytest.raises(ValueError, match="model.weight has no shape yet; run one batch"),
-        kept(nn.LazyLinear(3), optimizer),
+        Snapshot(nn.LazyLinear(3), optimizer),
     ):
         pass

@@ -66,15 +66,15 @@ def test_schedulers_of_torch_take_the_keyword_arguments(wide):
     assert [seen[i][0][0] for i in (0, 5, 10)] == pytest.approx([found.lower, found.upper, found.lower])
     _, optimizer, _ = build(momentum=0.9)
     seen = [step[0] for step in run(lr_scheduler.OneCycleLR(optimizer, **wide.warmup_cosine(200)), 200)]
-    assert max(rate for rate, _ in seen) == pytest.approx(found.upper) and seen[9][0] == pytest.approx(found.upper)
-    assert seen[-1][0] < 1e-4 * found.upper and {momentum for _, momentum in seen} == {0.9}
+    assert max(rate for rate, _ in seen) == pytest.approx(found.lr) and seen[9][0] == pytest.approx(found.lr)
+    assert seen[-1][0] < 1e-4 * found.lr and {momentum for _, momentum in seen} == {0.9}
 
 
 @pytest.mark.parametrize("total_steps", [10, 11, 1000])
 def test_warm_up_is_two_steps_at_least(wide, total_steps):
     _, optimizer, _ = build()
     seen = run(lr_scheduler.OneCycleLR(optimizer, **wide.warmup_cosine(total_steps)), total_steps)
-    assert max(step[0][0] for step in seen) == pytest.approx(wide.suggest().upper)
+    assert max(step[0][0] for step in seen) == pytest.approx(wide.suggest().lr)
 
 
 @pytest.mark.parametrize(("momentum", "bounds"), [(0.99, (0.985, 0.995)), (0.5, (0.25, 0.75)), (0.2, (0.0, 0.6))])
@@ -90,8 +90,13 @@ def test_schedules_have_the_groups_of_the_optimizer_that_they_are_given(wide):
     model, _, _ = build()
     groups = [{"params": model[0].parameters(), "lr": 0.1}, {"params": model[4].parameters(), "lr": 0.01}]
     optimizer = torch.optim.AdamW(groups)
-    for made in (wide.one_cycle(100, optimizer=optimizer), wide.warmup_cosine(100, optimizer=optimizer)):
-        assert made["max_lr"] == pytest.approx([wide.suggest().upper, wide.suggest().upper / 10])
+    found = wide.suggest()
+    of_both = (
+        (wide.one_cycle(100, optimizer=optimizer), found.upper),
+        (wide.warmup_cosine(100, optimizer=optimizer), found.lr),
+    )
+    for made, peak in of_both:
+        assert made["max_lr"] == pytest.approx([peak, peak / 10])
         run(lr_scheduler.OneCycleLR(optimizer, **made), 10)
         for group, lr in zip(optimizer.param_groups, (0.1, 0.01), strict=True):
             group["lr"] = group["initial_lr"] = lr
