@@ -186,10 +186,10 @@ class RangeTestResult:
     def warmup_cosine(
         self, total_steps: int, *, optimizer: Any = None, warmup: float = 0.05, heuristic: Heuristic = "suggest_lr"
     ) -> dict[str, Any]:
-        """Keyword arguments for OneCycleLR(optimizer, **result.warmup_cosine(total_steps)): warm-up, then cosine decay.
+        """Keyword arguments for OneCycleLR(optimizer, **result.warmup_cosine(total_steps)): warm-up, cosine decay.
 
-        The learning rate rises to the suggested lr and falls to nearly 0; the momentum stays. It is high for much longer
-        than in one cycle, so its peak is not the upper bound (on a small MLP, one seed, that lost 2 to 10 % more).
+        The learning rate rises to the suggested lr and falls to nearly 0; the momentum stays. A cycle's peak would be too
+        high for so long: with it the test loss of a small MLP was 2 and 11 % higher (momentum 0.9 and 0.99, one seed).
 
         Args:
             total_steps: updates of the training, at least 10.

@@ -4,6 +4,7 @@ import math
 import platform
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -13,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from lrlib.finder.batches import without_end
 from lrlib.finder.checks import (
@@ -27,15 +27,15 @@ from lrlib.finder.checks import (
 )
 from lrlib.finder.one_sweep import OneSweep, Sweep
 from lrlib.finder.randomness import seed_everything
-<<<<<<< HEAD
 from lrlib.finder.refine import hold
-from lrlib.finder.restore import State, kept
-=======
 from lrlib.finder.restore import Snapshot
->>>>>>> 6e13574 (Warm up to the suggested lr, not to a cycle's peak; one class takes and restores the snapshot; overlay in fewer words)
 from lrlib.finder.result import RangeTestResult
 from lrlib.finder.settings import MIN_ITER, Settings
 from lrlib.finder.step import Training, plain_step
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of a notebook without ipywidgets
+    from tqdm.auto import tqdm
 
 VAL_BATCHES = 8
 
@@ -179,15 +179,9 @@ def range_test(
 
 
 def _sweep(
-<<<<<<< HEAD
-    training: Training, state: State, loader: Any, val_loader: Any, *, progress: bool, began: float
+    training: Training, state: Snapshot, loader: Any, val_loader: Any, *, progress: bool, began: float
 ) -> tuple[list[Sweep], list[Sweep]]:
     """All sweeps and holds, each from the same state, which is left to be restored."""
-=======
-    training: Training, state: Snapshot, loader: Any, val_loader: Any, *, progress: bool, began: float
-) -> list[Sweep]:
-    """All sweeps, each from the same state, which is left to be restored."""
->>>>>>> 6e13574 (Warm up to the suggested lr, not to a cycle's peak; one class takes and restores the snapshot; overlay in fewer words)
     settings, ranks = training.settings, training.ranks
     seed_everything(settings.seed, state.generators)
     val_subset = [] if val_loader is None else list(islice(val_loader, VAL_BATCHES))
