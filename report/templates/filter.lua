@@ -1,15 +1,20 @@
 -- What pandoc's own writers leave out: see each function. Used for both outputs.
 
--- In a PDF the last three rows of a table stay together: an empty cell beside them spans them.
-local function keep_last_rows(table)
+-- In a PDF the first and the last three rows of a table stay together: empty cells beside them span them.
+local function keep_rows(table)
   local body = table.bodies[1].body
-  if #body < 5 then return end
-  local nothing = pandoc.Attr("", {}, { ["typst:inset"] = "0pt" })
+  if #body < 6 then return end
+  local function nothing(rows)
+    return pandoc.Cell({}, "AlignDefault", rows, 1, pandoc.Attr("", {}, { ["typst:inset"] = "0pt" }))
+  end
   table.colspecs:insert({ "AlignDefault", table.colspecs[1][2] and 0.001 or nil })
-  for _, row in ipairs(table.head.rows) do row.cells:insert(pandoc.Cell({}, "AlignDefault", 1, 1, nothing)) end
+  for _, row in ipairs(table.head.rows) do row.cells:insert(nothing(1)) end
   for i, row in ipairs(body) do
-    if i <= #body - 3 then row.cells:insert(pandoc.Cell({}, "AlignDefault", 1, 1, nothing)) end
-    if i == #body - 2 then row.cells:insert(pandoc.Cell({}, "AlignDefault", 3, 1, nothing)) end
+    if i == 1 or i == #body - 2 then
+      row.cells:insert(nothing(3))
+    elseif i > 3 and i < #body - 2 then
+      row.cells:insert(nothing(1))
+    end
   end
 end
 
@@ -20,7 +25,7 @@ function Table(table)
   if equal then
     for _, spec in ipairs(table.colspecs) do spec[2] = nil end
   end
-  if FORMAT == "typst" then keep_last_rows(table) end
+  if FORMAT == "typst" then keep_rows(table) end
   return table
 end
 

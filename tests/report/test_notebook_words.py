@@ -33,12 +33,10 @@ def test_references_say_the_number_and_name_the_notebook_that_they_lead_to(path)
             assert (words, notebook or path.name) == (number, where)
 
 
-def test_a_citation_reads_as_the_list_of_references_has_it():
+def test_citations_read_as_an_author_date_style_has_them():
     works = read_bibliography()
-    assert works["smith2019"].in_brackets == "Smith and Topin 2019"
-    assert works["lecun1998"].in_brackets == "LeCun et al. 1998"
-    assert works["coxy1989"].in_brackets == "coxy1989, n.d."
-    assert works["paszke2019"].families[11] == "Köpf"
+    found = [(works[key].names, works[key].year) for key in ("smith2019", "lecun1998", "coxy1989")]
+    assert found == [("Smith and Topin", "2019"), ("LeCun et al.", "1998"), ("coxy1989", "n.d.")]
     urls = [work.url for work in works.values() if work.url]
     assert len(urls) == len(set(urls))
 

@@ -65,12 +65,10 @@ class TypstReport(TemplateExporter):
 
 
 def typst_width(svg: str, width: str) -> str:
-    """How wide a figure is set: its own width, which its type is made for, at most the text's."""
+    """How wide a figure is set: four fifths of its own width, at most the text's, or half of it."""
     own = re.search(r'<svg[^>]* width="([\d.]+)pt"', svg)
-    if own is None:
-        return "55%" if width == "half" else "100%"
-    most = "8.7cm" if width == "half" else "13.6cm"
-    return f"calc.min({most}, {own[1]}pt)"
+    most = "8cm" if width == "half" else "16cm"
+    return f"calc.min({most}, {0.8 * float(own[1]):g}pt)" if own else most
 
 
 def typst_string(text: str) -> str:

@@ -115,7 +115,10 @@ for (const link of $$("a[href^='#ref-'], a[href^='#fig-'], a[href^='#tbl-'], a[h
     clearTimeout(waiting);
     waiting = setTimeout(() => showPreview(link), 150);
   });
-  link.addEventListener("pointerleave", () => { clearTimeout(waiting); waiting = setTimeout(hidePreview, 250); });
+  link.addEventListener("pointerleave", () => {
+    clearTimeout(waiting);
+    if (previewed === link && document.activeElement !== link) waiting = setTimeout(hidePreview, 250);
+  });
   link.addEventListener("focus", () => { if (link.matches(":focus-visible")) showPreview(link); });
   link.addEventListener("blur", hidePreview);
   link.addEventListener("click", hidePreview);
