@@ -55,7 +55,7 @@ help:
 	@echo 'make report       train every experiment and make report/build/report.html and report.pdf'
 	@echo '                  SEEDS=5 EPOCHS=30 BATCH_SIZE=128 DATASET=mnist|fashion_mnist|sample PARAMS="name=value ..."'
 	@echo '                  QUICK=1 (a preview), RESULTS=published (trains nothing), BACKEND=colossalai|cuda PROCESSES=2'
-	@echo 'make study        the same for the study of learning-rate suggestions: study.html and study.pdf (hours)'
+	@echo 'make study        make the study of learning-rate suggestions: study.html and study.pdf (trains nothing)'
 	@echo 'make section      run one section: NAME=2-2 PARAMS="turning_points=[10,20] epochs=20"; NAME=study/2 for the study'
 	@echo 'make lab          open the notebooks in JupyterLab, on the published results; LAB_OPTIONS="--port=9999"'
 	@echo 'make verify       train a sample of the published epochs and compare'
