@@ -56,7 +56,7 @@ def train_many(
         lrs: Learning rates, or peaks of one cycle.
         seeds: Of the start and the batches; all learning rates of a seed share both.
         steps: Updates.
-        schedule: "constant", or "one cycle": PyTorch's OneCycleLR, which also cycles momentum.
+        schedule: "constant", or "one cycle": PyTorch's OneCycleLR, which also cycles momentum unless it is 0.
 
     Returns:
         steps -> (train loss, test loss), each (n_lrs, n_seeds), after 0 steps and at each checkpoint. The train loss is
@@ -112,7 +112,8 @@ def _plan(cell: Cell, steps: int, schedule: str) -> tuple[Floats, Floats]:
     momentum = cell.settings.get("momentum", 0.0) if cell.optimizer == "sgd" else cell.settings.get("betas", (0.9,))[0]
     if schedule == CONSTANT:
         return np.ones(steps), np.full(steps, momentum)
-    return lr_per_step(OneCycle(1.0), epochs=1, steps_per_epoch=steps, momentum=momentum)
+    cycle = OneCycle(1.0, cycle_momentum=momentum > 0)  # as RangeTestResult.one_cycle has it
+    return lr_per_step(cycle, epochs=1, steps_per_epoch=steps, momentum=momentum)
 
 
 class Optimizer:
