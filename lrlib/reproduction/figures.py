@@ -48,7 +48,7 @@ def draw_schedules(runs: Sequence[Run]) -> Drawn:
             pd.DataFrame({"run": run.label, "step": np.arange(1, len(lr) + 1), "lr": lr, "momentum": momentum})
         )
     data = pd.concat(frames, ignore_index=True)
-    with open_panels(2, height=1.8) as (figure, panels):
+    with open_panels(2, height=1.6) as (figure, panels):
         styles = itertools.product(("-", "--", ":"), COLORS)
         for (label, run), (style, color) in zip(data.groupby("run", sort=False), styles, strict=False):
             thin = run.iloc[:: max(1, len(run) // 1000)]
@@ -166,7 +166,7 @@ def draw_losses(
     test = count_diverged(epochs[epochs["run"].isin(labels)])
     binned = None if steps is None else bin_steps(steps[steps["run"].isin(labels)])
     colors = dict(zip(labels, COLORS * 9, strict=False))
-    with open_panels(2, height=3.0) as (figure, panels):
+    with open_panels(2, height=2.8) as (figure, panels):
         for label, color in colors.items():
             run = select_run(test, label)
             for axes in panels if binned is None else panels[:1]:
@@ -186,8 +186,8 @@ def draw_losses(
         else:
             shown = test[test["epoch"] > test["epoch"].max() - last]
             low, high = shown["test_loss"].min(), shown.groupby(["run", "epoch"])["test_loss"].median().max()
-            panels[1].set_xlim(shown["epoch"].min(), shown["epoch"].max())
-            panels[1].set_ylim(low - 0.1 * (high - low), high + 0.3 * (high - low))
+            panels[1].set_xlim(shown["epoch"].min() - 0.2, shown["epoch"].max() + 0.2)
+            panels[1].set_ylim(low - 0.1 * (high - low) - 1e-6, high + 0.3 * (high - low) + 1e-6)
             label_axes(panels[1], f"(b) last {last} epochs", "epoch", "test loss")
         add_legend(figure, panels)
     data = [test.assign(split="test", loss=test["test_loss"])]
@@ -205,7 +205,7 @@ def draw_differences(differences: Mapping[str, np.ndarray], unit: str) -> Drawn:
         differences: name of a comparison -> (n_seeds,).
     """
     spread = max(np.ptp([0, *values]) for values in differences.values()) or 1.0
-    with open_panels(1, height=0.9 + 0.45 * len(differences), width=NARROW + 1) as (figure, (axes,)):
+    with open_panels(1, height=0.8 + 0.35 * len(differences), width=NARROW + 1) as (figure, (axes,)):
         for row, ((name, values), color) in enumerate(zip(differences.items(), COLORS * 9, strict=False)):
             found = estimate_mean(values)
             axes.plot(values, row + swarm(values, spread / 60), "o", color=color, markersize=3, alpha=0.5, gid=name)
@@ -273,7 +273,7 @@ def draw_forest(verdicts: Sequence[Verdict]) -> Drawn:
     heights = [int((data["scale"] == scale).sum()) for scale in shown]
     with open_panels(1, height=0.5) as (figure, (first,)):
         first.remove()
-        figure.set_size_inches(6.2, 1.2 + 0.27 * sum(heights) + 0.3 * len(shown))
+        figure.set_size_inches(6.2, 0.4 + 0.2 * sum(heights) + 0.4 * len(shown))
         panels: Any = figure.subplots(max(1, len(shown)), 1, height_ratios=heights or [1])
         for axes, scale in zip(np.atleast_1d(panels), shown, strict=False):
             part = data[data["scale"] == scale].reset_index(drop=True)
