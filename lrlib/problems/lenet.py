@@ -6,12 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lrlib.problems.data import VALIDATION, find_dataset, load_dataset
+from lrlib.problems.data import VALIDATION, load_dataset
 from lrlib.problems.losses import are_right, cross_entropies
-from lrlib.problems.problem import Data, Problem
+from lrlib.problems.problem import Problem
 
 _DATASETS = {"lenet5_mnist": "mnist", "lenet5_fashion": "fashion_mnist", "lenet5_sample": "sample"}
-FILES = ("problems/lenet.py", "problems/preprocessing.py", "problems/losses.py")
 
 
 class LeNet5(nn.Module):
@@ -47,11 +46,9 @@ def make_problem(name: str) -> Problem:
     return Problem(
         name=name,
         build_model=LeNet5,
-        find_data=partial(find_dataset, dataset),
-        load_data=partial(_load_data, dataset),
+        load_data=partial(load_dataset, dataset),
         losses=cross_entropies,
         hits=are_right,
-        files=FILES,
         has_kernels=True,
     )
 
@@ -60,8 +57,3 @@ def name_problem(dataset: str) -> str:
     """The problem that is LeNet-5 on a dataset: "mnist_validation" -> "lenet5_mnist_validation"."""
     whole = dataset.removesuffix(VALIDATION)
     return next(name for name, value in _DATASETS.items() if value == whole) + dataset.removeprefix(whole)
-
-
-def _load_data(dataset: str) -> Data:
-    images = load_dataset(dataset)
-    return Data((images.train_images, images.train_labels), (images.test_images, images.test_labels))

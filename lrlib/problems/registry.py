@@ -5,14 +5,27 @@ import importlib
 from dataclasses import replace
 from functools import lru_cache
 
-from lrlib.problems.data import VALIDATION
-from lrlib.problems.lenet import make_problem
+from lrlib.problems.data import VALIDATION, Data
 from lrlib.problems.problem import Problem
 
 DEFAULT = "lenet5_mnist"
 NAMES = tuple(
-    f"{name}{ending}" for name in ("lenet5_mnist", "lenet5_fashion", "lenet5_sample") for ending in ("", VALIDATION)
+    f"{name}{suffix}" for name in ("lenet5_mnist", "lenet5_fashion", "lenet5_sample") for suffix in ("", VALIDATION)
 )
+
+
+def find_module(name: str) -> str:
+    """Return the module of a problem's name. Raises ValueError for an unknown one."""
+    module, _, attribute = str(name).partition(":")
+    if name in NAMES:
+        return "lrlib.problems.lenet"
+    if not attribute:
+        nearest = difflib.get_close_matches(module, NAMES, n=1, cutoff=0)[0]
+        raise ValueError(
+            f"problem must be one of {', '.join(NAMES)}, or 'module:name' of a Problem, got {name!r}; "
+            f"the nearest is {nearest!r}"
+        )
+    return module
 
 
 @lru_cache
@@ -25,19 +38,19 @@ def load_problem(name: str) -> Problem:
     Raises:
         ValueError: The name is unknown, or it does not lead to a `Problem`.
     """
-    if name in NAMES:
-        return make_problem(name)
-    module, _, attribute = str(name).partition(":")
-    if not attribute:
-        nearest = difflib.get_close_matches(str(name), NAMES, n=1, cutoff=0)[0]
-        raise ValueError(
-            f"problem must be one of {', '.join(NAMES)}, or 'module:name' of a Problem, got {name!r}; "
-            f"the nearest is {nearest!r}"
-        )
     try:
-        found = getattr(importlib.import_module(module), attribute, None)
+        module = importlib.import_module(find_module(name))
     except ModuleNotFoundError as err:
         raise ValueError(f"problem {name!r}: there is no module {err.name!r}; check the name and sys.path") from err
+    if name in NAMES:
+        return module.make_problem(name)
+    found = getattr(module, name.partition(":")[2], None)
     if not isinstance(found, Problem):
         raise ValueError(f"problem {name!r} must be a Problem, got {type(found).__name__}")
     return replace(found, name=name)
+
+
+@lru_cache(maxsize=4)
+def load_data(name: str) -> Data:
+    """Return the data of a problem, loaded once a process. Raises DatasetError where it is unavailable."""
+    return load_problem(name).load_data()

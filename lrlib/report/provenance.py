@@ -13,7 +13,8 @@ import joblib
 import pandas as pd
 import psutil
 
-from lrlib.problems.data import find_dataset
+from lrlib.problems.lenet import name_problem
+from lrlib.problems.registry import load_data
 from lrlib.project import project_folder
 from lrlib.training.registry import describe_numerics
 
@@ -135,7 +136,7 @@ def tabulate_provenance(results, design) -> pd.DataFrame:
         results: Results of the document's runs.
         design: what names their `dataset`, `backend`, `processes` and `seeds`.
     """
-    info, making = find_dataset(design.dataset), read_making()
+    data, making = load_data(name_problem(design.dataset)), read_making()
     numerics = describe_numerics(design.backend, design.processes)
     if making is None:
         origin = read_origin()
@@ -149,7 +150,8 @@ def tabulate_provenance(results, design) -> pd.DataFrame:
         "hardware": describe_hardware(),
         "numerics": describe_bits(numerics),
         "trained by": describe_backend(numerics),
-        "dataset": f"{info.name}: {info.n_train:,} training and {info.n_test:,} test images, sha256 {info.checksum[:16]}…",
+        "dataset": f"{design.dataset}: {len(data.train[0]):,} training and {len(data.test[0]):,} test images, "
+        f"sha256 {data.digest[:16]}…",
         "seeds": f"0 to {design.seeds - 1}, their number fixed in advance",
         "epochs": f"{results.n_epochs} distinct epochs, {results.n_epochs_apart} if each run were trained by itself; "
         f"{results.seconds:,.0f} s on one core",

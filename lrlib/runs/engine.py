@@ -1,59 +1,67 @@
-"""Epochs as tasks of a Dask cluster.
+"""Epochs as tasks of workers, parents before children.
 
-An epoch's task carries its parent's state with it and is keyed by the epoch's name. So a task depends on no other
-task: a worker that dies takes nothing with it, and two callers that want the same epoch at the same time share it.
-What is done is in the store before anything goes on from it.
+A task carries its parent's state with it, so it depends on no other task: a worker that dies takes nothing with it.
+What a worker returns is the file to store, and is only ever read as safetensors.
 """
 
-import contextlib
 import heapq
 import pickle
-import queue
-import threading
-import time
 from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
-from typing import Any
+from dataclasses import asdict
+from typing import Any, Protocol
 
-import distributed
 import numpy as np
 import numpy.typing as npt
-import torch
-from distributed import Client, Future, Worker, WorkerPlugin, get_worker
 
-from lrlib.problems.problem import Data
-from lrlib.problems.registry import load_problem
-from lrlib.runs.cluster import NO_WORKER_SECONDS, EngineError, Workers, describe_loss, interrupts_put_into
-from lrlib.runs.epochs import Epoch, load_epoch, state_of
-from lrlib.runs.store import Artefact, Store, StoreError
-from lrlib.training.epoch import epoch_noise, epoch_order, initial_state
-from lrlib.training.numerics import fix_numerics
-from lrlib.training.registry import BACKENDS, describe_numerics, load_backend
+from lrlib.errors import LrlibError
+from lrlib.problems.data import Data
+from lrlib.problems.registry import load_data
+from lrlib.runs.plan import Epoch
+from lrlib.runs.store import Artefact, Store, StoreError, decode, encode
+from lrlib.training.compute import compute_epoch
+from lrlib.training.registry import BACKENDS, load_backend, name_numerics
 
-# How often epochs that another process computes are looked for.
-CHECK_SECONDS = 1
-# How long an epoch that another process says it computes is waited for: that process may be stopped, or hang.
-CLAIM_SECONDS = 600
-# One task computes while the next lies ready; more would only fill the scheduler's memory with states.
-TASKS_PER_THREAD = 2
-# How long a task waits for the data that another caller is just sending to its worker.
-DATA_SECONDS = 60
+FAILED = b"failed: "  # no safetensors file begins so: its first eight bytes are a length
+VALUES = {"diverged", "test_loss", "n_correct", "n_test", "train_seconds", "test_seconds"}
+
+# (problem, digest) -> Data that the caller sent to this worker.
+_received: dict[tuple[str, str], Data] = {}
 
 
-# Building a model draws from torch's one random generator, so in a worker with several threads one at a time does.
-_drawing = threading.RLock()
+class EngineError(LrlibError):
+    """Training failed because of a worker or the cluster, not because of the runs."""
+
+
+class Workers(Protocol):
+    """What computes tasks: processes of this machine, or a Dask cluster."""
+
+    def count_slots(self) -> int:
+        """Return how many tasks to have submitted at once. Raises EngineError if the workers are gone."""
+
+    def submit(self, name: str, task: bytes, priority: int) -> None:
+        """Have `run_task` called with the bytes of `pack_task`; a higher priority goes first."""
+
+    def wait(self) -> tuple[str, bytes] | None:
+        """Return the name and the result of a task that is done, None after about a second. Raises EngineError."""
 
 
 def compute_epochs(
-    epochs: Sequence[Epoch], *, store: Store, client: Client
-) -> Generator[tuple[Epoch, Artefact | None, bool], None, None]:
-    """Compute epochs on a cluster and store each, parents before children, the longest chains first.
+    epochs: Sequence[Epoch], *, store: Store, workers: Workers
+) -> Generator[tuple[Epoch, Artefact | None], None, None]:
+    """Compute epochs and store each, parents before children, the longest chains first.
 
-    epochs: the Epochs to compute; a parent that is not among them is in the store.
-    Yields (epoch, Artefact, whether it was computed by this call) as each is stored, and (epoch, None, False) for each
-    epoch below one that diverged. What another process computes on the same store is waited for, not computed again.
-    Raises EngineError where a task fails, or no worker is left for NO_WORKER_SECONDS; StoreError where an epoch
-    cannot be stored or its parent is no longer there. What was stored stays.
+    Args:
+        epochs: What to compute; a parent that is not among them is in the store.
+        store: Where to; the caller holds its lock.
+        workers: What computes them, with the epochs' data.
+
+    Yields:
+        (epoch, Artefact) as each is stored, and (epoch, None) for each epoch below one that diverged.
+
+    Raises:
+        EngineError: A task failed, or the workers are gone. Stored epochs stay.
+        StoreError: An epoch cannot be stored, or its parent is no longer there.
     """
     by_name = {epoch.name: epoch for epoch in epochs}
     children = defaultdict(list)
@@ -61,228 +69,130 @@ def compute_epochs(
         children[epoch.parent].append(epoch)
     n_below = _count_longest_below(epochs, children)
     rank = {epoch.name: (-n_below[epoch.name], place, epoch.name) for place, epoch in enumerate(epochs)}
-    for problem, checksum in {(epoch.problem, epoch.data_checksum) for epoch in epochs}:
-        _place_data(client, problem, checksum)
-
     ready = sorted(rank[epoch.name] for epoch in epochs if epoch.parent not in by_name)  # sorted is a heap too
-    running: dict[str, Future] = {}
-    done: queue.SimpleQueue[Future | None] = queue.SimpleQueue()
-    elsewhere: list[Epoch] = []
-    first_seen: dict[str, float] = {}
-    looked = time.monotonic()
-    workers = Workers(client)
-
-    def finish(epoch, artefact, computed):
-        yield epoch, artefact, computed
+    running: set[str] = set()
+    while ready or running:
+        while ready and len(running) < workers.count_slots():
+            epoch = by_name[heapq.heappop(ready)[-1]]
+            workers.submit(epoch.name, pack_task(epoch, store), n_below[epoch.name])
+            running.add(epoch.name)
+        if (done := workers.wait()) is None:
+            continue
+        name, content = done
+        artefact = _read_result(name, content)
+        store.save(name, content)
+        running.remove(name)
+        yield by_name[name], artefact
         if artefact.values["diverged"]:
-            for below in _list_below(epoch, children):
-                yield below, None, False
+            for below in _list_below(by_name[name], children):
+                yield below, None
         else:
-            for child in children[epoch.name]:
+            for child in children[name]:
                 heapq.heappush(ready, rank[child.name])
 
-    try:
-        with interrupts_put_into(done):
-            while ready or running or elsewhere:
-                n_tasks = TASKS_PER_THREAD * workers.count_threads()
-                while ready and len(running) < n_tasks:
-                    epoch = by_name[heapq.heappop(ready)[-1]]
-                    now = time.monotonic()
-                    if not store.claim(epoch.name) and now - first_seen.setdefault(epoch.name, now) < CLAIM_SECONDS:
-                        elsewhere.append(epoch)
-                    elif artefact := load_epoch(store, epoch.name):  # another process stored it since we looked
-                        store.release(epoch.name)
-                        yield from finish(epoch, artefact, computed=False)
-                    else:
-                        future = running[epoch.name] = _submit(client, epoch, store, priority=n_below[epoch.name])
-                        future.add_done_callback(done.put)
-                with contextlib.suppress(queue.Empty):
-                    future = done.get(timeout=CHECK_SECONDS)
-                    if future is None:
-                        raise KeyboardInterrupt
-                    artefact = _fetch(future)
-                    if artefact is None:
-                        future.add_done_callback(done.put)
-                    else:
-                        name = str(future.key)
-                        store.save(name, artefact)
-                        store.release(name)
-                        del running[name]
-                        future.release()
-                        yield from finish(by_name[name], artefact, computed=True)
-                if time.monotonic() - looked > CHECK_SECONDS:
-                    for epoch in elsewhere:
-                        heapq.heappush(ready, rank[epoch.name])
-                    elsewhere, looked = [], time.monotonic()
-    finally:
-        # Released and not cancelled: another thread with this client may want the same epoch.
-        for name, future in running.items():
-            future.release()
-            store.release(name)
+
+def pack_task(epoch: Epoch, store: Store) -> bytes:
+    """Return what `run_task` takes. Raises StoreError if the epoch's parent is not in the store."""
+    parent = None
+    if epoch.parent:
+        found = store.read(epoch.parent)
+        if found is None:
+            raise StoreError(f"{store.path(epoch.parent)} is needed and was removed; make the same call again")
+        parent = found[0]
+    return pickle.dumps((epoch, parent, numerics_of(epoch, load_data(epoch.settings.problem))))
 
 
-def compute_epoch(epoch: Epoch, state: dict[str, torch.Tensor] | None, numerics: Mapping[str, object]) -> Artefact:
-    """The task: train and evaluate one epoch on this worker.
+def run_task(task: bytes) -> bytes:
+    """Compute an epoch on a worker.
 
-    state: the parent's, None for a run's first epoch. numerics: those of the caller, which stand in the epoch's name.
-    Returns an Artefact: the new state and the step losses as tensors; as values the test figures, the time, and
-    what the epoch is ("epoch": what `python -m lrlib store` lists it by).
-    Raises RuntimeError where this worker's numerics differ from the caller's: the name would be wrong.
+    Returns:
+        The file of the epoch, as `lrlib.runs.store.encode` returns it; or FAILED and the reason.
     """
-    here = describe_numerics(epoch.backend, epoch.processes, epoch.problem, epoch.optimizer)
-    if here != numerics:
+    try:
+        epoch, parent, numerics = pickle.loads(task)
+        return encode(epoch.name, _compute(epoch, parent, numerics))
+    except Exception as err:
+        return FAILED + (str(err) or repr(err)).encode()
+
+
+def _compute(epoch: Epoch, parent: bytes | None, numerics: Mapping[str, object]) -> Artefact:
+    settings = epoch.settings
+    data = _received.get((settings.problem, epoch.data))
+    if data is None:
+        raise RuntimeError("the worker has not received the dataset; start it again")
+    if (here := numerics_of(epoch, data)) != numerics:
         differ = ", ".join(f"{k} {here.get(k)!r} instead of {v!r}" for k, v in numerics.items() if here.get(k) != v)
         raise RuntimeError(
-            f"worker {get_worker().address} computes otherwise than the caller: {differ}; "
-            "install the same versions there and start it again"
+            f"a worker's numerics differ from the caller's: {differ}; install the same versions there and restart both"
         )
-    data = _await_data(get_worker(), epoch.problem, epoch.data_checksum)
-    if state is None:
-        with _drawing:
-            fix_numerics()
-            state = initial_state(epoch.seed, epoch.problem, data)
-    backend = load_backend(epoch.backend)
-    with _drawing if BACKENDS[epoch.backend].epochs_at_once == 1 else contextlib.nullcontext():
-        fix_numerics()
-        start = time.perf_counter()
-        state, losses = backend.train_epoch(
-            state,
-            processes=epoch.processes,
-            lr=epoch.lr,
-            momentum=epoch.momentum,
-            problem=epoch.problem,
-            inputs=data.train[0],
-            targets=data.train[1],
-            order=_order_samples(epoch, len(data.train[0])),
-            noise=epoch_noise(epoch.seed, epoch.number),
-            batch_size=epoch.batch_size,
-            optimizer=epoch.optimizer,
-            weight_decay=epoch.weight_decay,
-        )
-        trained = time.perf_counter()
-        diverged = not np.isfinite(losses).all()
-        test_loss, n_correct = (
-            (np.nan, None)
-            if diverged
-            else backend.evaluate(
-                state, problem=epoch.problem, inputs=data.test[0], targets=data.test[1], batch_size=epoch.batch_size
-            )
-        )
-    return Artefact(
-        tensors={**state, "losses": torch.from_numpy(losses)},
-        values={
-            "diverged": diverged,
-            "test_loss": test_loss if np.isfinite(test_loss) else None,
-            "n_correct": n_correct,
-            "n_test": len(data.test[0]),
-            "train_seconds": trained - start,
-            "test_seconds": time.perf_counter() - trained,
-            "epoch": {
-                "parent": epoch.parent,
-                "number": epoch.number,
-                "seed": epoch.seed,
-                "lr": [float(epoch.lr[0]), float(epoch.lr[-1])],
-                "optimizer": epoch.optimizer,
-                "weight_decay": epoch.weight_decay,
-                "batch_size": epoch.batch_size,
-                "problem": epoch.problem,
-                "backend": epoch.backend,
-                "processes": epoch.processes,
-            },
-        },
+    tensors, values = compute_epoch(
+        settings,
+        data,
+        load_backend(settings.backend),
+        number=epoch.number,
+        lr=epoch.lr,
+        momentum=epoch.momentum,
+        state=None if parent is None else state_of(decode(epoch.parent or "", parent)),
+        beside_others=BACKENDS[settings.backend].epochs_at_once > 1,
     )
+    about = {"parent": epoch.parent, "number": epoch.number, "lr": [float(epoch.lr[0]), float(epoch.lr[-1])]}
+    return Artefact(tensors, values | {"epoch": asdict(settings) | about})
 
 
-def _order_samples(epoch, n_train):
-    """The order of an epoch's samples, as many as its steps take; the last batch of one pass may be short."""
-    length = load_problem(epoch.problem).steps_per_epoch and len(epoch.lr) * epoch.batch_size
-    return epoch_order(epoch.seed, epoch.number, n_train, length)
+def receive_data(content: bytes) -> None:
+    """Keep data that a caller sent: pickled (problem, digest) -> Data."""
+    _received.update(pickle.loads(content))
 
 
-class DataPlugin(WorkerPlugin):
-    """Puts a problem's data on every worker, once, also on those that join or are replaced later."""
-
-    idempotent = True
-
-    def __init__(self, problem: str, checksum: str, data: Data):
-        self.key, self.data = (problem, checksum), data
-        self.name = _plugin_name(problem, checksum)
-
-    def setup(self, worker: Worker) -> None:
-        if not hasattr(worker, "lrlib_data"):
-            worker.lrlib_data = {}  # type: ignore[attr-defined]
-        worker.lrlib_data[self.key] = self.data  # type: ignore[attr-defined]
+def numerics_of(epoch: Epoch, data: Data) -> dict[str, object]:
+    """Return the numerics of this process that stand in an epoch's name."""
+    s = epoch.settings
+    return name_numerics(s.backend, s.processes, s.problem, s.optimizer, s.batch_size, data)
 
 
-def _plugin_name(problem, checksum):
-    return f"lrlib-data-{problem}-{checksum}"
+def state_of(artefact: Artefact) -> dict[str, Any]:
+    """Return the state among an epoch's tensors: what `train_epoch` takes and returns."""
+    return {name: tensor for name, tensor in artefact.tensors.items() if name != "losses"}
 
 
-def _place_data(client, problem, checksum):
-    plugin_name = _plugin_name(problem, checksum)
-    if not client.run_on_scheduler(lambda dask_scheduler: plugin_name in dask_scheduler.worker_plugins):
-        client.register_plugin(DataPlugin(problem, checksum, load_problem(problem).load_data()))
+def record_of(artefact: Artefact) -> dict[str, Any]:
+    """Return what is kept in memory of an epoch: its figures and step losses, not its state."""
+    losses, values = round_losses(artefact.tensors["losses"].float().numpy()), artefact.values
+    return {
+        "train_loss": losses.mean(),
+        "test_loss": np.nan if values["test_loss"] is None else values["test_loss"],
+        "test_accuracy": np.nan if values["n_correct"] is None else values["n_correct"] / values["n_test"],
+        "n_test": values["n_test"],
+        "seconds": values["train_seconds"] + values["test_seconds"],
+        "diverged": values["diverged"],
+        "losses": losses,
+    }
 
 
-def _await_data(worker, problem, checksum):
-    deadline = time.monotonic() + DATA_SECONDS
-    while (problem, checksum) not in getattr(worker, "lrlib_data", {}):
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"worker {worker.address} got no dataset in {DATA_SECONDS} s; start it again")
-        time.sleep(0.05)
-    return worker.lrlib_data[problem, checksum]
+def round_losses(losses: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Return losses rounded to 16 significant bits, a relative error of at most 2**-17, so that they can be published.
+
+    The noise of a batch is thousands of times larger; 40 seeds of the report are 8 MB so, and 11 MB unrounded.
+    """
+    bits = np.ascontiguousarray(losses, dtype=np.float32).view(np.uint32)
+    return ((bits + np.uint32(0x80)) & np.uint32(0xFFFFFF00)).view(np.float32).astype(np.float64)
 
 
-def _submit(client, epoch, store, *, priority):
-    state = None
-    if epoch.parent:
-        parent = load_epoch(store, epoch.parent)
-        if parent is None:
-            path = store.path(epoch.parent)
-            raise StoreError(f"{path} is needed and no longer there; the same call computes it again")
-        state = {name: tensor.numpy() for name, tensor in state_of(parent).items()}
-    # Bytes, so that the scheduler, which unpickles tasks, has nothing to import; arrays pickle in a tenth of
-    # the time that tensors take.
-    numerics = describe_numerics(epoch.backend, epoch.processes, epoch.problem, epoch.optimizer)
-    payload = pickle.dumps((epoch, state, numerics), protocol=5)
-    return client.submit(_make_task(), payload, key=epoch.name, priority=priority)
+def is_epoch(artefact: Artefact) -> bool:
+    """Return whether an artefact is an epoch of this version of lrlib."""
+    return artefact.values.keys() >= VALUES and "losses" in artefact.tensors
 
 
-def _make_task():
-    def task(payload):  # travels by value, since a scheduler need not have lrlib
-        from lrlib.runs.engine import answer
-
-        return answer(payload)
-
-    return task
-
-
-def answer(payload: bytes) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
-    """`compute_epoch` on a worker, from and to what travels: pickled (epoch, state, numerics) -> (arrays, values)."""
-    epoch, state, numerics = pickle.loads(payload)
-    if state is not None:
-        state = {name: torch.from_numpy(array) for name, array in state.items()}
-    artefact = compute_epoch(epoch, state, numerics)
-    return {name: tensor.numpy() for name, tensor in artefact.tensors.items()}, artefact.values
-
-
-def _fetch(future):
-    """The Artefact of a future that is done; None where its worker died with it, and it is computed again."""
+def _read_result(name, content):
+    if content.startswith(FAILED):
+        raise EngineError(f"an epoch could not be computed: {content[len(FAILED):].decode(errors='replace')}")
     try:
-        arrays, values = future.result(timeout=NO_WORKER_SECONDS)
-    except Exception as err:
-        if future.status != "error":  # so it is not of the task's making
-            if isinstance(err, TimeoutError):
-                return None
-            raise EngineError(describe_loss(future.client)) from err
-        if isinstance(err, distributed.KilledWorker):
-            what = "its worker died again and again, perhaps for want of memory"
-        elif isinstance(err, ImportError):
-            what = f"its worker cannot import what it needs ({err}), so install lrlib there or set PYTHONPATH"
-        else:
-            what = str(err) or repr(err)
-        raise EngineError(f"an epoch could not be computed: {what}") from err
-    return Artefact({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}, values)
+        artefact = decode(name, content)
+    except ValueError as err:
+        raise EngineError(f"a worker returned something else than an epoch: {err}") from err
+    if not is_epoch(artefact):
+        raise EngineError("a worker returned an epoch of another version of lrlib; install this version there")
+    return artefact
 
 
 def _list_below(epoch, children):

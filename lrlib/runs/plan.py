@@ -1,36 +1,50 @@
-"""Runs: what a person asks for, and the epochs that it is made of.
+"""Runs: what a person asks for, and the epochs that they are made of.
 
-A run is its learning-rate history. Each of its epochs is named by everything that decides it, so runs that begin
-alike share epochs, a stored epoch is never trained again, and a broken-off run goes on where it stopped.
+A run is its learning-rate history. Each epoch is named by a hash of everything that decides it, so runs that begin alike
+share epochs, a cached epoch is never trained again, and an interrupted run resumes where it stopped.
 """
 
 import hashlib
 import importlib.metadata
 import json
 import math
-from dataclasses import dataclass, field
+import operator
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 
-from lrlib.problems.registry import DEFAULT, load_problem
-from lrlib.runs.epochs import Epoch
+import numpy as np
+
+from lrlib.problems.registry import DEFAULT, load_data, load_problem
 from lrlib.schedules import Schedule, lr_per_step
+from lrlib.training.compute import Settings
 from lrlib.training.optimizers import OPTIMIZERS
-from lrlib.training.registry import AUTO, choose_backend, describe_numerics, load_backend
+from lrlib.training.registry import AUTO, choose_backend, load_backend, name_numerics
 
 
 @dataclass(frozen=True)
 class Run:
     """One training of a problem: a schedule and the settings around it.
 
-    schedule: one of lrlib.schedules. problem: what is trained, a name of lrlib.problems.registry. epochs: passes over
-    the training split, or as many steps as the problem calls an epoch.
-    optimizer: a name of lrlib.training.optimizers: "sgd", "momentum", "adam", "adamw", "muon", or one that finds its
-    own learning rate ("prodigy", "dadapt_adam", "dadapt_sgd"). optimizer, batch_size, momentum, weight_decay: None
-    for what is usual for the problem, else for the optimizer (LeNet-5 with sgd: 128, 0.9 and 5e-4). backend: a name of
-    lrlib.training.registry, or "auto" for "compiled" where that can train the problem, else "torch"; processes: how
-    many share each batch, where the backend can.
-    label: how tables and figures call the run; by default its schedule.
-    Raises ValueError for a value outside its range.
+    Args:
+        schedule: One of `lrlib.schedules`.
+        epochs: Passes over the training split, or as many steps as the problem calls an epoch.
+        seed: Decides the initialisation and the order of the samples.
+        optimizer: "sgd", "momentum", "adam", "adamw", "muon", "prodigy", "dadapt_adam" or "dadapt_sgd"; default: the
+            problem's (LeNet-5: "sgd").
+        batch_size: Samples a step; default: the problem's (LeNet-5: 128).
+        problem: What is trained: a name that `lrlib.problems.registry.load_problem` takes.
+        momentum: Momentum, or Adam's first beta; default: the optimizer's (sgd: 0.9).
+        weight_decay: Default: the optimizer's (sgd: 5e-4).
+        backend: What trains, a name of `lrlib.training.registry.BACKENDS`; default: "compiled" if that can train the
+            problem, otherwise "torch".
+        processes: Processes that share each batch, where the backend can.
+        label: The run's name in tables and figures; default: its schedule.
+
+    Raises:
+        ValueError: A value is outside its range.
+
+    Example:
+        >>> Run(OneCycle(0.1), epochs=30, seed=1)
     """
 
     schedule: Schedule
@@ -46,88 +60,103 @@ class Run:
     label: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        _require_whole("epochs", self.epochs, 1)
-        _require_whole("seed", self.seed, 0)
         problem = load_problem(self.problem)
-        for name in ("optimizer", "batch_size"):
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, getattr(problem, name))
-        _require_whole("batch_size", self.batch_size, 1)
-        if self.optimizer is None or self.optimizer not in OPTIMIZERS:
+        self._set(optimizer=self.optimizer or problem.optimizer)
+        if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}")
         usual = {**OPTIMIZERS[self.optimizer], **problem.settings.get(self.optimizer, {})}
-        for name in ("momentum", "weight_decay"):
+        for name, least in (("epochs", 1), ("seed", 0), ("batch_size", 1), ("processes", 1)):
+            value = problem.batch_size if name == "batch_size" and self.batch_size is None else getattr(self, name)
+            self._set(**{name: _require_whole(name, value, least)})
+        for name, below in (("momentum", 1.0), ("weight_decay", math.inf)):
             value = getattr(self, name)
-            if value is None:
-                object.__setattr__(self, name, usual[name])
-            elif not 0 <= value < (1 if name == "momentum" else math.inf):
-                raise ValueError(f"{name} must be at least 0{' and below 1' * (name == 'momentum')}, got {value!r}")
-        _require_whole("processes", self.processes, 1)
-        object.__setattr__(self, "backend", choose_backend(self.backend, problem))
+            self._set(**{name: _require_share(name, usual[name] if value is None else value, below)})
+        self._set(backend=choose_backend(self.backend, problem))
         load_backend(self.backend).check(self.processes, problem)
         self.schedule.check_epochs(self.epochs)
-        if not self.label:
-            object.__setattr__(self, "label", str(self.schedule))
+        self._set(label=self.label or str(self.schedule))
+
+    def _set(self, **values):
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def settings(self) -> Settings:
+        """What decides the run besides its schedule."""
+        return Settings(**{name: getattr(self, name) for name in Settings.__dataclass_fields__})
+
+
+@dataclass(frozen=True, eq=False)
+class Epoch:
+    """One epoch of a run, with all that decides its result.
+
+    Args:
+        name: SHA-256 over `history` and the numerics: what the epoch is cached by.
+        history: SHA-256 over the settings, the data and the learning rate and momentum of each step so far. Epochs that
+            differ only in what computes them (backend, code, torch, processor) share it.
+        parent: The name of the epoch before, None for a run's first.
+        number: Counted from 1.
+        settings: The run's.
+        lr, momentum: float64 (n_steps,).
+        data: Digest of the problem's tensors.
+    """
+
+    name: str
+    history: str
+    parent: str | None
+    number: int
+    settings: Settings
+    lr: np.ndarray
+    momentum: np.ndarray
+    data: str
 
 
 def plan_epochs(run: Run) -> list[Epoch]:
-    """The epochs of a run, first to last, each with its name.
+    """Return the epochs of a run, first to last, each with its name.
 
-    Raises DatasetError where the data cannot be had, ValueError where the optimizer's package cannot.
+    Raises:
+        DatasetError: The data is unavailable.
+        ValueError: The optimizer's package is not installed.
     """
-    assert run.optimizer and run.batch_size and run.weight_decay is not None  # which Run has settled
-    problem = load_problem(run.problem)
-    info = problem.find_data()
-    steps_per_epoch = problem.count_steps(info.n_train, run.batch_size)
+    problem, settings, data = load_problem(run.problem), run.settings, load_data(run.problem)
+    steps_per_epoch = problem.count_steps(len(data.train[0]), settings.batch_size)
     lr, momentum = _plan_steps(run.schedule, run.epochs, steps_per_epoch, run.momentum)
-    name = _digest(
-        {
-            "problem": run.problem,
-            "optimizer": run.optimizer,
-            "optimizer_settings": _settle_optimizer(run),
-            "batch_size": run.batch_size,
-            "seed": run.seed,
-            "data": info.checksum,
-            "numerics": describe_numerics(run.backend, run.processes, run.problem, run.optimizer),
-        }
+    decisive = asdict(settings) | {"data": data.digest, "optimizer_settings": _optimizer_settings(settings)}
+    numerics = name_numerics(
+        run.backend, run.processes, run.problem, settings.optimizer, settings.batch_size, data
     )
+    history = _digest({key: value for key, value in decisive.items() if key not in ("backend", "processes")})
     chain: list[Epoch] = []
     for number in range(1, run.epochs + 1):
         steps = slice((number - 1) * steps_per_epoch, number * steps_per_epoch)
-        history = [name, lr[steps].astype("<f8").tobytes().hex(), momentum[steps].astype("<f8").tobytes().hex()]
-        name = _digest(history)
+        history = _digest([history, lr[steps].astype("<f8").tobytes().hex(), momentum[steps].astype("<f8").tobytes().hex()])
         chain.append(
             Epoch(
-                name=name,
+                name=_digest([history, numerics]),
+                history=history,
                 parent=chain[-1].name if chain else None,
-                seed=run.seed,
                 number=number,
+                settings=settings,
                 lr=lr[steps],
                 momentum=momentum[steps],
-                optimizer=run.optimizer,
-                weight_decay=run.weight_decay,
-                batch_size=run.batch_size,
-                problem=run.problem,
-                data_checksum=info.checksum,
-                backend=run.backend,
-                processes=run.processes,
+                data=data.digest,
             )
         )
     return chain
 
 
-def _settle_optimizer(run):
-    """All settings of a run's optimizer but its momentum, which is given at each step."""
-    settings = OPTIMIZERS[run.optimizer] | {"momentum": None, "weight_decay": run.weight_decay}
-    if "package" in settings:
+def _optimizer_settings(settings):
+    """What an optimizer does not share with the others, with the version of its package."""
+    fixed = {key: value for key, value in OPTIMIZERS[settings.optimizer].items() if key not in Settings.__dataclass_fields__}
+    fixed.pop("momentum")  # which is given at each step
+    if package := fixed.get("package"):
         try:
-            settings["version"] = importlib.metadata.version(settings["package"])
+            fixed["version"] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError as err:
             raise ValueError(
-                f"optimizer {run.optimizer!r} is in the package {settings['package']}, which is not installed; "
-                f"pip install {settings['package']}"
+                f"optimizer {settings.optimizer!r} requires {package}: pip install {package}"
             ) from err
-    return settings
+    return fixed
 
 
 @lru_cache(maxsize=256)
@@ -144,5 +173,22 @@ def _digest(values):
 
 
 def _require_whole(name, value, least):
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    """A whole number as an int: NumPy's count too."""
+    try:
+        whole = operator.index(value)
+    except TypeError:
+        whole = None
+    if whole is None or isinstance(value, bool) or whole < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    return whole
+
+
+def _require_share(name, value, below):
+    """A number from 0 as a float, so that 0 and 0.0 are one name."""
+    try:
+        number = float(value) + 0.0  # -0.0 becomes 0.0
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0 <= number < below:
+        raise ValueError(f"{name} must be at least 0{' and below 1' * (below == 1)}, got {value!r}")
+    return number

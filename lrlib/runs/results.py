@@ -1,42 +1,70 @@
 """What `train` returns: the figures of runs as tables, and their models."""
 
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import zip_longest
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from torch import nn
 
-from lrlib.runs.epochs import load_epoch, state_of
-from lrlib.runs.plan import Run
-from lrlib.runs.store import StoreError
+from lrlib.runs.engine import state_of
+from lrlib.runs.plan import Epoch, Run
+from lrlib.runs.store import Store, StoreError
 from lrlib.training.epoch import load_model
+
+_AFTER_DIVERGENCE = {
+    "train_loss": np.nan,
+    "test_loss": np.nan,
+    "test_accuracy": np.nan,
+    "n_test": 0,
+    "seconds": 0.0,
+    "diverged": True,
+}
 
 
 class Results:
-    """What `train` returns: the runs' figures as tidy tables, and their models.
+    """The runs' figures as tidy tables, and their models.
 
-    n_computed: epochs trained by this call. n_epochs: distinct epochs of all runs, of which n_known are trained: all
-    but
-    those after a run diverged. n_epochs_apart: epochs if each run were trained by itself.
-    computed_seconds, seconds: time on one core of the first two.
+    Attributes:
+        runs: The runs, in the order given.
+        published: Those whose figures are from published results.
+        n_computed: Epochs trained by this call.
+        computed_seconds: Their time on one core.
+        n_epochs: Distinct epochs of all runs.
+        n_known: Those of them that have figures: all but those after a run diverged.
+        n_epochs_apart: Epochs if each run were trained by itself.
+        seconds: Time of the known epochs on one core.
     """
 
-    def __init__(self, chains, records, store, *, n_computed, computed_seconds):
-        self._chains, self._records, self._store = chains, records, store
-        self.runs = list(chains)
-        self.n_computed = n_computed
+    def __init__(
+        self,
+        chains: Mapping[Run, Sequence[Epoch]],
+        records: Mapping[Run, Sequence[Mapping[str, Any]]],
+        store: Store,
+        *,
+        published: Iterable[Run] = (),
+        train: Callable[..., "Results"] | None = None,
+        n_computed: int = 0,
+        computed_seconds: float = 0.0,
+    ) -> None:
+        self._chains, self._records, self._store, self._train = chains, records, store, train
+        self.runs, self.published = list(chains), list(published)
+        self.n_computed, self.computed_seconds = n_computed, computed_seconds
         self.n_epochs = len({epoch.name for chain in chains.values() for epoch in chain})
-        self.n_known = len(records)
+        known = {e.name: record for run in self.runs for e, record in zip(chains[run], records[run], strict=False)}
+        self.n_known = len(known)
         self.n_epochs_apart = sum(run.epochs for run in self.runs)
-        self.computed_seconds = computed_seconds
-        self.seconds = sum(record["seconds"] for record in records.values())
+        self.seconds = sum(record["seconds"] for record in known.values())
 
     @property
     def epochs(self) -> pd.DataFrame:
         """A row per run and epoch.
 
-        Columns: run (its label), problem, seed, epoch (from 1), lr and momentum (of the epoch's last step),
-        train_loss (mean of the step losses), test_loss (mean of the test batches' losses), test_accuracy (fraction in
-        [0, 1], NaN where the problem has none), n_test, seconds (on one core), diverged. After a run diverged its figures
-        are NaN.
+        Columns: run (its label), problem, seed, epoch (from 1), lr and momentum (of the epoch's last step), train_loss
+        (mean of the step losses), test_loss (mean of the test batches' losses), test_accuracy (fraction in [0, 1], NaN
+        if the problem has none), n_test, seconds (on one core), diverged. The figures after a run diverged are NaN.
         """
         return pd.DataFrame(
             [
@@ -47,10 +75,10 @@ class Results:
                     "epoch": epoch.number,
                     "lr": epoch.lr[-1],
                     "momentum": epoch.momentum[-1],
-                    **{k: v for k, v in self._record(epoch).items() if k != "losses"},
+                    **{name: record[name] for name in _AFTER_DIVERGENCE},
                 }
-                for run, chain in self._chains.items()
-                for epoch in chain
+                for run in self.runs
+                for epoch, record in zip_longest(self._chains[run], self._records[run], fillvalue=_AFTER_DIVERGENCE)
             ]
         )
 
@@ -60,60 +88,48 @@ class Results:
         frames = []
         for run, chain in self._chains.items():
             lr, momentum = (np.concatenate([getattr(epoch, name) for epoch in chain]) for name in ("lr", "momentum"))
-            losses = [self._record(epoch)["losses"] for epoch in chain]
-            loss = np.concatenate(
-                [np.full(len(e.lr), np.nan) if part is None else part for e, part in zip(chain, losses)]
-            )
-            frames.append(
-                pd.DataFrame(
-                    {
-                        "run": run.label,
-                        "problem": run.problem,
-                        "seed": run.seed,
-                        "step": np.arange(len(lr)),
-                        "lr": lr,
-                        "momentum": momentum,
-                        "loss": loss,
-                    }
-                )
-            )
+            known = np.concatenate([record["losses"] for record in self._records[run]])
+            loss = np.concatenate([known, np.full(len(lr) - len(known), np.nan)])
+            about = {"run": run.label, "problem": run.problem, "seed": run.seed, "step": np.arange(len(lr))}
+            frames.append(pd.DataFrame(about | {"lr": lr, "momentum": momentum, "loss": loss}))
         return pd.concat(frames, ignore_index=True)
 
     @property
     def diverged(self) -> pd.DataFrame:
-        """A row per run that diverged: run, problem, seed, step (from 0) and lr of its first loss not finite."""
-        steps = self.steps
-        bad = steps[~np.isfinite(steps["loss"])]
-        return bad.groupby(["run", "problem", "seed"], sort=False, as_index=False).first()[
-            ["run", "problem", "seed", "step", "lr"]
-        ]
+        """A row per run that diverged: run, problem, seed, step (from 0) and lr.
+
+        The step is that of the first loss that is not finite, or that after whose update the weights or the test loss
+        were not.
+        """
+        rows = []
+        for run, chain in self._chains.items():
+            *before, last = self._records[run]
+            if last["diverged"]:
+                bad = np.flatnonzero(~np.isfinite(last["losses"]))
+                step = int(bad[0]) if len(bad) else len(last["losses"]) - 1
+                n_before = sum(len(record["losses"]) for record in before)
+                rows.append((run.label, run.problem, run.seed, n_before + step, chain[len(before)].lr[step]))
+        return pd.DataFrame(rows, columns=["run", "problem", "seed", "step", "lr"])
 
     def model(self, run: Run) -> nn.Module:
-        """The trained model of a run, in evaluation mode.
+        """Return the trained model of a run, in evaluation mode.
 
-        Raises KeyError for a run that is not among these, ValueError for one that diverged, StoreError where what was
-        stored of it has since been removed or damaged.
+        A run whose figures are from published results, which have no weights, is trained first, with a line on stderr.
+
+        Raises:
+            KeyError: The run is not among these.
+            ValueError: It diverged.
+            StoreError: Its file was removed or damaged since.
         """
         if run not in self._chains:
             raise KeyError(f"{run.label} (seed {run.seed}) is not among these results; train it first")
-        last = self._chains[run][-1]
-        if self._record(last)["diverged"]:
+        if self._records[run][-1]["diverged"]:
             raise ValueError(f"{run.label} (seed {run.seed}) diverged, so there is no trained model of it")
-        artefact = load_epoch(self._store, last.name)
+        if run in self.published:
+            print(f"published results have no weights: training {run.label} (seed {run.seed})", file=sys.stderr)
+            return self._train([run], store=self._store, published=None).model(run)
+        name = self._chains[run][-1].name
+        artefact = self._store.load(name)
         if artefact is None:
-            raise StoreError(f"{self._store.path(last.name)} is needed and no longer there; train the run again")
+            raise StoreError(f"{self._store.path(name)} is needed and no longer there; train the run again")
         return load_model(state_of(artefact), run.problem)
-
-    def _record(self, epoch):
-        return self._records.get(epoch.name, _AFTER_DIVERGENCE)
-
-
-_AFTER_DIVERGENCE = {
-    "train_loss": np.nan,
-    "test_loss": np.nan,
-    "test_accuracy": np.nan,
-    "n_test": 0,
-    "seconds": 0.0,
-    "diverged": True,
-    "losses": None,
-}

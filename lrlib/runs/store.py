@@ -1,9 +1,4 @@
-"""The store: one artefact per name, each file whole and checked or not there.
-
-An artefact is a dict of tensors and a dict of plain values. It is written under a temporary name, flushed
-to the disk and renamed, so a reader never sees half of one. A checksum inside is compared at each reading: a damaged
-file counts as absent. Files are safetensors, so nothing is ever unpickled.
-"""
+"""The cache of trained epochs: one safetensors file per name, which is whole and checked, or counts as absent."""
 
 import contextlib
 import errno
@@ -11,187 +6,211 @@ import hashlib
 import json
 import os
 import secrets
+import sys
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import filelock
 import safetensors
 import safetensors.torch
+import torch
 
 from lrlib.errors import LrlibError
-
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks; callers there may compute a name twice
-    fcntl = None  # type: ignore[assignment]
-
 
 SUFFIX = ".safetensors"
 PART = ".part"
 MAX_HEADER = 10**8  # bytes; safetensors' own limit
+_UNSEALED = "0" * 64
+# What reading a foreign file can raise: JSON may be too deep, or of another shape than ours.
+_FOREIGN = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError, safetensors.SafetensorError)
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)  # ESTALE: another machine replaced it on a network file system
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 
 class StoreError(LrlibError):
-    """A store that cannot be written or read, or that lost what it held a moment ago."""
+    """The store cannot be written or read, or lost a file that is needed."""
 
 
 @dataclass(frozen=True)
 class Artefact:
-    """tensors: name -> CPU tensor; values: name -> what JSON can hold."""
+    """The content of a file.
 
-    tensors: dict
-    values: dict
+    Args:
+        tensors: Name -> CPU tensor.
+        values: Name -> what JSON can hold.
+    """
+
+    tensors: dict[str, torch.Tensor]
+    values: dict[str, Any]
+
+
+def encode(name: str, artefact: Artefact) -> bytes:
+    """Return an artefact as safetensors, sealed by a SHA-256 over the file and the name it is to have."""
+    # Tied weights are one tensor under two names, which safetensors refuses.
+    tensors = {key: tensor.detach().clone().contiguous() for key, tensor in artefact.tensors.items()}
+    values = json.dumps(artefact.values, sort_keys=True)
+    content = safetensors.torch.save(tensors, metadata={"sha256": _UNSEALED, "values": values})
+    return content.replace(_UNSEALED.encode(), _digest(name, content).encode(), 1)
+
+
+def decode(name: str, content: bytes) -> Artefact:
+    """Return the artefact of a file's bytes. Raises ValueError unless they are what was saved under this name."""
+    try:
+        metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+        seal = metadata["sha256"]
+        if seal != _digest(name, content.replace(seal.encode(), _UNSEALED.encode(), 1)):
+            raise ValueError("the checksum differs")
+        return Artefact(safetensors.torch.load(content), json.loads(metadata["values"]))
+    except _FOREIGN as err:
+        raise ValueError(f"not the file of {name} ({err})") from err
+
+
+def _digest(name, content):
+    return hashlib.sha256(name.encode() + b"\n" + content).hexdigest()
 
 
 class Store:
-    """Artefacts by name in a folder; several processes may use one store at once."""
+    """Artefacts by name in a folder; several processes and users may use one store at once."""
 
     def __init__(self, folder):
         self.folder = Path(folder)
         self._warned_of = set()
-        self._claims = None
 
     def path(self, name: str) -> Path:
-        """The file of a name, two letters a folder so that no folder grows large."""
-        return self.folder / name[:2] / f"{name}{SUFFIX}"
+        """Return the file of a name."""
+        return self.folder / f"{name}{SUFFIX}"
 
-    def load(self, name: str) -> Artefact | None:
-        """The Artefact of that name, or None where there is none; a damaged one is warned of, once, and counts as none.
+    def read(self, name: str) -> tuple[bytes, Artefact] | None:
+        """Return a file's bytes and artefact, None if there is none; a damaged file is warned of and counts as none.
 
-        Raises StoreError for a file that is there and may not be read.
+        Raises:
+            StoreError: The file is there and may not be read.
         """
-        path = self.path(name)
+        path, why = self.path(name), ""
         try:
             content = path.read_bytes()
-            artefact = _decode(content)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+            return content, decode(name, content)
         except OSError as err:
-            if err.errno != errno.EIO:  # which is how a disk says that it lost the content
-                raise StoreError(f"{path} cannot be read ({err.strerror}); let it be read, or delete it") from err
-            artefact = None
-        except ValueError:
-            artefact = None
-        if artefact is None and name not in self._warned_of:
+            if err.errno in _GONE:
+                return None
+            if err.errno != errno.EIO:  # which is how a disk reports that it lost the content
+                raise StoreError(f"{path} cannot be read ({err.strerror}); make it readable or delete it") from err
+        except ValueError as err:
+            why = "" if "checksum" in str(err) else " or foreign"
+        if name not in self._warned_of:
             self._warned_of.add(name)
-            warnings.warn(f"{path} is damaged and is computed again", stacklevel=2)
-        return artefact
+            warnings.warn(f"{path} is damaged{why} and is computed again", stacklevel=2)
+        return None
 
-    def save(self, name: str, artefact: Artefact) -> None:
-        """Keep an artefact under a name. Raises StoreError, leaving no part of a file, where it cannot be written."""
-        path = self.path(name)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, _encode(artefact))
-        except OSError as err:
-            raise StoreError(_cannot_write(self.folder, err)) from err
+    def load(self, name: str) -> Artefact | None:
+        """Return the artefact of a name. As `read`."""
+        found = self.read(name)
+        return found[1] if found else None
+
+    def save(self, name: str, artefact: Artefact | bytes) -> None:
+        """Keep an artefact, or the bytes of `encode`, under a name.
+
+        Raises:
+            StoreError: It cannot be written; no part of a file is left.
+        """
+        content = artefact if isinstance(artefact, bytes) else encode(name, artefact)
+        with self._writing():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_whole(self.path(name), content, mode=self._mode())
         self._warned_of.discard(name)
 
-    def check_writable(self) -> None:
-        """Raise StoreError unless a file can be written here."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            path = self.folder / f".check.{secrets.token_hex(8)}{PART}"
-            write_whole(path, b"x")
-            path.unlink()
-        except OSError as err:
-            raise StoreError(_cannot_write(self.folder, err)) from err
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the store's one lock, which training takes; waits, with a line on stderr, while another process has it.
 
-    def claim(self, name: str) -> bool:
-        """Take the sole right among processes to compute a name, until `release` or the end of this process.
-
-        name: hexadecimal. Returns whether it was had. Where the file system has no locks everyone has it: then work
-        is done twice, and never wrongly.
+        Raises:
+            StoreError: The store cannot be written.
         """
-        if fcntl is None:
-            return True
+        with self._writing():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            probe = self.folder / f".check.{secrets.token_hex(8)}{PART}"
+            write_whole(probe, b"x")
+            probe.unlink()
+            lock = filelock.FileLock(self.folder / ".lock", mode=self._mode(), thread_local=False)
+            try:
+                lock.acquire(timeout=0)
+            except filelock.Timeout:
+                print(f"another process trains on {self.folder}; waiting until it is done", file=sys.stderr)
+                lock.acquire(poll_interval=0.5)
+            except (OSError, NotImplementedError) as err:
+                if isinstance(err, OSError) and err.errno not in _NO_LOCKS:
+                    raise
+                # Without locks two processes may compute an epoch twice, to the same bits.
         try:
-            if self._claims is None:
-                self._claims = open(self.folder / ".claims", "ab")  # noqa: SIM115 (closing it would end all claims)
-            fcntl.lockf(self._claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _lock_offset(name))
-        except OSError as err:
-            return err.errno not in (errno.EACCES, errno.EAGAIN)
-        return True
+            yield
+        finally:
+            lock.release()
 
-    def release(self, name: str) -> None:
-        """Give a claim back; one that was not had is no error."""
-        if self._claims is not None:
-            with contextlib.suppress(OSError):
-                fcntl.lockf(self._claims, fcntl.LOCK_UN, 1, _lock_offset(name))
+    def _mode(self):
+        """The permissions of a new file: as the folder's, so that a store which a group may write is shared."""
+        return self.folder.stat().st_mode & 0o666
+
+    @contextlib.contextmanager
+    def _writing(self):
+        try:
+            yield
+        except OSError as err:
+            raise StoreError(
+                f"the store {self.folder} cannot be written ({err.strerror or err}); free space, let its owner give you "
+                "write permission, or set LRLIB_STORE to another folder"
+            ) from err
 
     def list_files(self) -> dict[str, tuple[int, float]]:
-        """name -> (bytes, time of writing in seconds since 1970) of all that is stored."""
-        found = {}
-        for path in self.folder.glob(f"??/[!.]*{SUFFIX}"):
-            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-                found[path.name.removesuffix(SUFFIX)] = (path.stat().st_size, path.stat().st_mtime)
-        return found
+        """Return name -> (bytes, time of writing in seconds since 1970) of all that is stored."""
+        found = _list_sizes(self.folder.glob(f"[!.]*{SUFFIX}"))
+        return {path.name.removesuffix(SUFFIX): entry for path, entry in found.items()}
 
     def list_parts(self) -> dict[Path, tuple[int, float]]:
-        """path -> (bytes, time of writing) of what writers that were killed left behind, or write just now."""
-        found = {}
-        for path in (*self.folder.glob(f".*{PART}"), *self.folder.glob(f"??/.*{PART}")):
-            with contextlib.suppress(FileNotFoundError):
-                found[path] = (path.stat().st_size, path.stat().st_mtime)
-        return found
+        """Return path -> (bytes, time of writing) of unfinished files: a writer was killed, or is at work."""
+        return _list_sizes(self.folder.glob(f".*{PART}"))
 
     def read_values(self, name: str) -> dict[str, Any]:
-        """The values of a stored artefact, unchecked and without reading its tensors; {} where they cannot be read."""
+        """Return the values of a stored artefact, unchecked and without its tensors; {} if they cannot be read."""
         try:
             with open(self.path(name), "rb") as file:
                 header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), MAX_HEADER)))
             return json.loads(header["__metadata__"]["values"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, *_FOREIGN):
             return {}
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write bytes so that the path holds either its old content or all of the new. Raises OSError."""
+def _list_sizes(paths):
+    found = {}
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+            found[path] = (path.stat().st_size, path.stat().st_mtime)
+    return found
+
+
+def write_whole(path: Path, content: bytes, *, mode: int | None = None) -> None:
+    """Write bytes so that the path holds either its old content or all of the new.
+
+    Args:
+        path: The file.
+        content: What it is to hold.
+        mode: Its permissions, by default those of a new file.
+
+    Raises:
+        OSError: It cannot be written; nothing is left of it.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{PART}")
     try:
         with open(temporary, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        if mode is not None:
+            os.chmod(temporary, mode)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
-
-
-def _lock_offset(name):
-    """A byte for each name: 60 of its bits, so that the locks of a sweep's names do not meet."""
-    return int(name[:15], 16)
-
-
-def _cannot_write(folder, err):
-    return f"the store {folder} cannot be written ({err.strerror}); free space or set LRLIB_STORE to another folder"
-
-
-def _encode(artefact):
-    values = json.dumps(artefact.values, sort_keys=True)
-    return safetensors.torch.save(artefact.tensors, metadata={"values": values, "sha256": _digest(artefact)})
-
-
-def _decode(content):
-    """The artefact of a file's bytes. Raises ValueError where they are not what was written."""
-    try:
-        tensors = safetensors.torch.load(content)  # which checks the header, so that it can be read plainly below
-        metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
-        artefact = Artefact(tensors, json.loads(metadata["values"]))
-        expected = metadata["sha256"]
-    except (safetensors.SafetensorError, KeyError) as err:
-        raise ValueError("not an artefact") from err
-    if _digest(artefact) != expected:
-        raise ValueError("the checksum differs")
-    return artefact
-
-
-def _digest(artefact):
-    digest = hashlib.sha256(json.dumps(artefact.values, sort_keys=True).encode())
-    for name, tensor in sorted(artefact.tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -1,103 +1,164 @@
-"""Training runs: what is stored is taken from the store, and only what is missing goes to a cluster."""
+"""Training runs: cached epochs are taken from the store, and only the missing ones are computed."""
 
 import contextlib
-import sys
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+import os
+import pickle
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from tqdm.auto import tqdm
 
+from lrlib.problems.registry import load_data
 from lrlib.project import store_folder
-from lrlib.runs.epochs import load_record, record_of
-from lrlib.runs.plan import Run, plan_epochs
+from lrlib.runs.engine import EngineError, Workers, compute_epochs, is_epoch, record_of
+from lrlib.runs.plan import Epoch, Run, plan_epochs
+from lrlib.runs.published import Published, asked_for
 from lrlib.runs.results import Results
 from lrlib.runs.store import Store
-from lrlib.training.backends import BackendError, compiled
-from lrlib.training.registry import BACKENDS
+from lrlib.training.backends import BackendError
+from lrlib.training.registry import BACKENDS, load_backend
 
 if TYPE_CHECKING:
     from distributed import Client
 
 
 def train(
-    runs: Iterable[Run], *, store: Store | None = None, client: "Client | None" = None, progress: bool = True
+    runs: Iterable[Run],
+    *,
+    store: Store | None = None,
+    client: "Client | None" = None,
+    progress: bool = True,
+    published: Published | None | Literal["asked for"] = "asked for",
 ) -> Results:
-    """Train runs, or take from the store what was trained before.
+    """Train runs, or take from the cache what was trained before.
 
-    runs: Runs; the same one twice is one. store: a Store, by default the project's. client: a Dask client, by default
-    that of $DASK_SCHEDULER_ADDRESS, else of a cluster on this machine's cores, started only if there is work.
-    progress: show a bar, counted in epochs.
+    Args:
+        runs: Runs; the same one twice is one.
+        store: The cache; default: the project's.
+        client: A Dask client, whose cluster computes; default: the cluster at $DASK_SCHEDULER_ADDRESS, else processes
+            on this machine's cores, started only if there is work.
+        progress: Show a bar, counted in epochs.
+        published: Results that are used instead of training a run, where the run is in them and not wholly in the
+            cache; default: those that $LRLIB_RESULTS asks for.
 
-    Returns Results. A run whose loss stops being finite is recorded as diverged at that step.
-    Raises DatasetError, StoreError (what was stored stays) and EngineError.
+    Returns:
+        Results. A run whose loss or weights stop being finite is recorded as diverged at that step.
+
+    Raises:
+        DatasetError: A dataset is unavailable.
+        StoreError: The cache cannot be read or written; stored epochs stay.
+        EngineError: Training failed; stored epochs stay.
+        PublishedError: The published results cannot be read.
+
+    Example:
+        >>> results = train([Run(OneCycle(0.1), epochs=3)])
+        >>> results.epochs
     """
-    runs = list(dict.fromkeys(runs))
     store = store or Store(store_folder())
-    chains = {run: plan_epochs(run) for run in runs}
-    epochs = list({epoch.name: epoch for chain in chains.values() for epoch in chain}.values())
-    records = {epoch.name: record for epoch in epochs if (record := load_record(store, epoch.name))}
-    missing = [epoch for epoch in epochs if epoch.name not in records]
-    missing = _drop_below_diverged(missing, records)
-    n_computed, computed_seconds = 0, 0.0
-    if missing:
-        # Dask is loaded where there is something to train: most calls find all of it in the store.
-        from lrlib.runs.cluster import find_dashboard
-        from lrlib.runs.engine import compute_epochs
-
-        store.check_writable()
-        if any(epoch.backend == "compiled" for epoch in missing):
-            compiled.prepare(store.folder)  # here and not in each worker
-        n_tasks = len({chain[-1].name for chain in chains.values()})
-        with contextlib.nullcontext(client) if client else _open_client(runs, n_tasks) as client:
-            if progress and (link := find_dashboard(client)):
-                tqdm.write(f"dashboard: {link}", file=sys.stderr)
-            bar = tqdm(total=len(missing), unit="epoch", desc="training", disable=not progress, smoothing=0.1)
-            with bar, contextlib.closing(compute_epochs(missing, store=store, client=client)) as results:
-                for epoch, artefact, computed in results:
+    chains = {run: plan_epochs(run) for run in dict.fromkeys(runs)}
+    records: dict[str, Any] = {}
+    taken = _take_published(chains, records, store, asked_for() if published == "asked for" else published)
+    own = {run: chain for run, chain in chains.items() if run not in taken}
+    n_computed, seconds = 0, 0.0
+    if list_missing(own, records, store):
+        with store.lock():
+            missing = list_missing(own, records, store)  # another process may have trained them meanwhile
+            with (
+                open_workers(missing, store, client) as workers,
+                tqdm(total=len(missing), unit="epoch", desc="training", disable=not progress, smoothing=0.1) as bar,
+            ):
+                for epoch, artefact in compute_epochs(missing, store=store, workers=workers):
                     if artefact is not None:
-                        records[epoch.name] = record_of(artefact)
-                    if computed:
-                        n_computed += 1
-                        computed_seconds += records[epoch.name]["seconds"]
+                        record = records[epoch.name] = record_of(artefact)
+                        n_computed, seconds = n_computed + 1, seconds + record["seconds"]
                     bar.update()
-    return Results(chains, records, store, n_computed=n_computed, computed_seconds=computed_seconds)
-
-
-def _open_client(runs, n_tasks):
-    from lrlib.runs.cluster import open_client
-
-    return open_client(
-        n_tasks,
-        cores_per_task=max(run.processes for run in runs),
-        tasks_per_process=min(BACKENDS[run.backend].epochs_at_once for run in runs),
-    )
+    return _collect(chains, records, taken, store, n_computed=n_computed, computed_seconds=seconds)
 
 
 def find_results(runs: Iterable[Run], *, store: Store | None = None) -> Results | None:
-    """Results of runs that are all in the store; None where an epoch is missing, or their backend is not installed.
+    """Return the results of runs that are all in the cache, or in the published results that $LRLIB_RESULTS asks for.
 
-    Nothing is trained. Raises DatasetError, StoreError.
+    Returns:
+        Results; None if an epoch is missing, or a backend not installed.
+
+    Raises:
+        DatasetError: A dataset is unavailable.
+        StoreError: The cache cannot be read.
+        PublishedError: The published results cannot be read.
     """
-    runs = list(dict.fromkeys(runs))
-    store = store or Store(store_folder())
+    store, records = store or Store(store_folder()), {}
     try:
-        chains = {run: plan_epochs(run) for run in runs}
+        chains = {run: plan_epochs(run) for run in dict.fromkeys(runs)}
     except BackendError:
         return None
-    epochs = list({epoch.name: epoch for chain in chains.values() for epoch in chain}.values())
-    records = {epoch.name: record for epoch in epochs if (record := load_record(store, epoch.name))}
-    if _drop_below_diverged([epoch for epoch in epochs if epoch.name not in records], records):
+    taken = _take_published(chains, records, store, asked_for())
+    if list_missing({run: chain for run, chain in chains.items() if run not in taken}, records, store):
         return None
-    return Results(chains, records, store, n_computed=0, computed_seconds=0.0)
+    return _collect(chains, records, taken, store)
 
 
-def _drop_below_diverged(missing, records):
-    """The epochs without those that stand below a stored epoch that diverged."""
-    ended = {name for name, record in records.items() if record["diverged"]}
-    kept = []
-    for epoch in missing:  # a chain's epochs stand in order
-        if epoch.parent in ended:
-            ended.add(epoch.name)
-        else:
-            kept.append(epoch)
-    return kept
+def _take_published(chains, records, store, published):
+    """run -> records, for runs that are published and not wholly in the store: a run is never made of both."""
+    if published is None:
+        return {}
+    found = {run: published.find(chain) for run, chain in chains.items() if list_missing({run: chain}, records, store)}
+    return {run: records for run, records in found.items() if records}
+
+
+def _collect(chains, records, taken, store, **about):
+    """Results, with the records of each run up to its last epoch or the one that diverged."""
+    own = {
+        run: [records[epoch.name] for epoch in chain if epoch.name in records]
+        for run, chain in chains.items()
+        if run not in taken
+    }
+    records = {run: taken.get(run) or own[run] for run in chains}
+    return Results(chains, records, store, published=taken, train=train, **about)
+
+
+def list_missing(chains: Mapping[Run, Sequence[Epoch]], records: dict[str, Any], store: Store) -> list[Epoch]:
+    """Return the epochs that are to be computed, each once, parents first; add name -> record of those that are stored."""
+    missing: dict[str, Epoch] = {}
+    for chain in chains.values():
+        for epoch in chain:
+            name = epoch.name
+            if name not in records and name not in missing and (artefact := store.load(name)):
+                if is_epoch(artefact):
+                    records[name] = record_of(artefact)
+                else:
+                    warnings.warn(f"{store.path(name)} is of another version of lrlib and is computed again", stacklevel=3)
+            if name not in records:
+                missing[name] = epoch
+            elif records[name]["diverged"]:
+                break  # nothing is trained below it
+    return list(missing.values())
+
+
+@contextlib.contextmanager
+def open_workers(missing: Sequence[Epoch], store: Store, client: "Client | None" = None) -> Iterator[Workers]:
+    """Workers for epochs: of the client's cluster, of that at $DASK_SCHEDULER_ADDRESS, or of this machine."""
+    data = {(epoch.settings.problem, epoch.data): load_data(epoch.settings.problem) for epoch in missing}
+    backends = {epoch.settings.backend for epoch in missing}
+    for backend in backends:
+        getattr(load_backend(backend), "prepare", lambda folder: None)(store.folder)  # once, and not in each worker
+    address = client.scheduler.address if client else os.environ.get("DASK_SCHEDULER_ADDRESS")
+    if address:
+        try:
+            from lrlib.runs.cluster import DaskWorkers
+        except ModuleNotFoundError as err:
+            raise EngineError(f"a Dask cluster requires {err.name}: pip install 'lrlib[cluster]'") from err
+
+        sent = {f"{problem} {digest}": pickle.dumps({(problem, digest): each}) for (problem, digest), each in data.items()}
+        workers = DaskWorkers(address, sent, security=client.security if client else None)
+    else:
+        from lrlib.runs.local import LocalWorkers, Threads, count_workers
+
+        # As many as chains end here: each epoch of a chain needs the one before it.
+        n_tasks = len({epoch.name for epoch in missing} - {epoch.parent for epoch in missing})
+        at_once = min(BACKENDS[backend].epochs_at_once for backend in backends)
+        n_workers = count_workers(n_tasks, max(epoch.settings.processes for epoch in missing))
+        content = pickle.dumps(data)
+        workers = Threads(min(n_tasks, at_once), content) if at_once > 1 else LocalWorkers(n_workers, content)
+    with contextlib.closing(workers):
+        yield workers

@@ -1,8 +1,11 @@
 """One epoch of training, and evaluation: pure functions of a state. Their code is part of every epoch's name."""
 
+import copy
 import hashlib
 import math
+import threading
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +17,16 @@ from lrlib.problems.registry import DEFAULT, load_problem
 from lrlib.training.optimizers import OPTIMIZERS, build_optimizer
 
 
+_drawing = threading.RLock()  # building a model draws from torch's one random generator: one thread at a time
+
+
 def initial_state(seed: int, problem: str = DEFAULT, data: Data | None = None) -> dict[str, torch.Tensor]:
     """Return the state before the first epoch: the problem's model, its initialisation drawn from the seed.
 
     data is for a problem that starts from weights trained before. The caller's random state is left as it was.
     Returns a flat dict of tensors, `model.<parameter or buffer>`; an optimizer has no buffers before its first step.
     """
-    with torch.random.fork_rng(devices=[]):
+    with _drawing, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         found = load_problem(problem)
         model = found.build_model() if found.initialize is None or data is None else found.initialize(data)
@@ -157,11 +163,15 @@ def evaluate(
 
 def load_model(state: Mapping[str, torch.Tensor], problem: str = DEFAULT) -> nn.Module:
     """The model of a state, in evaluation mode, with its own copy of the parameters and buffers."""
-    with torch.device("meta"):
-        model = load_problem(problem).build_model()
-    model.to_empty(device="cpu")
+    model = copy.deepcopy(_build_once(problem))  # draws nothing, and tied weights stay tied, as on "meta" they do not
     model.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})
     return model.eval()
+
+
+@lru_cache(maxsize=8)
+def _build_once(problem):
+    with _drawing, torch.random.fork_rng(devices=[]):
+        return load_problem(problem).build_model()
 
 
 def restore(state, problem, optimizer, *, weight_decay, device):

@@ -1,44 +1,129 @@
-"""What decides the bits of a result besides its settings: versions, device, threads, and the training code."""
+"""What decides the bits of a result besides its settings: the code that trains, and how the process computes."""
 
 import ast
+import contextlib
 import hashlib
-from collections.abc import Sequence
+import importlib.util
+import io
+import sysconfig
+import tokenize
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 
 import torch
 
-# Whatever is trained is trained anew when the code of these files changes, or that of its problem's files.
-TRAINING_FILES = ("training/epoch.py", "training/optimizers.py")
+from lrlib import _MODULES, _OF_THE_REPORT
+
 THREADS = 1
-PACKAGE = Path(__file__).resolve().parent.parent
+PUBLIC: dict[str, str | None] = {**_MODULES, **_OF_THE_REPORT}
 
 
 def fix_numerics() -> None:
-    """Make this process compute in the way that `describe_numerics` says."""
+    """Have this process compute on one thread with deterministic algorithms."""
     torch.set_num_threads(THREADS)
     torch.use_deterministic_algorithms(True)
     # Filling fresh memory would only make a fault of our own repeatable, and costs time at every step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def code_digest(files: Sequence[str] = TRAINING_FILES) -> str:
-    """sha256 over the code of files without comments, docstrings and layout, which change no bit."""
+@contextlib.contextmanager
+def fixed_numerics() -> Iterator[None]:
+    """`fix_numerics`, and afterwards as before."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    fix_numerics()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
+        torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
+
+
+@lru_cache
+def code_digest(*modules: str) -> str:
+    """Return a digest of the code in the import closure of modules.
+
+    It is computed over tokens: comments, docstrings, line breaks and Python's version do not change it.
+    """
     digest = hashlib.sha256()
-    for file in files:
-        digest.update(normalize_code((PACKAGE / file).read_text(encoding="utf-8")).encode())
+    for name, path in sorted(import_closure(*modules).items()):
+        digest.update(f"{name}\n{normalize_code(path.read_text(encoding='utf-8'))}\n".encode())
     return digest.hexdigest()[:16]
 
 
+def import_closure(*modules: str) -> dict[str, Path]:
+    """Return name -> file of modules and of all that they import, directly or not; installed packages are left out.
+
+    Imports are read from the source, those inside functions too. lrlib is never left out.
+    """
+    found: dict[str, Path] = {}
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        if name in found or (path := _find_source(name)) is None:
+            continue
+        found[name] = path
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                waiting.extend(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+                names = [alias.name for alias in node.names]
+                waiting.extend(f"{base}.{name}" for name in names)
+                # lrlib imports a public name's module when the name is used.
+                waiting.extend(filter(None, map(PUBLIC.get, names)) if base == "lrlib" else [base])
+    return found
+
+
+def _find_source(name):
+    """The file of a module; None for an installed one and for what is no module. Nothing is imported."""
+    package, *rest = name.split(".")
+    for place in _find_places(package):
+        path = Path(place, *rest)
+        for candidate in (path / "__init__.py", path.with_name(f"{path.name}.py") if rest else path):
+            if candidate.suffix == ".py" and candidate.is_file():
+                return candidate
+    return None
+
+
+@lru_cache
+def _find_places(package):
+    """Where a top-level module is, as file or folders; nowhere if it is installed and not lrlib."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except ValueError:  # __main__
+        spec = None
+    if spec is None:
+        return []
+    places = [*(spec.submodule_search_locations or [spec.origin or ""])]
+    installed = tuple(sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib"))
+    return places if package == "lrlib" or not any(place.startswith(installed) for place in places) else []
+
+
 def normalize_code(source: str) -> str:
-    """Python source without comments, docstrings and layout; what is left is what runs."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if (
-            isinstance(body, list)
-            and body
-            and isinstance(body[0], ast.Expr)
-            and isinstance(body[0].value, ast.Constant)
-        ):
-            node.body = body[1:] or [ast.Pass()]  # type: ignore[attr-defined]
-    return ast.unparse(tree)
+    """Return the tokens of Python source, one a line, without comments, docstrings and blank lines."""
+    docstrings = {
+        (node.body[0].lineno, node.body[0].col_offset)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+        and ast.get_docstring(node, clean=False) is not None
+    }
+    line_starts = [0, *accumulate(map(len, io.StringIO(source)))]
+    tokens, string_start, depth = [], 0, 0
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        kind = tokenize.tok_name[token.type]
+        start, end = (line_starts[line - 1] + column for line, column in (token.start, token.end))
+        # Python 3.12 and later split f-strings into tokens; here they stay whole, as in 3.11.
+        if kind.endswith("STRING_START"):
+            string_start, depth = (string_start if depth else start), depth + 1
+        elif kind.endswith("STRING_END"):
+            depth -= 1
+            if not depth:
+                tokens.append(source[string_start:end])
+        elif not depth and kind not in ("COMMENT", "NL", "ENDMARKER") and token.start not in docstrings:
+            tokens.append(kind if kind in ("INDENT", "DEDENT", "NEWLINE") else token.string)
+    return "\n".join(tokens)

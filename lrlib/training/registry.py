@@ -1,62 +1,52 @@
-"""The ways in which an epoch can be trained, by name, and what each puts into an epoch's name.
+"""Backends, which carry an epoch out, and what each adds to an epoch's name.
 
-A backend is a module, or an object in one, with `check(processes, problem)`, `describe(processes)`,
-`train_epoch(state, *, processes, **settings)` and `evaluate(state, **settings)`; the settings are those of
-lrlib.training.epoch. What `describe` returns, and the code of the backend's files, stand in the name of every epoch
-that it
-trains: results of two backends never mix.
+A backend is a module, or an object in one, with `check(processes, problem)`, `describe(processes, optimizer)`,
+`train_epoch(state, *, processes, **settings)` and `evaluate(state, **settings)`, with the settings of
+`lrlib.training.epoch`; and `prepare()` if something is to be done once before workers start.
 """
 
+import hashlib
 import importlib
-import platform
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 
+from lrlib.problems.data import Data
 from lrlib.problems.problem import Problem
-from lrlib.problems.registry import DEFAULT, load_problem
+from lrlib.problems.registry import DEFAULT, find_module
+from lrlib.training import epoch
 from lrlib.training.backends import compiled
-from lrlib.training.kernels import FILES as KERNEL_FILES
-from lrlib.training.numerics import THREADS, TRAINING_FILES, code_digest
-
-AUTO = "auto"
+from lrlib.training.numerics import code_digest, fixed_numerics
 
 
 @dataclass(frozen=True)
 class Backend:
-    """place: what carries it out, as module or module:object.
+    """Where a backend is.
 
-    files: those of its code, besides the problem's and the loop's, that decide bits.
-    epochs_at_once: how many epochs one worker process trains at once, each in a thread of its own.
+    Args:
+        place: module or module:object.
+        epochs_at_once: How many epochs one process trains at once, each in a thread of its own.
     """
 
     place: str
-    files: tuple = ()
     epochs_at_once: int = 1
 
 
+AUTO = "auto"
 BACKENDS = {
-    "compiled": Backend(
-        "lrlib.training.backends.compiled",
-        files=("training/backends/compiled.py", *KERNEL_FILES),
-    ),
+    "compiled": Backend("lrlib.training.backends.compiled"),
     "torch": Backend("lrlib.training.backends.plain"),
-    "cuda": Backend(
-        "lrlib.training.backends.cuda",
-        files=("training/backends/cuda.py", "training/backends/thin_conv.py"),
-        epochs_at_once=16,
-    ),
-    "colossalai": Backend("lrlib.training.backends.colossal:torch_ddp", files=("training/backends/colossal_rank.py",)),
-    "colossalai:LowLevelZeroPlugin": Backend(
-        "lrlib.training.backends.colossal:low_level_zero", files=("training/backends/colossal_rank.py",)
-    ),
+    "cuda": Backend("lrlib.training.backends.cuda", epochs_at_once=16),
+    "colossalai": Backend("lrlib.training.backends.colossal:torch_ddp"),
 }
 
 
 def load_backend(name: str) -> Any:
-    """A backend by its name. Raises ValueError for an unknown name."""
+    """Return a backend by its name. Raises ValueError for an unknown name."""
     if name not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {name!r}")
     module, _, attribute = BACKENDS[name].place.partition(":")
@@ -65,34 +55,58 @@ def load_backend(name: str) -> Any:
 
 
 def choose_backend(name: str, problem: Problem) -> str:
-    """The backend that a name stands for: "auto" is "compiled" where that can train the problem, else "torch"."""
+    """Return the backend that a name stands for: "auto" is "compiled" if that can train the problem, else "torch"."""
     if name != AUTO:
         return name
     return "compiled" if problem.has_kernels and compiled.is_available() else "torch"
 
 
-@lru_cache
 def describe_numerics(
     backend: str = "torch", processes: int = 1, problem: str = DEFAULT, optimizer: str = "sgd"
 ) -> dict[str, object]:
-    """What decides the bits of an epoch besides its settings, as plain values that stand in its name.
+    """Return what decides the bits of an epoch besides its settings and data, as plain values.
 
-    With backend "compiled" that is the code alone, unless the optimizer's update is torch's.
-    Raises BackendError where the backend is not installed.
+    `code` is a digest of the import closure of the backend, the problem and `lrlib.training.compute`.
+
+    Raises:
+        BackendError: The backend is not installed.
     """
-    numerics = {
-        "backend": backend,
-        "world_size": processes,
-        **load_backend(backend).describe(processes),
-        "code": code_digest((*TRAINING_FILES, *load_problem(problem).files, *BACKENDS[backend].files)),
-    }
-    if backend == "compiled" and optimizer in compiled.SGD:
-        return numerics
-    return {
-        "torch": torch.__version__,
-        "device": "cpu",
-        "machine": platform.machine(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "threads": THREADS,
-        **numerics,
-    }
+    about = load_backend(backend).describe(processes, optimizer)
+    modules = ("lrlib.training.compute", BACKENDS[backend].place.partition(":")[0], find_module(problem))
+    return {"backend": backend, "world_size": processes, **about, "code": code_digest(*modules)}
+
+
+@lru_cache(maxsize=64)
+def name_numerics(
+    backend: str, processes: int, problem: str, optimizer: str, batch_size: int, data: Data
+) -> dict[str, object]:
+    """Return `describe_numerics`, with a fingerprint where the processor decides bits: what stands in an epoch's name.
+
+    Libraries choose their kernels by the processor and by variables such as MKL_CBWR and ONEDNN_MAX_CPU_ISA; no list of
+    those is complete, so two steps of training and a test are tried: 0.2 s, once a process.
+    """
+    numerics = describe_numerics(backend, processes, problem, optimizer)
+    if "cpu_capability" in numerics:
+        numerics["fingerprint"] = _take_fingerprint(problem, optimizer, batch_size, data)
+    return numerics
+
+
+def _take_fingerprint(problem, optimizer, batch_size, data):
+    inputs, targets = (part[: 2 * batch_size] for part in data.train)
+    steps = math.ceil(len(inputs) / batch_size)
+    about = {"inputs": inputs, "targets": targets, "batch_size": batch_size, "problem": problem}
+    with fixed_numerics():
+        state, losses = epoch.train_epoch(
+            epoch.initial_state(0, problem),
+            lr=np.full(steps, 0.01),
+            momentum=np.full(steps, 0.9),
+            order=torch.arange(len(inputs)),
+            optimizer=optimizer,
+            weight_decay=5e-4,
+            **about,
+        )
+        loss, _ = epoch.evaluate(state, **about)
+    digest = hashlib.sha256(losses.tobytes() + np.float64(loss).tobytes())
+    for _, tensor in sorted(state.items()):
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]

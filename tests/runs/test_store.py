@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -6,25 +7,22 @@ import threading
 import warnings
 from pathlib import Path
 
+import filelock
 import pytest
 import torch
 from conftest import ROOT
 
-from lrlib.runs.store import Artefact, Store, StoreError, write_whole
+from lrlib.runs.store import Artefact, Store, StoreError, encode, write_whole
 
-CLAIMER = """
-import sys
-from lrlib.runs.store import Store
-store = Store(sys.argv[1])
-print(store.claim("ab12"), flush=True)
-input()
-"""
+NAME, OTHER = "ab12", "ab34"
 
 
 @pytest.fixture
 def artefact():
+    tied = torch.arange(6.0).reshape(2, 3)
     return Artefact(
-        {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(3, dtype=torch.int64)}, {"x": 0.1, "y": None}
+        {"a": tied, "b": torch.tensor(3), "c": torch.tensor([1.5, float("nan")]).bfloat16(), "tied": tied},
+        {"x": 0.1, "y": None},
     )
 
 
@@ -33,69 +31,93 @@ def store(tmp_path):
     return Store(tmp_path / "store")
 
 
-def test_what_is_saved_is_loaded_to_the_bit(store, artefact):
-    assert store.load("ab12") is None
-    store.save("ab12", artefact)
-    loaded = store.load("ab12")
-    assert loaded.values == artefact.values
-    assert loaded.tensors.keys() == artefact.tensors.keys()
-    assert all(
-        torch.equal(loaded.tensors[k], v) and loaded.tensors[k].dtype == v.dtype for k, v in artefact.tensors.items()
+def is_the_same(found, expected):
+    return found.values == expected.values and all(
+        found.tensors[name].dtype == tensor.dtype
+        and torch.equal(found.tensors[name].view(-1).view(torch.uint8), tensor.reshape(-1).view(torch.uint8))
+        for name, tensor in expected.tensors.items()
     )
 
 
-@pytest.mark.parametrize("position", [0, 9, 40, -1, -20])
-def test_a_flipped_bit_is_noticed_and_never_returned(store, artefact, position):
-    store.save("ab12", artefact)
-    content = bytearray(store.path("ab12").read_bytes())
-    content[position] ^= 1
-    store.path("ab12").write_bytes(content)
-    with pytest.warns(UserWarning, match="is damaged and is computed again"):
-        assert store.load("ab12") is None
+def test_saved_tensors_are_loaded_bit_for_bit_whatever_their_dtype_and_tied_ones_too(store, artefact):
+    assert store.load(NAME) is None
+    store.save(NAME, artefact)
+    assert is_the_same(store.load(NAME), artefact)
+    assert store.read_values(NAME) == artefact.values
+    assert store.read_values(OTHER) == {}
+    assert list(store.list_files()) == [NAME]
 
 
 def test_no_flipped_bit_and_no_length_gives_anything_but_what_was_saved(store, artefact):
-    store.save("ab12", artefact)
-    whole = store.path("ab12").read_bytes()
-    n = len(whole)
+    store.save(NAME, artefact)
+    whole = store.path(NAME).read_bytes()
     flipped = (
-        whole[:place] + bytes([whole[place] ^ mask]) + whole[place + 1 :] for place in range(n) for mask in (1, 32)
+        whole[:place] + bytes([whole[place] ^ mask]) + whole[place + 1 :]
+        for place in range(len(whole))
+        for mask in (1, 32)
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for content in (*flipped, *(whole[:length] for length in range(n))):
-            store.path("ab12").write_bytes(content)
-            loaded = store.load("ab12")
-            assert loaded is None or (
-                loaded.values == artefact.values
-                and all(torch.equal(loaded.tensors[name], tensor) for name, tensor in artefact.tensors.items())
-            )
+        for content in (*flipped, *(whole[:length] for length in range(len(whole)))):
+            store.path(NAME).write_bytes(content)
+            assert store.load(NAME) is None
 
 
-def test_a_damaged_file_is_warned_of_once_until_it_is_written_again(store, artefact):
-    for _ in range(2):
-        store.save("ab12", artefact)
-        store.path("ab12").write_bytes(b"")
-        with pytest.warns(UserWarning) as warned:
-            assert (store.load("ab12"), store.load("ab12")) == (None, None)
-        assert len(warned) == 1
+def with_header(header):
+    header = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return len(header).to_bytes(8, "little") + header
 
 
-def test_a_file_that_may_not_be_read_is_said(store):
-    store.path("ab12").mkdir(parents=True)
-    with pytest.raises(StoreError, match=r"ab12.safetensors cannot be read \(Is a directory\); let it be read"):
-        store.load("ab12")
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff" * 40,
+        with_header(b"[" * 100_000),
+        with_header([]),
+        with_header({}),
+        with_header({"__metadata__": []}),
+        with_header({"__metadata__": {"sha256": 3, "values": "{}"}}),
+        with_header({"__metadata__": {"sha256": "", "values": "{}"}}),
+    ],
+)
+def test_a_foreign_file_counts_as_damaged_and_is_warned_of_once(store, artefact, content):
+    store.save(NAME, artefact)
+    store.path(NAME).write_bytes(content)
+    with pytest.warns(UserWarning, match="is damaged") as warned:
+        assert (store.load(NAME), store.load(NAME)) == (None, None)
+    assert len(warned) == 1
+    store.save(NAME, artefact)
+    assert is_the_same(store.load(NAME), artefact)
 
 
-def test_a_file_that_the_disk_has_lost_counts_as_damaged(store, artefact, monkeypatch):
-    store.save("ab12", artefact)
+def test_a_file_under_another_name_is_refused(store, artefact):
+    store.save(NAME, artefact)
+    store.path(OTHER).write_bytes(store.path(NAME).read_bytes())
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert store.load(OTHER) is None
+    store.save(OTHER, encode(NAME, artefact))
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert store.load(OTHER) is None
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(errno.EIO, "damaged"), (errno.ESTALE, None), (errno.ENOENT, None), (errno.EACCES, StoreError)]
+)
+def test_what_the_disk_reports_is_absent_damaged_or_an_error(store, artefact, monkeypatch, number, expected):
+    store.save(NAME, artefact)
 
     def fail(_):
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(Path, "read_bytes", fail)
-    with pytest.warns(UserWarning, match="is damaged"):
-        assert store.load("ab12") is None
+    if expected is StoreError:
+        with pytest.raises(StoreError, match="make it readable or delete it"):
+            store.load(NAME)
+    else:
+        with warnings.catch_warnings(record=True) as warned:
+            assert store.load(NAME) is None
+        assert [str(each.message).count("is damaged") for each in warned] == ([1] if expected else [])
 
 
 def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
@@ -106,7 +128,7 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     assert calls == [("fsync", 3), "replace"]
 
 
-def test_a_reader_beside_a_writer_sees_the_old_or_the_new_and_nothing_between(tmp_path):
+def test_a_reader_beside_a_writer_sees_the_old_or_the_new_content(tmp_path):
     path, contents = tmp_path / "file", [b"a" * 300_000, b"b" * 300_000]
     write_whole(path, contents[0])
     writer = threading.Thread(target=lambda: [write_whole(path, contents[i % 2]) for i in range(60)])
@@ -117,84 +139,95 @@ def test_a_reader_beside_a_writer_sees_the_old_or_the_new_and_nothing_between(tm
     assert seen <= set(contents)
 
 
-def test_what_a_killed_writer_left_is_no_artefact_and_is_listed_apart(store, artefact):
-    store.save("ab12", artefact)
-    left = store.folder / "ab" / ".ab34.safetensors.00.part"
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
+def test_a_write_that_is_broken_off_keeps_the_old_content_and_leaves_nothing(store, artefact, monkeypatch, error):
+    store.save(NAME, artefact)
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(StoreError if isinstance(error, OSError) else KeyboardInterrupt):
+        store.save(NAME, Artefact({}, {}))
+    assert [path.name for path in store.folder.iterdir()] == [store.path(NAME).name]
+    assert is_the_same(store.load(NAME), artefact)
+
+
+def test_files_of_a_killed_writer_are_listed_apart(store, artefact):
+    store.save(NAME, artefact)
+    left = store.folder / ".ab34.safetensors.00.part"
     left.write_bytes(b"half")
-    assert list(store.list_files()) == ["ab12"]
+    assert list(store.list_files()) == [NAME]
     assert {path: size for path, (size, _) in store.list_parts().items()} == {left: 4}
 
 
-def test_a_claim_is_had_by_one_process_and_ends_with_it(store):
-    store.check_writable()
-    command = [sys.executable, "-c", CLAIMER, str(store.folder)]
-    other = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert other.stdout.readline() == "True\n"
-    assert not store.claim("ab12")
-    assert store.claim("ab13")
-    other.kill()
-    other.communicate()
-    assert store.claim("ab12")
+def test_the_lock_is_held_by_one_process_and_ends_with_it(store, capfd):
+    code = f"from lrlib.runs.store import Store\nwith Store({str(store.folder)!r}).lock():\n  print(1, flush=True); input()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout.readline() == "1\n"
+    threading.Timer(0.5, other.kill).start()
+    with store.lock():
+        assert other.wait() < 0
+    assert "another process trains" in capfd.readouterr().err
 
 
-def test_where_there_are_no_locks_every_claim_is_had(store, monkeypatch):
-    store.check_writable()
+@pytest.mark.parametrize("error", [OSError(errno.ENOLCK, "No locks available"), NotImplementedError()])
+def test_a_file_system_without_locks_is_used_without(store, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
 
-    def fail(*_):
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr("lrlib.runs.store.fcntl.lockf", fail)
-    assert store.claim("ab12")
-    store.release("ab12")
-
-
-def test_windows_has_no_locks(store, monkeypatch):
-    monkeypatch.setattr("lrlib.runs.store.fcntl", None)
-    assert store.claim("ab12")
-    store.release("ab12")
+    monkeypatch.setattr(filelock.FileLock, "acquire", fail)
+    with store.lock():
+        pass
 
 
-def test_values_are_read_without_the_tensors(store, artefact):
-    store.save("ab12", artefact)
-    assert store.read_values("ab12") == artefact.values
-    assert store.read_values("ab34") == {}
-
-
-@pytest.mark.parametrize("length", [0, 7, 100, -1])
-def test_a_truncated_file_is_noticed(store, artefact, length):
-    store.save("ab12", artefact)
-    store.path("ab12").write_bytes(store.path("ab12").read_bytes()[:length])
-    with pytest.warns(UserWarning, match="is damaged"):
-        assert store.load("ab12") is None
-
-
-def test_a_full_disk_is_said_and_leaves_nothing_behind(store, artefact, monkeypatch):
-    def refuse(_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", refuse)
-    with pytest.raises(
-        StoreError, match=r"cannot be written \(No space left on device\); free space or set LRLIB_STORE"
-    ):
-        store.save("ab12", artefact)
-    assert [path for path in store.folder.rglob("*") if path.is_file()] == []
-
-
-def test_a_store_that_cannot_be_made_is_said_before_anything_is_computed(tmp_path):
+def test_a_store_that_cannot_be_made_is_an_error_before_training(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(StoreError, match="cannot be written"):
-        Store(tmp_path / "file" / "store").check_writable()
+    with pytest.raises(StoreError, match="cannot be written"), Store(tmp_path / "file" / "store").lock():
+        pass
 
 
-def test_an_interrupted_write_keeps_the_old_content(tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    write_whole(path, b"old")
+# Another user: as root, this process becomes one.
+AS_ANOTHER = """
+import os
+from lrlib.runs.store import Artefact, Store, StoreError
+os.setgroups([{group}]); os.setgid({group}); os.setuid(65534)
+store = Store({folder!r})
+assert store.load("ab12").values == {{"by": "first"}}
+try:
+    with store.lock():
+        store.save("ab12", Artefact({{}}, {{"by": "second"}}))
+        store.save("ab34", Artefact({{}}, {{"by": "second"}}))
+except StoreError as err:
+    print(err)
+"""
 
-    def interrupt(*_):
-        raise KeyboardInterrupt
 
-    monkeypatch.setattr(os, "replace", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        write_whole(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["file"]
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("mode", [0o2775, 0o755])
+def test_another_user_shares_the_store_if_its_folder_lets_the_group_write_and_is_told_otherwise(mode, tmp_path):
+    group, umask = 12345, os.umask(0o022)
+    try:
+        folder = tmp_path / "store"
+        folder.mkdir()
+        os.chown(folder, -1, group)
+        os.chmod(folder, mode)
+        for parent in (tmp_path, *tmp_path.parents[:-1]):
+            if parent != Path("/tmp"):
+                os.chmod(parent, 0o755)
+        store = Store(folder)
+        with store.lock():
+            store.save("ab12", Artefact({}, {"by": "first"}))
+        code = AS_ANOTHER.format(group=group, folder=str(folder))
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    finally:
+        os.umask(umask)
+    assert (done.returncode, done.stderr) == (0, "")
+    shared = mode == 0o2775
+    assert done.stdout.count("cannot be written (Permission denied)") == (not shared)
+    assert store.load("ab12").values == {"by": "second" if shared else "first"}
+    assert store.list_files().keys() == ({"ab12", "ab34"} if shared else {"ab12"})
+    with store.lock():
+        store.save("ab34", Artefact({}, {"by": "first"}))

@@ -145,14 +145,14 @@ def test_gradients_are_as_near_to_float64_as_those_of_plain_layers(n):
 @pytest.mark.parametrize(("optimizer", "weight_decay"), [("sgd", 5e-4), ("momentum", 0.0), ("adam", 0.0)])
 def test_an_epoch_is_that_of_plain_layers(optimizer, weight_decay):
     sample = load_dataset("sample")
-    data, settings = (sample.train_images, sample.train_labels), {"optimizer": optimizer, "weight_decay": weight_decay}
+    data, settings = sample.train, {"optimizer": optimizer, "weight_decay": weight_decay}
     settings["lr"] = np.linspace(0.2, 1, 31) * (0.001 if optimizer == "adam" else 0.05)
     settings["momentum"] = np.linspace(0.95, 0.85, 31)
     state, losses = train("compiled", data, 31, 128, **settings)
     expected_state, expected = train("torch", data, 31, 128, **settings)
     assert np.abs(losses - expected).max() < 5e-7
     assert state.keys() == expected_state.keys()
-    test = {"inputs": sample.test_images, "targets": sample.test_labels, "batch_size": 128}
+    test = {"inputs": sample.test[0], "targets": sample.test[1], "batch_size": 128}
     loss, n_right = compiled.evaluate(state, **test)
     expected_loss, expected_right = load_backend("torch").evaluate(expected_state, **test)
     assert (loss, n_right) == (pytest.approx(expected_loss, abs=1e-6), expected_right)

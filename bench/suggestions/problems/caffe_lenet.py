@@ -12,7 +12,6 @@ from functools import partial
 from torch import Tensor, nn
 
 from bench.suggestions.problems.images import load_images
-from lrlib.problems.data import find_dataset
 from lrlib.problems.losses import are_right, cross_entropies
 from lrlib.problems.problem import Problem
 
@@ -46,15 +45,9 @@ def make_problem(name: str) -> Problem:
     return Problem(
         name=name,
         build_model=CaffeLeNet,
-        find_data=partial(find_dataset, "mnist"),
         load_data=partial(load_images, "mnist"),
         losses=cross_entropies,
         hits=are_right,
-        files=(
-            "../bench/suggestions/problems/caffe_lenet.py",
-            "../bench/suggestions/problems/images.py",
-            "problems/losses.py",
-        ),
         batch_size=64,
         bias_lr_factor=2.0,
     )

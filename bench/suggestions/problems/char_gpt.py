@@ -6,7 +6,6 @@ the residual stream divided by the square root of twice the number of blocks. Wh
 the library's code, always with the same seed, and goes on on its documentation.
 """
 
-import hashlib
 import math
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -15,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.suggestions.problems.text import CODE, LENGTH, N_CHARACTERS, PROSE, find_text, load_text
-from lrlib.problems.data import DatasetInfo
+from bench.suggestions.problems.text import CODE, LENGTH, N_CHARACTERS, PROSE, load_text
 from lrlib.problems.losses import are_next_tokens_right, next_token_losses
 from lrlib.problems.problem import Data, Problem
 
@@ -69,30 +67,16 @@ def make_problem(name: str) -> Problem:
     problem = Problem(
         name=name,
         build_model=CharGpt,
-        find_data=partial(find_text, CODE),
         load_data=partial(load_text, CODE),
         losses=next_token_losses,
         hits=are_next_tokens_right,
-        files=(
-            "../bench/suggestions/problems/char_gpt.py",
-            "../bench/suggestions/problems/text.py",
-            "problems/losses.py",
-        ),
         batch_size=BATCH_SIZE,
         optimizer="adamw",
         steps_per_epoch=50,
     )
     if name == "char_gpt":
         return problem
-    return replace(
-        problem, find_data=_find_both, load_data=partial(load_text, PROSE, before=CODE), initialize=_copy_pretrained
-    )
-
-
-def _find_both() -> DatasetInfo:
-    prose, code = find_text(PROSE), find_text(CODE)
-    checksum = hashlib.sha256(f"{code.checksum} before {prose.checksum}".encode()).hexdigest()
-    return replace(prose, checksum=checksum)
+    return replace(problem, load_data=partial(load_text, PROSE, before=CODE), initialize=_copy_pretrained)
 
 
 def _copy_pretrained(data: Data) -> nn.Module:

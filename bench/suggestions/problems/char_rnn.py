@@ -8,7 +8,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from bench.suggestions.problems.text import CODE, N_CHARACTERS, find_text, load_text
+from bench.suggestions.problems.text import CODE, N_CHARACTERS, load_text
 from lrlib.problems.losses import are_next_tokens_right, next_token_losses
 from lrlib.problems.problem import Problem
 
@@ -32,15 +32,9 @@ def make_problem(name: str) -> Problem:
     return Problem(
         name=name,
         build_model=CharRnn,
-        find_data=partial(find_text, CODE),
         load_data=partial(load_text, CODE),
         losses=next_token_losses,
         hits=are_next_tokens_right,
-        files=(
-            "../bench/suggestions/problems/char_rnn.py",
-            "../bench/suggestions/problems/text.py",
-            "problems/losses.py",
-        ),
         batch_size=32,
         optimizer="adam",
         steps_per_epoch=50,

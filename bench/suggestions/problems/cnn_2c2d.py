@@ -10,7 +10,6 @@ from functools import partial
 from torch import Tensor, nn
 
 from bench.suggestions.problems.images import load_images, scale
-from lrlib.problems.data import find_dataset
 from lrlib.problems.losses import are_right, cross_entropies
 from lrlib.problems.problem import Problem
 
@@ -43,15 +42,9 @@ def make_problem(name: str) -> Problem:
     return Problem(
         name=name,
         build_model=Cnn2c2d,
-        find_data=partial(find_dataset, "fashion_mnist"),
         load_data=partial(load_images, "fashion_mnist"),
         losses=cross_entropies,
         hits=are_right,
-        files=(
-            "../bench/suggestions/problems/cnn_2c2d.py",
-            "../bench/suggestions/problems/images.py",
-            "problems/losses.py",
-        ),
         steps_per_epoch=100,
         settings={"sgd": {"momentum": 0.0, "weight_decay": 0.0}},
     )

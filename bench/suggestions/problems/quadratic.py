@@ -7,14 +7,12 @@ datasets/quadratic.py (Schneider, Balles, Hennig, ICLR 2019), whose random numbe
 the Hessian is theirs.
 """
 
-import hashlib
 from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lrlib.problems.data import DatasetInfo
 from lrlib.problems.problem import Data, Problem
 
 N_DIMENSIONS, N_FLAT, N_SAMPLES, NOISE = 100, 90, 1000, 0.6
@@ -37,10 +35,8 @@ def make_problem(name: str) -> Problem:
     return Problem(
         name=name,
         build_model=Quadratic,
-        find_data=_find_data,
         load_data=_load_data,
         losses=_take_outputs,
-        files=("../bench/suggestions/problems/quadratic.py",),
         steps_per_epoch=7,  # N_SAMPLES // 128: DeepOBS leaves a short last batch out
         settings={"sgd": {"momentum": 0.0, "weight_decay": 0.0}},
     )
@@ -78,13 +74,6 @@ def _load_data() -> Data:
         x = np.random.RandomState(seed).normal(0, NOISE, (N_SAMPLES, N_DIMENSIONS)).astype(np.float32)
         splits.append((torch.from_numpy(x), torch.zeros(N_SAMPLES)))
     return Data(*splits)
-
-
-@lru_cache
-def _find_data() -> DatasetInfo:
-    data = _load_data()
-    digest = hashlib.sha256(b"".join(part[0].numpy().tobytes() for part in (data.train, data.test)))
-    return DatasetInfo("normal draws", digest.hexdigest(), N_SAMPLES, N_SAMPLES, "generated")
 
 
 quadratic_deep = make_problem("quadratic_deep")

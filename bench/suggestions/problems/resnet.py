@@ -9,7 +9,6 @@ from functools import partial
 from torch import Tensor, nn
 
 from bench.suggestions.problems.images import load_images, scale
-from lrlib.problems.data import find_dataset
 from lrlib.problems.losses import are_right, cross_entropies
 from lrlib.problems.problem import Problem
 
@@ -59,15 +58,9 @@ def make_problem(name: str) -> Problem:
     return Problem(
         name=name,
         build_model=ResNet,
-        find_data=partial(find_dataset, "fashion_mnist"),
         load_data=partial(load_images, "fashion_mnist"),
         losses=cross_entropies,
         hits=are_right,
-        files=(
-            "../bench/suggestions/problems/resnet.py",
-            "../bench/suggestions/problems/images.py",
-            "problems/losses.py",
-        ),
         optimizer="adamw",
         settings={"momentum": {"momentum": 0.9, "weight_decay": 5e-4}},
     )

@@ -5,14 +5,13 @@ once, is for testing; measurements are standardised by the training samples. A n
 initialisation.
 """
 
-import hashlib
 from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import nn
 
-from lrlib.problems.data import DatasetInfo, DatasetMissing
+from lrlib.problems.data import DatasetMissing
 from lrlib.problems.losses import are_right, cross_entropies
 from lrlib.problems.problem import Data, Problem
 
@@ -30,11 +29,9 @@ def make_problem(name: str) -> Problem:
     return Problem(
         name=name,
         build_model=build_network,
-        find_data=_find_data,
         load_data=_load_data,
         losses=cross_entropies,
         hits=are_right,
-        files=("../bench/suggestions/problems/tabular.py", "problems/losses.py"),
         batch_size=32,
         optimizer="adamw",
     )
@@ -55,14 +52,6 @@ def _load_data() -> Data:
     x = ((x - x[train].mean(0)) / x[train].std(0)).astype(np.float32)
     labels = y.astype(np.int64)
     return Data(*((torch.from_numpy(x[part]), torch.from_numpy(labels[part])) for part in (train, test)))
-
-
-@lru_cache
-def _find_data() -> DatasetInfo:
-    data = _load_data()
-    digest = hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in (*data.train, *data.test)))
-    n_train, n_test = len(data.train[0]), len(data.test[0])
-    return DatasetInfo("breast cancer, Wisconsin", digest.hexdigest(), n_train, n_test, "comes with scikit-learn")
 
 
 tabular = make_problem("tabular")

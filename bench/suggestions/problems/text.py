@@ -1,9 +1,8 @@
 """Source code and documentation of Python's standard library as sequences of characters. Part of its epochs' names.
 
-The text is that of the Python which runs, so its checksum names the data: another Python's is another.
+The text is that of the Python which runs, so another Python's is other data.
 """
 
-import hashlib
 import sysconfig
 from functools import lru_cache
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lrlib.problems.data import DatasetInfo, DatasetMissing
+from lrlib.problems.data import DatasetMissing
 from lrlib.problems.problem import Data
 
 N_CHARACTERS = 128  # ASCII; every byte beyond is the last of them
@@ -19,14 +18,6 @@ LENGTH = 64
 N_BYTES = 2_000_000
 N_TEST = 512  # sequences; enough for the loss to be known within a percent
 CODE, PROSE = "*.py", "pydoc_data/topics.py"
-
-
-@lru_cache
-def find_text(pattern: str) -> DatasetInfo:
-    """What names the sequences of the files of that pattern in the standard library. Raises DatasetMissing."""
-    train, test = cut_text(pattern)
-    checksum = hashlib.sha256(train.numpy().tobytes() + test.numpy().tobytes()).hexdigest()
-    return DatasetInfo(f"Python's standard library, {pattern}", checksum, len(train), len(test), str(_folder()))
 
 
 @lru_cache

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.suggestions.problems.images import load_images_alone, scale
-from lrlib.problems.data import find_dataset
 from lrlib.problems.problem import Problem
 
 N_LATENT, SLOPE, DROPOUT = 8, 0.3, 0.2
@@ -70,10 +69,8 @@ def make_problem(name: str) -> Problem:
     return Problem(
         name=name,
         build_model=Vae,
-        find_data=partial(find_dataset, _DATASETS[name]),
         load_data=partial(load_images_alone, _DATASETS[name]),
         losses=sum_losses,
-        files=("../bench/suggestions/problems/vae.py", "../bench/suggestions/problems/images.py"),
         batch_size=64,
         steps_per_epoch=100,
         settings={"sgd": {"momentum": 0.0, "weight_decay": 0.0}},

@@ -21,7 +21,7 @@ import torch
 from torch.distributed import TCPStore
 
 from lrlib.training import epoch
-from lrlib.training.backends import BackendError
+from lrlib.training.backends import BackendError, plain
 
 # What importing Colossal-AI needs besides the packages of lrlib itself; colossalai.lock has their versions.
 PACKAGES = (
@@ -60,12 +60,12 @@ class ColossalAI:
                 "take the backend colossalai or torch"
             )
 
-    def describe(self, processes):
+    def describe(self, processes, optimizer="sgd"):
         """What stands in an epoch's name besides what is so for every backend.
 
         Raises BackendError where there are fewer devices than processes, or Colossal-AI is not installed.
         """
-        about = {"plugin": self.plugin}
+        about = plain.describe(processes, optimizer) | {"plugin": self.plugin}
         if self.device == "cuda":
             n_devices = torch.cuda.device_count()
             if n_devices < processes:

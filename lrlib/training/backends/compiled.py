@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from lrlib.problems.registry import DEFAULT, load_problem
-from lrlib.training.backends import BackendError
+from lrlib.training.backends import BackendError, plain
 from lrlib.training.epoch import capture, check_steps, initial_state, restore, set_rates
 from lrlib.training.kernels import FOLDER, cache_folder, load_kernels
 
@@ -40,11 +40,11 @@ def check(processes, problem):
         raise ValueError(f"backend compiled trains LeNet-5 only, got problem {problem.name!r}; use backend='torch'")
 
 
-def describe(processes):
-    """Return what an epoch's name holds of this backend. Raises BackendError without Numba."""
+def describe(processes, optimizer):
+    """Return what an epoch's name holds of this backend: nothing with SGD. Raises BackendError without Numba."""
     if importlib.util.find_spec("numba") is None:
         raise BackendError("backend compiled requires numba: pip install 'lrlib[report]', or use backend='torch'")
-    return {}
+    return {} if optimizer in SGD else plain.describe(processes, optimizer)
 
 
 def prepare(folder=None):

@@ -55,7 +55,7 @@ def check(processes, problem):
             raise ValueError(f"problem {problem.name!r} {what}, which backend cuda cannot; take the backend torch")
 
 
-def describe(processes):
+def describe(processes, optimizer="sgd"):
     """What stands in an epoch's name besides what is so for every backend.
 
     Raises BackendError where there is no CUDA device.
@@ -66,6 +66,7 @@ def describe(processes):
             "install its driver, or take the backend torch"
         )
     return {
+        "torch": torch.__version__,
         "device": torch.cuda.get_device_name(),
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),

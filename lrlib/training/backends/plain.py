@@ -1,7 +1,12 @@
-"""Plain PyTorch, one core of a CPU: the default."""
+"""Plain PyTorch on one core of a CPU."""
+
+import platform
+
+import torch
 
 from lrlib.training import epoch
 from lrlib.training.epoch import evaluate
+from lrlib.training.numerics import THREADS
 
 __all__ = ["check", "describe", "evaluate", "train_epoch"]
 
@@ -12,11 +17,17 @@ def check(processes, problem):
         raise ValueError(f"processes must be 1 for backend torch, got {processes}; one epoch is trained on one core")
 
 
-def describe(processes):
-    """What stands in an epoch's name besides what is so for every backend."""
-    return {}
+def describe(processes, optimizer):
+    """Return what an epoch's name holds of this backend."""
+    return {
+        "torch": torch.__version__,
+        "device": "cpu",
+        "machine": platform.machine(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": THREADS,
+    }
 
 
 def train_epoch(state, *, processes, **settings):
-    """lrlib.training.epoch.train_epoch."""
+    """`lrlib.training.epoch.train_epoch`."""
     return epoch.train_epoch(state, **settings)

@@ -1,6 +1,5 @@
 """LeNet-5's training step as compiled code. Importing this package does not import Numba; `load_kernels` does."""
 
-import importlib
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -9,7 +8,6 @@ from types import ModuleType
 from lrlib.project import store_folder
 from lrlib.training.numerics import code_digest
 
-FILES = ("training/kernels/lanes.py", "training/kernels/lenet.py")
 FOLDER = "LRLIB_KERNELS"  # the environment variable that tells workers where the kernels have been compiled
 
 
@@ -20,11 +18,13 @@ def load_kernels() -> ModuleType:
 
     before, config.CACHE_DIR = config.CACHE_DIR, str(cache_folder())
     try:
-        return importlib.import_module("lrlib.training.kernels.lenet")
+        from lrlib.training.kernels import lenet  # here, where Numba looks for its cache; `code_digest` follows it
+
+        return lenet
     finally:
         config.CACHE_DIR = before
 
 
 def cache_folder() -> Path:
     """Return the folder of the compiled code; its name holds the sources' digest, since Numba misses their edits."""
-    return Path(os.environ.get(FOLDER) or store_folder() / "kernels") / code_digest(FILES)
+    return Path(os.environ.get(FOLDER) or store_folder() / "kernels") / code_digest("lrlib.training.kernels.lenet")

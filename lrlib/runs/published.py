@@ -1,0 +1,231 @@
+"""Published results: the figures and step losses of trained runs in one small file, used instead of training.
+
+The file is NumPy's .npz, read without pickle. It holds no weights. An epoch is found by its history
+(`lrlib.runs.plan.Epoch`), whatever computed it; `numerics` says what did.
+"""
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lrlib import schedules
+from lrlib.errors import LrlibError
+from lrlib.problems.registry import load_data
+from lrlib.project import project_folder
+from lrlib.runs.engine import numerics_of, record_of, state_of
+from lrlib.runs.plan import Epoch, Run, plan_epochs
+from lrlib.runs.store import Artefact, Store, write_whole
+
+VARIABLE = "LRLIB_RESULTS"
+FORMAT = 1
+# The columns of the file, one value an epoch: "history" is cut to 16 bytes, "weights" is `digest_weights`.
+COLUMNS = {
+    "history": "V16",
+    "weights": "V8",
+    "numerics": "u1",
+    "n_steps": "<u4",
+    "test_loss": "<f8",
+    "test_accuracy": "<f8",
+    "n_test": "<u4",
+    "seconds": "<f4",
+    "diverged": "?",
+}
+
+
+class PublishedError(LrlibError):
+    """The file of published results is missing, damaged or of another version."""
+
+
+@dataclass(frozen=True, eq=False)
+class Published:
+    """Published results.
+
+    Attributes:
+        path: Their file.
+        checksum: SHA-256 of the file.
+        commit: The commit that they were made from.
+        numerics: What computed them, as `lrlib.training.registry.name_numerics` returns it, for each kind of run.
+        runs: The runs.
+        rows: History -> row of COLUMNS and the place of its first loss.
+        losses: float32, the step losses of all epochs.
+    """
+
+    path: Path
+    checksum: str
+    commit: str
+    numerics: list[dict[str, Any]]
+    runs: list[Run]
+    rows: Mapping[bytes, Mapping[str, Any]]
+    losses: np.ndarray
+
+    def find(self, chain: Sequence[Epoch]) -> list[dict[str, Any]] | None:
+        """Return the records of a run's epochs, up to one that diverged; None unless all are here.
+
+        A record is as of `lrlib.runs.engine.record_of`, with `weights` and `numerics` besides.
+        """
+        records: list[dict[str, Any]] = []
+        for epoch in chain:
+            row = self.rows.get(bytes.fromhex(epoch.history)[:16])
+            if row is None:
+                return None
+            losses = self.losses[row["start"] : row["start"] + row["n_steps"]].astype(np.float64)
+            records.append(
+                {
+                    "train_loss": losses.mean(),
+                    **{name: row[name] for name in ("test_loss", "test_accuracy", "n_test", "seconds", "diverged")},
+                    "losses": losses,
+                    "weights": row["weights"],
+                    "numerics": self.numerics[row["numerics"]],
+                }
+            )
+            if row["diverged"]:
+                break
+        return records
+
+    def describe(self) -> str:
+        """Return where the results are from, as part of a sentence."""
+        return f"published results of commit {self.commit[:12]} ({self.path.name}, sha256 {self.checksum[:16]}…)"
+
+
+def asked_for() -> Published | None:
+    """Return the published results that $LRLIB_RESULTS asks for: "published" is the project's, else a path; None if unset.
+
+    Raises:
+        PublishedError: They cannot be read.
+    """
+    value = os.environ.get(VARIABLE)
+    if not value:
+        return None
+    return read(default_path() if value == "published" else Path(value))
+
+
+def default_path() -> Path:
+    """Return the file of the published report's results."""
+    return project_folder() / "report" / "results.npz"
+
+
+def write(path: Path, runs: Iterable[Run], *, commit: str, store: Store) -> str:
+    """Write the results of runs that are all in a store, and return the file's SHA-256.
+
+    Args:
+        path: The file, .npz; it is replaced at once.
+        runs: The runs.
+        commit: The commit that they were made from.
+        store: Where their epochs are.
+
+    Raises:
+        PublishedError: An epoch is not in the store.
+        OSError: The file cannot be written.
+    """
+    runs, numerics, losses = list(dict.fromkeys(runs)), [], []
+    rows: dict[bytes, tuple] = {}
+    for run in runs:
+        for epoch in plan_epochs(run):
+            history = bytes.fromhex(epoch.history)[:16]
+            if history not in rows:
+                if (artefact := store.load(epoch.name)) is None:
+                    raise PublishedError(f"{run.label} (seed {run.seed}) is not in {store.folder}; train it first")
+                record, computed = record_of(artefact), numerics_of(epoch, load_data(run.problem))
+                numerics += [] if computed in numerics else [computed]
+                values = {"history": history, "weights": digest_weights(artefact), "numerics": numerics.index(computed)}
+                values |= {"n_steps": len(record["losses"])} | {k: record[k] for k in COLUMNS if k in record}
+                rows[history] = tuple(values[name] for name in COLUMNS)
+                losses.append(record["losses"].astype(np.float32))
+            if rows[history][-1]:
+                break
+    # Bytes of equal weight stand together; the lowest is zero by `round_losses`.
+    planes = np.concatenate(losses).astype("<f4").view(np.uint8).reshape(-1, 4).T
+    assert not planes[0].any()
+    arrays = {name: np.array([row[place] for row in rows.values()], kind) for place, (name, kind) in enumerate(COLUMNS.items())}
+    arrays["losses"] = np.ascontiguousarray(planes[1:])
+    about = {"format": FORMAT, "commit": commit, "numerics": numerics, "runs": [_describe_run(run) for run in runs]}
+    about["sha256"] = _digest(about, arrays)
+    arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_LZMA) as archive:
+        for name, array in arrays.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as file:  # the same time always: the same bytes
+                np.lib.format.write_array(file, array, allow_pickle=False)
+    write_whole(path, content.getvalue())
+    return hashlib.sha256(content.getvalue()).hexdigest()
+
+
+def read(path: Path) -> Published:
+    """Read published results, and check them.
+
+    Raises:
+        PublishedError: The file is missing, damaged, foreign or of a newer lrlib.
+    """
+    try:
+        stat = path.stat()
+        return _read(path, stat.st_mtime_ns, stat.st_size)
+    except OSError as err:
+        raise PublishedError(f"the published results {path} cannot be read ({err.strerror or err})") from err
+
+
+@lru_cache(maxsize=2)
+def _read(path, *_):
+    content = path.read_bytes()
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        about = json.loads(arrays.pop("about").tobytes())
+        newer = about["format"] > FORMAT
+        intact = newer or about.pop("sha256") == _digest(about, arrays)
+    except Exception as err:  # zipfile, zlib, lzma, NumPy and JSON raise many kinds
+        raise PublishedError(f"{path} is not a file of published results, or is damaged ({err}); restore it") from err
+    if newer:
+        raise PublishedError(f"{path} was written by a newer lrlib; update lrlib")
+    if not intact:
+        raise PublishedError(f"{path} is damaged: its content does not match its checksum; restore it")
+    planes = np.zeros((arrays["losses"].shape[1], 4), np.uint8)
+    planes[:, 1:] = arrays["losses"].T
+    columns = {name: arrays[name].tolist() for name in COLUMNS}
+    columns["start"] = [0, *np.cumsum(arrays["n_steps"], dtype=np.int64).tolist()[:-1]]
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return Published(
+        path=path,
+        checksum=hashlib.sha256(content).hexdigest(),
+        commit=about["commit"],
+        numerics=about["numerics"],
+        runs=[_make_run(values) for values in about["runs"]],
+        rows={row["history"]: row for row in rows},
+        losses=planes.reshape(-1).view("<f4"),
+    )
+
+
+def digest_weights(artefact: Artefact) -> bytes:
+    """Return 8 bytes of a SHA-256 over an epoch's state: equal where weights and optimizer are bit-identical."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state_of(artefact).items()):
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.digest()[:8]
+
+
+def _digest(about, arrays):
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _describe_run(run):
+    values = {name: getattr(run, name) for name in run.__dataclass_fields__ if name != "schedule"}
+    return values | {"schedule": {"kind": type(run.schedule).__name__, **asdict(run.schedule)}}
+
+
+def _make_run(values):
+    schedule = dict(values["schedule"])
+    return Run(**values | {"schedule": getattr(schedules, schedule.pop("kind"))(**schedule)})
