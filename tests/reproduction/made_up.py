@@ -35,6 +35,10 @@ def curve(run, test_loss=0.03, test_accuracy=0.99, *, seeds=SEEDS, noise=0.0, ep
     )
 
 
+def falling(epoch):
+    return 1 / epoch
+
+
 class FakeResults:
     def __init__(self, epochs=None, steps=None):
         self.epochs, self.steps = epochs, steps

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import FakeResults, constants, curve, drops, make_design, schedules, sweep
+from made_up import FakeResults, constants, curve, drops, falling, make_design, schedules, sweep
 
 from lrlib.reproduction import claims
 from lrlib.reproduction.claims import INCONCLUSIVE, NOT_REPRODUCED, ONE_SEED, REPRODUCED
@@ -14,10 +14,6 @@ from lrlib.reproduction.readings import count_diverged
 
 def judge_alone(id, table, **settings):
     return claims._judge(id, FakeResults(table), make_design(**settings))
-
-
-def falling(epoch):
-    return 1 / epoch
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def execute(path, monkeypatch, *, is_mnist=True, outcome=None, **values):
 
 CASES = [
     {"seeds": 3, "epochs": 30},
-    {"seeds": 1, "epochs": 30},
+    {"seeds": 1, "epochs": 30, "schedules": ["OneCycle(0.2, pct_start=0.5)"]},
     {"seeds": 3, "epochs": 6, "is_mnist": False},
     {"seeds": 3, "epochs": 30, "outcome": {"worse": "25"}},
     {"seeds": 3, "epochs": 6, "outcome": {"diverges": "OneCycle"}, "learning_rates": [0.1], "turning_points": [3]},
