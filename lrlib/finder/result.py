@@ -188,8 +188,8 @@ class RangeTestResult:
     ) -> dict[str, Any]:
         """Keyword arguments for OneCycleLR(optimizer, **result.warmup_cosine(total_steps)): warm-up, cosine decay.
 
-        The learning rate rises to the suggested lr and falls to nearly 0; the momentum stays. A cycle's peak would be too
-        high for so long: with it the test loss of a small MLP was 2 and 11 % higher (momentum 0.9 and 0.99, one seed).
+        The learning rate rises to the suggested lr and falls to nearly 0; the momentum stays. A cycle's peak would be
+        too high for so long: the test loss of a small MLP was 2 and 11 % higher (momentum 0.9 and 0.99, one seed).
 
         Args:
             total_steps: updates of the training, at least 10.

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
@@ -29,8 +28,6 @@ def build(optimizer=torch.optim.SGD, norm=False, layers=(), **settings):
     torch.manual_seed(0)
     layers = layers or [nn.Linear(8, 32), nn.BatchNorm1d(32) if norm else nn.ReLU(), nn.Linear(32, 3)]
     model = DistributedDataParallel(nn.Sequential(*layers), **settings)
-    if optimizer is ZeroRedundancyOptimizer:
-        return model, ZeroRedundancyOptimizer(model.parameters(), torch.optim.Adam, lr=0.01)
     return model, optimizer(model.parameters(), lr=0.01)
 
 
@@ -96,17 +93,6 @@ def refined(rank):
     result = range_test(model, optimizer, cross_entropy, loader(), refine=True, **{**OPTIONS, "num_iter": 100})
     lrs = [[float(held.lr[0]), len(held.lr)] for held in result.holds]
     return {**found(result), "back": bits(model, optimizer) == before, "holds": lrs}
-
-
-def zero(rank):
-    model, optimizer = build(ZeroRedundancyOptimizer)
-    data = samples(16)
-    optimizer.zero_grad()
-    cross_entropy(model(data[:][0]), data[:][1]).backward()
-    optimizer.step()
-    before = bits(model, optimizer)
-    result = range_test(model, optimizer, cross_entropy, [data[:]], **OPTIONS)
-    return {**found(result), "back": bits(model, optimizer) == before}
 
 
 def validated(rank):
@@ -180,7 +166,7 @@ def sharded(rank):
 
 
 CASES = {
-    "plain": plain, "refined": refined, "means": means, "zero": zero, "validated": validated, "raising": raising, "sharded": sharded,
+    "plain": plain, "refined": refined, "means": means, "validated": validated, "raising": raising, "sharded": sharded,
     "in buckets": in_buckets,
 }  # fmt: skip
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 import pytest
 import torch
 from torch import nn
-from trainings import blobs, build, cross_entropy, fingerprint, sweep
+from trainings import blobs, build, cross_entropy, sweep
 
 from lrlib.finder.batches import n_samples, on_device
 
@@ -41,17 +41,6 @@ def test_several_inputs_are_spread_over_the_models_arguments(spread):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     result = sweep(model, optimizer, [(spread(inputs[:, :2], inputs[:, 2:]), targets)], num_iter=10)
     assert len(result.sweeps[0].loss) == 10
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_batches_go_to_the_models_device_and_the_device_state_comes_back():
-    model, _, loader = build()
-    model.cuda()
-    optimizer = torch.optim.AdamW(model.parameters())
-    before = fingerprint(model, optimizer, loader), torch.cuda.get_rng_state().tolist()
-    with torch.autocast("cuda", torch.float16):
-        sweep(model, optimizer, loader, scaler=torch.amp.GradScaler("cuda"), repeats=2)
-    assert (fingerprint(model, optimizer, loader), torch.cuda.get_rng_state().tolist()) == before
 
 
 # Counting and moving
@@ -107,10 +96,6 @@ def packed(n):
 )
 def test_samples_are_counted_whatever_the_batch(batch):
     assert n_samples(batch) == 5
-
-
-def test_what_has_no_samples_counts_as_one():
-    assert n_samples({}) == n_samples(()) == n_samples(torch.tensor(3.0)) == n_samples("text") == 1
 
 
 def test_means_of_validation_weigh_lists_of_images_and_graphs_by_their_samples():

@@ -44,15 +44,6 @@ def test_gradients_are_clipped_unscaled_with_every_optimizer_and_scaler(name, cl
         assert plain.norm(dim=1).max() > 0.4  # the bound above binds
 
 
-def test_a_parameter_of_two_groups_is_clipped_once_and_the_settings_say_how():
-    model, _, loader = build()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    both = type("Both", (), {"param_groups": optimizer.param_groups * 2})()
-    both.zero_grad, both.step = optimizer.zero_grad, optimizer.step
-    result = sweep(model, both, loader, num_iter=10, clip_norm=1)
-    assert result.settings.clip_norm == 1.0
-
-
 def test_the_backward_of_an_accelerator_takes_the_place_of_the_losss():
     curves = []
     for scaler in (None, Framework(lambda loss: (2 * loss / 2).backward())):

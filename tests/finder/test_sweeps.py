@@ -188,33 +188,6 @@ def test_autocast_and_grad_scaler_are_used_and_put_back(scaled, where):
         assert np.allclose(swept.loss, run(None).sweeps[0].loss, atol=0.02)
 
 
-def test_attached_schedulers_are_tolerated_and_do_not_notice():
-    model, optimizer, loader = build(momentum=0.9)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1.0, total_steps=50)
-    before = fingerprint(model, optimizer, loader, schedulers=[scheduler])
-    sweep(model, optimizer, loader, repeats=2)
-    assert fingerprint(model, optimizer, loader, schedulers=[scheduler]) == before
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        optimizer.step()
-        scheduler.step()
-
-
-def test_a_scheduler_that_the_step_moves_is_put_back():
-    model, optimizer, loader = build()
-    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 3)
-
-    def step_fn(batch):
-        scheduler.step()
-        return cross_entropy(model(batch[0]), batch[1])
-
-    before = fingerprint(model, optimizer, loader, schedulers=[scheduler])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # stepped before the optimizer
-        sweep(model, optimizer, loader, step_fn=step_fn, extra_state=[scheduler])
-    assert fingerprint(model, optimizer, loader, schedulers=[scheduler]) == before
-
-
 class Terminal(io.StringIO):
     def isatty(self):
         return True
@@ -370,6 +343,7 @@ def test_a_scheduler_that_is_stepped_meanwhile_moves_neither_the_rate_nor_the_mo
     if where != "step_fn":
         getattr(optimizer, f"register_step_{where.replace(' ', '_')}")(lambda *_: scheduler.step())
     used.clear()
+    before = fingerprint(model, optimizer, loader, schedulers=[scheduler])
 
     def step_fn(batch):
         if where == "step_fn":
@@ -381,6 +355,7 @@ def test_a_scheduler_that_is_stepped_meanwhile_moves_neither_the_rate_nor_the_mo
         [swept] = sweep(model, optimizer, loader, step_fn=step_fn).sweeps
     assert [lr for lr, _ in used[: len(swept.lr)]] == swept.lr.tolist()
     assert {momentum for _, momentum in used} == {optimizer.param_groups[0]["momentum"]}
+    assert fingerprint(model, optimizer, loader, schedulers=[scheduler]) == before
 
 
 def test_an_optimizer_that_makes_its_own_rate_is_refused():
