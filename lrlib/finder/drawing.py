@@ -39,9 +39,12 @@ def draw_range_test(ax: "Axes", result: "RangeTestResult", marks: "Sequence[Sugg
     if held:
         label = f"held for {result.settings.hold_steps} steps"
         ax.plot([each.lr for each in held], [each.loss for each in held], "o", color="C2", label=label, zorder=4)
-    n_steps = max(len(sweep.lr) for sweep in result.sweeps)
     counted = "1 sweep" if len(curves) == 1 else f"{len(curves)} sweeps"
-    _finish(ax, [result], title=f"Range test of {result.settings.optimizer}: {counted} of up to {n_steps} steps")
+    _finish(
+        ax,
+        [result],
+        title=f"Range test of {result.settings.optimizer}: {counted} of up to {result.settings.num_iter} steps",
+    )
     ends = [sweep.lr[-1] for sweep in result.sweeps if sweep.diverged]
     if ends:
         ax.plot(

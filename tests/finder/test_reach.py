@@ -474,7 +474,8 @@ def test_what_holds_no_state_of_the_training_is_let_pass():
     def step_fn(batch):
         return cross_entropy(model(batch[0]), batch[1]).squeeze()
 
-    step_fn.__globals__["squeeze"] = (i for i in range(3))  # a global that is named like an attribute
+    step_fn.__globals__["squeeze"] = unrelated = nn.Linear(1, 1)  # a global that is named like an attribute
+    unrelated.batches = iter([1])
     try:
         sweep(model, torch.optim.SGD(model.parameters(), lr=0.1), DataLoader(rows, batch_size=32), step_fn=step_fn)
     finally:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
-from trainings import fingerprint
+from trainings import fingerprint, plain
 
 from lrlib.finder.randomness import seed_everything
 from lrlib.finder.restore import Snapshot
@@ -167,15 +167,24 @@ def test_a_device_that_was_not_used_before_starts_from_the_seed_that_it_would_ha
     assert seeds[-1] == 1234
 
 
+class Augmented(torch.utils.data.Dataset):
+    """Draws random numbers in its workers."""
+
+    def __len__(self):
+        return 32
+
+    def __getitem__(self, i):
+        return torch.randn(4), i % 3
+
+
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_persistent_workers_go_on_as_if_nothing_had_been(context):
     orders = []
     for disturbed in (False, True):
         model, optimizer, _ = build()
-        data = TensorDataset(torch.randn(32, 4), torch.arange(32) % 3)
         options = {"num_workers": 1, "persistent_workers": True, "multiprocessing_context": context}
-        loader = DataLoader(data, batch_size=8, shuffle=True, **options)
-        first = [targets.tolist() for _, targets in loader]
+        loader = DataLoader(Augmented(), batch_size=8, shuffle=True, **options)
+        first = plain(list(loader))
         workers = loader._iterator
         if disturbed:
             with Snapshot(model, optimizer, loaders=[loader]) as state:
@@ -184,7 +193,7 @@ def test_persistent_workers_go_on_as_if_nothing_had_been(context):
                 state.restore()
                 assert loader._iterator is others is not workers
         assert loader._iterator is workers
-        orders.append([first, [targets.tolist() for _, targets in loader]])
+        orders.append([first, plain(list(loader))])
     assert orders[0] == orders[1]
 
 
