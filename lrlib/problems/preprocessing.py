@@ -30,7 +30,7 @@ def resize_images(images: npt.NDArray[np.uint8]) -> torch.Tensor:
 
 
 def _bilinear_weights(size, new_size):
-    """Weight of each old pixel in each new one, in multiples of 1 / _FIXED_POINT: (size, new_size), size <= new_size."""
+    """Weight of each old pixel in each new one, in multiples of 1 / _FIXED_POINT: (size, new_size)."""
     centers = (np.arange(new_size) + 0.5) * (size / new_size)
     weights = np.maximum(1 - np.abs(np.arange(size)[:, None] + 0.5 - centers), 0)
     return np.floor(weights / weights.sum(axis=0) * _FIXED_POINT + 0.5)

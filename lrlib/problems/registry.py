@@ -33,7 +33,7 @@ def load_problem(name: str) -> Problem:
     """Return a problem by its name.
 
     Args:
-        name: One of `NAMES`, or "module:name" of a `Problem` that workers can import, such as "my_package.problems:wide".
+        name: One of `NAMES`, or "module:name" of a `Problem` that can be imported, such as "my_package.problems:wide".
 
     Raises:
         ValueError: The name is unknown, or it does not lead to a `Problem`.

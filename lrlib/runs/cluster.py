@@ -52,9 +52,7 @@ class DaskWorkers:
                 security = Security()
                 if not security.get_connection_args("client")["ssl_context"]:
                     raise ValueError("it is encrypted: name the key in Dask's configuration, see lrlib/runs/README.md")
-            client = Client(
-                address, security=security, timeout="10s", set_as_default=False, deserializers=READABLE
-            )
+            client = Client(address, security=security, timeout="10s", set_as_default=False, deserializers=READABLE)
         except (OSError, ValueError) as err:
             self._opened.close()
             raise EngineError(

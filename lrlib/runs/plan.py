@@ -1,7 +1,7 @@
 """Runs: what a person asks for, and the epochs that they are made of.
 
-A run is its learning-rate history. Each epoch is named by a hash of everything that decides it, so runs that begin alike
-share epochs, a cached epoch is never trained again, and an interrupted run resumes where it stopped.
+Each epoch is named by a hash of everything that decides it, so runs that begin alike share epochs, a cached epoch is
+never trained again, and an interrupted run resumes where it stopped.
 """
 
 import hashlib
@@ -122,14 +122,14 @@ def plan_epochs(run: Run) -> list[Epoch]:
     steps_per_epoch = problem.count_steps(len(data.train[0]), settings.batch_size)
     lr, momentum = _plan_steps(run.schedule, run.epochs, steps_per_epoch, run.momentum)
     decisive = asdict(settings) | {"data": data.digest, "optimizer_settings": _optimizer_settings(settings)}
-    numerics = name_numerics(
-        run.backend, run.processes, run.problem, settings.optimizer, settings.batch_size, data
-    )
+    numerics = name_numerics(run.backend, run.processes, run.problem, settings.optimizer, settings.batch_size, data)
     history = _digest({key: value for key, value in decisive.items() if key not in ("backend", "processes")})
     chain: list[Epoch] = []
     for number in range(1, run.epochs + 1):
         steps = slice((number - 1) * steps_per_epoch, number * steps_per_epoch)
-        history = _digest([history, lr[steps].astype("<f8").tobytes().hex(), momentum[steps].astype("<f8").tobytes().hex()])
+        history = _digest(
+            [history, lr[steps].astype("<f8").tobytes().hex(), momentum[steps].astype("<f8").tobytes().hex()]
+        )
         chain.append(
             Epoch(
                 name=_digest([history, numerics]),
@@ -147,15 +147,15 @@ def plan_epochs(run: Run) -> list[Epoch]:
 
 def _optimizer_settings(settings):
     """What an optimizer does not share with the others, with the version of its package."""
-    fixed = {key: value for key, value in OPTIMIZERS[settings.optimizer].items() if key not in Settings.__dataclass_fields__}
+    fixed = {
+        key: value for key, value in OPTIMIZERS[settings.optimizer].items() if key not in Settings.__dataclass_fields__
+    }
     fixed.pop("momentum")  # which is given at each step
     if package := fixed.get("package"):
         try:
             fixed["version"] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError as err:
-            raise ValueError(
-                f"optimizer {settings.optimizer!r} requires {package}: pip install {package}"
-            ) from err
+            raise ValueError(f"optimizer {settings.optimizer!r} requires {package}: pip install {package}") from err
     return fixed
 
 

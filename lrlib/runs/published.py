@@ -98,7 +98,7 @@ class Published:
 
 
 def asked_for() -> Published | None:
-    """Return the published results that $LRLIB_RESULTS asks for: "published" is the project's, else a path; None if unset.
+    """Return the published results that $LRLIB_RESULTS asks for, "published" or a path; None if it is unset.
 
     Raises:
         PublishedError: They cannot be read.
@@ -146,7 +146,10 @@ def write(path: Path, runs: Iterable[Run], *, commit: str, store: Store) -> str:
     # Bytes of equal weight stand together; the lowest is zero by `round_losses`.
     planes = np.concatenate(losses).astype("<f4").view(np.uint8).reshape(-1, 4).T
     assert not planes[0].any()
-    arrays = {name: np.array([row[place] for row in rows.values()], kind) for place, (name, kind) in enumerate(COLUMNS.items())}
+    arrays = {
+        name: np.array([row[place] for row in rows.values()], kind)
+        for place, (name, kind) in enumerate(COLUMNS.items())
+    }
     arrays["losses"] = np.ascontiguousarray(planes[1:])
     about = {"format": FORMAT, "commit": commit, "numerics": numerics, "runs": [_describe_run(run) for run in runs]}
     about["sha256"] = _digest(about, arrays)

@@ -159,12 +159,12 @@ class Store:
             yield
         except OSError as err:
             raise StoreError(
-                f"the store {self.folder} cannot be written ({err.strerror or err}); free space, let its owner give you "
-                "write permission, or set LRLIB_STORE to another folder"
+                f"the store {self.folder} cannot be written ({err.strerror or err}); free space, get "
+                "write permission from its owner, or set LRLIB_STORE to another folder"
             ) from err
 
     def list_files(self) -> dict[str, tuple[int, float]]:
-        """Return name -> (bytes, time of writing in seconds since 1970) of all that is stored."""
+        """Return name -> (bytes, time of writing in seconds since 1970) of all files."""
         found = _list_sizes(self.folder.glob(f"[!.]*{SUFFIX}"))
         return {path.name.removesuffix(SUFFIX): entry for path, entry in found.items()}
 

@@ -118,7 +118,7 @@ def _collect(chains, records, taken, store, **about):
 
 
 def list_missing(chains: Mapping[Run, Sequence[Epoch]], records: dict[str, Any], store: Store) -> list[Epoch]:
-    """Return the epochs that are to be computed, each once, parents first; add name -> record of those that are stored."""
+    """Return the epochs to be computed, each once, parents first; add name -> record of those that are stored."""
     missing: dict[str, Epoch] = {}
     for chain in chains.values():
         for epoch in chain:
@@ -127,7 +127,9 @@ def list_missing(chains: Mapping[Run, Sequence[Epoch]], records: dict[str, Any],
                 if is_epoch(artefact):
                     records[name] = record_of(artefact)
                 else:
-                    warnings.warn(f"{store.path(name)} is of another version of lrlib and is computed again", stacklevel=3)
+                    warnings.warn(
+                        f"{store.path(name)} is of another version of lrlib and is computed again", stacklevel=3
+                    )
             if name not in records:
                 missing[name] = epoch
             elif records[name]["diverged"]:
@@ -149,7 +151,9 @@ def open_workers(missing: Sequence[Epoch], store: Store, client: "Client | None"
         except ModuleNotFoundError as err:
             raise EngineError(f"a Dask cluster requires {err.name}: pip install 'lrlib[cluster]'") from err
 
-        sent = {f"{problem} {digest}": pickle.dumps({(problem, digest): each}) for (problem, digest), each in data.items()}
+        sent = {
+            f"{problem} {digest}": pickle.dumps({(problem, digest): each}) for (problem, digest), each in data.items()
+        }
         workers = DaskWorkers(address, sent, security=client.security if client else None)
     else:
         from lrlib.runs.local import LocalWorkers, Threads, count_workers

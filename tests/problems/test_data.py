@@ -11,7 +11,15 @@ from PIL import Image
 from torchvision import transforms
 
 from lrlib.problems import data
-from lrlib.problems.data import Data, DatasetError, DatasetMissing, choose_dataset, is_present, load_dataset, read_images
+from lrlib.problems.data import (
+    Data,
+    DatasetError,
+    DatasetMissing,
+    choose_dataset,
+    is_present,
+    load_dataset,
+    read_images,
+)
 from lrlib.problems.preprocessing import resize_images
 
 RESIZE = transforms.Compose([transforms.Resize((32, 32)), transforms.PILToTensor()])

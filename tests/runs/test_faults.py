@@ -189,7 +189,9 @@ def test_a_full_disk_keeps_what_is_whole_and_the_same_call_resumes_when_there_is
     assert_same_epochs(store, uninterrupted, RUNS)
 
 
-def test_a_read_only_store_serves_what_it_has_and_is_an_error_before_anything_is_trained(disk, uninterrupted, monkeypatch):
+def test_a_read_only_store_serves_what_it_has_and_is_an_error_before_anything_is_trained(
+    disk, uninterrupted, monkeypatch
+):
     store = Store(disk("size=20m"))
     for epoch in plan_epochs(RUNS[0]):
         store.save(epoch.name, uninterrupted.load(epoch.name))

@@ -61,7 +61,12 @@ def test_every_setting_is_in_the_name_or_the_numerics():
 
 def test_a_longer_run_a_label_and_another_type_of_the_same_number_change_no_name():
     long = Run(
-        Constant(0.1), problem="lenet5_sample", epochs=np.int64(5), label="x", seed=np.int64(0), weight_decay=np.float64(5e-4)
+        Constant(0.1),
+        problem="lenet5_sample",
+        epochs=np.int64(5),
+        label="x",
+        seed=np.int64(0),
+        weight_decay=np.float64(5e-4),
     )
     assert names(long)[:3] == names(BASE)
     without = [names(Run(Constant(1), weight_decay=value, **SAMPLE)) for value in (0, 0.0, -0.0, np.float32(0))]

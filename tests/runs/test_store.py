@@ -102,7 +102,8 @@ def test_a_file_under_another_name_is_refused(store, artefact):
 
 
 @pytest.mark.parametrize(
-    ("number", "expected"), [(errno.EIO, "damaged"), (errno.ESTALE, None), (errno.ENOENT, None), (errno.EACCES, StoreError)]
+    ("number", "expected"),
+    [(errno.EIO, "damaged"), (errno.ESTALE, None), (errno.ENOENT, None), (errno.EACCES, StoreError)],
 )
 def test_what_the_disk_reports_is_absent_damaged_or_an_error(store, artefact, monkeypatch, number, expected):
     store.save(NAME, artefact)

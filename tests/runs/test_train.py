@@ -102,7 +102,10 @@ def test_a_resumed_run_and_one_beside_others_end_in_the_bits_of_an_uninterrupted
     resumed = train([run], store=broken, progress=False)
     assert resumed.n_computed == 2
     assert_equal_parameters(expected, resumed, run)
-    others = [Run(Constant(0.1), problem=problem, epochs=2, seed=1), Run(MultiStep(0.1, [1]), problem=problem, epochs=2)]
+    others = [
+        Run(Constant(0.1), problem=problem, epochs=2, seed=1),
+        Run(MultiStep(0.1, [1]), problem=problem, epochs=2),
+    ]
     beside = train([*others, run], store=Store(tmp_path / "beside"), progress=False)
     assert_equal_parameters(expected, beside, run)
 
@@ -184,7 +187,10 @@ def test_equal_labels_on_two_problems_stay_apart_in_the_tables(store, train):
     runs = [Run(Constant(1e-3), problem=problem, epochs=1, label="same") for problem in (TIED, "lenet5_sample")]
     results = train(runs, store=store, progress=False)
     assert results.epochs[["run", "problem"]].values.tolist() == [["same", TIED], ["same", "lenet5_sample"]]
-    assert results.steps.groupby(["run", "problem"]).size().to_dict() == {("same", "lenet5_sample"): 32, ("same", TIED): 4}
+    assert results.steps.groupby(["run", "problem"]).size().to_dict() == {
+        ("same", "lenet5_sample"): 32,
+        ("same", TIED): 4,
+    }
     assert results.epochs["test_accuracy"].isna().tolist() == [True, False]
     assert type(results.model(runs[0])) is type(load_problem(TIED).build_model())
 
