@@ -157,12 +157,7 @@ class RangeTestResult:
         return {**made, **_momentum_bounds(momenta)}
 
     def cyclic(
-        self,
-        step_size_up: int,
-        *,
-        optimizer: Any = None,
-        mode: str = "triangular",
-        heuristic: Heuristic = "suggest_lr",
+        self, step_size_up: int, *, optimizer: Any = None, mode: str = "triangular", heuristic: Heuristic = "suggest_lr"
     ) -> dict[str, Any]:
         """Keyword arguments for torch.optim.lr_scheduler.CyclicLR(optimizer, **result.cyclic(step_size_up)).
 

@@ -163,13 +163,7 @@ def range_test(
     loaders = [each for each in (loader, val_loader) if each is not None]
     began = time.perf_counter()
     with Snapshot(
-        model,
-        optimizer,
-        scaler=scaler,
-        loss_fn=loss_fn,
-        extra_state=extra_state,
-        functions=functions,
-        loaders=loaders,
+        model, optimizer, scaler=scaler, loss_fn=loss_fn, extra_state=extra_state, functions=functions, loaders=loaders
     ) as state:
         sweeps, holds = _sweep(training, state, loader, val_loader, progress=progress, began=began)
     seconds_state = time.perf_counter() - began - sum(sweep.seconds or 0 for sweep in [*sweeps, *holds])

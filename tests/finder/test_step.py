@@ -1,7 +1,7 @@
 import pytest
 import torch
 from torch import nn
-from trainings import blobs, build, cross_entropy, fingerprint, sweep
+from trainings import blobs, build, fingerprint, sweep
 
 OPTIMIZERS = {
     "SGD": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
@@ -82,18 +82,3 @@ def test_what_cannot_be_right_is_refused_before_the_first_step(message, options)
         sweep(model, optimizer, loader, loss_fn=lambda *_: pytest.fail("a step was made"), **options)
     assert ";" in str(caught.value) and "\n" not in str(caught.value)
     assert fingerprint(model, optimizer, loader) == before
-
-
-def test_a_hook_that_clips_sees_what_it_would_see_without_a_scaler():
-    def suggested(scaler):
-        torch.manual_seed(0)
-        model = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 3))
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, fused=True)
-        optimizer.register_step_pre_hook(lambda *_: (nn.utils.clip_grad_norm_(model.parameters(), 1.0), None)[1])
-        inputs, targets = blobs(512)
-        batches = [(inputs[i : i + 64], targets[i : i + 64]) for i in range(0, 512, 64)]
-        settings = {"num_iter": 100, "end_lr": 1e4, "scaler": scaler}
-        return sweep(model, optimizer, batches, loss_fn=cross_entropy, **settings).suggest()
-
-    plain, scaled = suggested(None), suggested(torch.amp.GradScaler("cpu"))
-    assert scaled.lr == pytest.approx(plain.lr, rel=0.01) and scaled.reliable == plain.reliable

@@ -1,7 +1,5 @@
 import io
-import os
 import random
-import signal
 import sys
 import time
 import warnings
@@ -290,22 +288,6 @@ def test_everything_is_put_back_when_the_users_code_fails(error, where):
     with pytest.raises(type(error)) as caught:
         sweep(model, optimizer, Loader() if where == "loader" else loader, repeats=3, val_loader=loader, **options)
     assert caught.value is error
-    assert fingerprint(model, optimizer, loader) == before
-
-
-def test_everything_is_put_back_after_a_real_ctrl_c():
-    model, optimizer, loader = build(momentum=0.9)
-    before = fingerprint(model, optimizer, loader)
-    calls = []
-
-    def loss_fn(logits, targets):
-        calls.append(1)
-        if len(calls) == 25:
-            os.kill(os.getpid(), signal.SIGINT)
-        return cross_entropy(logits, targets)
-
-    with pytest.raises(KeyboardInterrupt):
-        sweep(model, optimizer, loader, loss_fn=loss_fn)
     assert fingerprint(model, optimizer, loader) == before
 
 
