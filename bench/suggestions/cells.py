@@ -331,20 +331,26 @@ def noisy_digits(share: float) -> tuple[Batch, Batch]:
 
 @lru_cache
 def table(name: str) -> tuple[Batch, Batch]:
-    """Return train and test of a table: scikit-learn's "cancer" or "diabetes", or drawn "spirals" or "friedman"."""
-    from sklearn import datasets
+    """Return train and test of a table: "cancer" of scikit-learn, or drawn "spirals", "waves" or "friedman".
 
-    rng = np.random.default_rng(0)
-    if name in ("cancer", "diabetes"):
-        x, y = getattr(datasets, {"cancer": "load_breast_cancer"}.get(name, f"load_{name}"))(return_X_y=True)
+    What is drawn has 20,000 rows, so that no training sees them often enough to overfit.
+    """
+    rng, n = np.random.default_rng(0), 20_000
+    if name == "cancer":
+        from sklearn.datasets import load_breast_cancer
+
+        x, y = load_breast_cancer(return_X_y=True)
     elif name == "spirals":
-        turn, y = 4 * np.sqrt(rng.random(2000)) + 0.5, np.arange(2000) % 3
+        turn, y = 4 * np.sqrt(rng.random(n)) + 0.5, np.arange(n) % 3
         angle = turn + 2 * np.pi / 3 * y
-        x = np.stack([turn * np.cos(angle), turn * np.sin(angle)], 1) + rng.normal(0, 0.15, (2000, 2))
+        x = np.stack([turn * np.cos(angle), turn * np.sin(angle)], 1) + rng.normal(0, 0.15, (n, 2))
+    elif name == "waves":
+        x = rng.normal(size=(n, 8))
+        y = np.sin(x @ rng.normal(size=(8, 3)) / 2).sum(1) + rng.normal(0, 0.1, n)
     else:  # Friedman 1991
-        x = rng.random((2000, 10))
+        x = rng.random((n, 10))
         y = 10 * np.sin(np.pi * x[:, 0] * x[:, 1]) + 20 * (x[:, 2] - 0.5) ** 2 + 10 * x[:, 3] + 5 * x[:, 4]
-        y = y + rng.normal(0, 1, 2000)
+        y = y + rng.normal(0, 1, n)
     is_number = y.dtype.kind == "f"
     order = rng.permutation(len(x))
     x, y = x[order], y[order]
@@ -352,8 +358,8 @@ def table(name: str) -> tuple[Batch, Batch]:
     y = (y - y.mean()) / y.std() if is_number else y
     features = torch.tensor(x, dtype=torch.float32)
     targets = torch.tensor(y, dtype=torch.float32 if is_number else torch.int64)
-    n = len(x) * 3 // 4
-    return (features[:n], targets[:n]), (features[n:], targets[n:])
+    n_train = len(x) * 3 // 4
+    return (features[:n_train], targets[:n_train]), (features[n_train:], targets[n_train:])
 
 
 @lru_cache
@@ -522,7 +528,7 @@ def list_cells(half: str | None = None) -> list[Cell]:
             ("spirals mlp, adam", small, classify, spirals, adam),
         ],
         "regression": [
-            ("diabetes mlp, adam", partial(mlp, 10, 32, 1), fit, rows(table("diabetes")), adam),
+            ("waves mlp, adam", partial(mlp, 8, 64, 1), fit, rows(table("waves")), adam),
             ("friedman mlp, adamw", partial(mlp, 10, 64, 64, 1), fit, rows(table("friedman")), adamw),
         ],
         "GPT": [

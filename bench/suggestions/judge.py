@@ -233,17 +233,24 @@ def of_rule(judged: pd.DataFrame, rule: str, purpose: str) -> Estimate:
 def gather(cells: Mapping[str, Any]) -> pd.DataFrame:
     """Return everything that was measured, judged: the rows of `judge` for all rules, with half, kind and family.
 
+    Only cells that have range tests are in it, so that all rules are judged on the same ones.
+
     Args:
         cells: name -> Cell, of the cells to judge.
     """
-    trainings = load("trainings")
-    trainings = trainings[trainings["cell"].isin(cells.keys())]
+    trainings, suggestions, free = load("trainings"), load("suggestions"), load("tuning_free")
+    names = set(cells) & set(trainings["cell"]) & set(suggestions["cell"])
+    trainings, suggestions, free = (part[part["cell"].isin(names)] for part in (trainings, suggestions, free))
     families = {name: cell.family for name, cell in cells.items()}
     curves = make_curves(trainings)
-    choices = [choose_without_sweep(trainings, families), train_longer(curves, families), load("suggestions")]
-    free = load("tuning_free").rename(columns={"test_loss": "loss", "steps": "trained"})
-    free.loc[free["trained"] > 400, "rule"] += ", 900 more steps"
-    choices.append(free[free["cell"].isin(cells.keys())].assign(steps=0))
+    free = free.rename(columns={"test_loss": "loss", "steps": "trained"})
+    longer = np.where(free["trained"] > 400, ", 900 more steps", "")
+    choices = [
+        choose_without_sweep(trainings, families),
+        train_longer(curves, families),
+        suggestions,
+        free.assign(rule=free["rule"] + longer, steps=0),
+    ]
     judged = judge(pd.concat([part for part in choices if len(part)], ignore_index=True), curves)
     for column in ("half", "kind", "family"):
         judged[column] = [getattr(cells[name], column) for name in judged["cell"]]

@@ -242,8 +242,8 @@ def measure_trainings(cells: Sequence[Cell], n_seeds: int, steps: int, path: Pat
 def measure_sweeps(cells: Sequence[Cell], n_seeds: int, folder: Path) -> None:
     """Add to a folder's sweeps.csv and suggestions.csv what they lack: three sweeps, and one refined, a cell and seed.
 
-    A row of sweeps.csv has the losses of one sweep. A row of suggestions.csv has what one rule suggests, for one purpose
-    or, where schedule is empty, for all; other tools read the first sweep alone, as their users do.
+    A row of sweeps.csv has the losses of one sweep. A row of suggestions.csv has what one rule suggests for one
+    purpose or, where schedule is empty, for all; other tools read the first sweep alone, as their users do.
     """
     have = {(row["cell"], int(row["seed"])) for row in _read(folder / "suggestions.csv")}
     for cell, seed in ((cell, seed) for cell in cells for seed in range(FIRST_SWEEP_SEED, FIRST_SWEEP_SEED + n_seeds)):
