@@ -388,6 +388,8 @@ def _judge(curve: Curve, loss: Floats) -> tuple[Confidence, str]:
     n_points = int(((curve.x >= _start_of_fall(curve)) & (curve.x <= lowest)).sum())
     if n_points <= FEW_POINTS:
         return "low" if n_points <= LOW_POINTS else "medium", f"the fall has {n_points} points; use more steps"
+    if curve.start > MANYFOLD * least > 0:
+        return "medium", f"the loss falls {curve.start / least:.0f}-fold; a test loss may not: pass validation data"
     if drop < SMALL_FALL * abs(curve.start):
         return "medium", f"the loss falls by only {100 * drop / abs(curve.start):.2g} %; {REMEDY}"
     return "high", "the loss is level, falls, and turns up again"

@@ -17,7 +17,16 @@ import numpy as np
 
 from lrlib.finder.settings import MAX_HOLDS, Settings
 from lrlib.smoothing import falls, read_curve
-from lrlib.suggest import FALL_TIMES_NOISE, LENGTH_POWER, Confidence, Floats, Suggestion, smith_bounds, turning_points
+from lrlib.suggest import (
+    FALL_TIMES_NOISE,
+    LENGTH_POWER,
+    MANYFOLD,
+    Confidence,
+    Floats,
+    Suggestion,
+    smith_bounds,
+    turning_points,
+)
 
 if TYPE_CHECKING:
     from lrlib.finder.one_sweep import Sweep
@@ -124,6 +133,9 @@ def refined(found: Suggestion, sweep: "Sweep", holds: "Sequence[Sweep]", setting
         return replace(found, confidence="low", reason=f"none of {len(each)} held learning rates lowers the loss")
     assert found.total_steps is not None
     best, is_enclosed = best_held(each)
+    # Until a momentum has its full effect, steps do not count: 0.99 wants less than what wins over 120 steps.
+    n_steps = max(settings.hold_steps - _memory(settings), settings.hold_steps / 8)
+    best *= (n_steps / settings.hold_steps) ** LENGTH_POWER
     lr = min(best * (settings.hold_steps / found.total_steps) ** LENGTH_POWER, PEAK * best)
     lr = math.sqrt(lr * found.lr) if found.reliable else lr
     lr = min(max(lr, settings.start_lr), settings.end_lr)
@@ -140,9 +152,13 @@ def _judge(sweep: "Sweep", each: Sequence[Held], is_enclosed: bool, settings: Se
     if not is_enclosed:
         end = "largest" if best.lr == max(each).lr else "smallest"
         return "medium", f"the best of {len(each)} held learning rates is the {end} one"
-    memory = 1 / (1 - max(settings.momentum))
+    memory = _memory(settings)
     if memory > settings.hold_steps / 2:
         return "medium", f"momentum averages over {memory:.0f} steps, and each lr was held for {settings.hold_steps}"
+    if (doubt := settings.overfits()) is not None:
+        return "medium", doubt
+    if start > MANYFOLD * best.loss > 0 and settings.val_metric is None:
+        return "medium", f"the training loss falls {start / best.loss:.0f}-fold, a test loss may not: pass val_loader"
     if read_curve(*sweep.curve()).at_once:
         return "medium", "the loss falls at any learning rate (a second optimizer?), but the held ones differ"
     return "high", f"the best of {len(each)} held learning rates lies between worse ones"
@@ -153,3 +169,8 @@ def _start(sweep: "Sweep") -> tuple[float, float]:
     lr, loss = sweep.curve()
     curve = read_curve(lr, loss)
     return curve.start, curve.start_error
+
+
+def _memory(settings: Settings) -> float:
+    """The steps over which the largest momentum averages."""
+    return 1 / (1 - max(settings.momentum))

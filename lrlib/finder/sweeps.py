@@ -148,6 +148,7 @@ def range_test(
         optimizer=type(optimizer).__name__,
         group_ratios=group_ratios(optimizer)[0],
         momentum=group_momenta(optimizer),
+        passes=_passes(loader, num_iter, accumulation_steps),
     ).checked()
     check_gradients(model, optimizer, scaler=scaler, clip_norm=settings.clip_norm)
     assert loader is not None
@@ -250,6 +251,14 @@ def _check_effect(training: Training, state: Snapshot) -> None:
             f"lr {training.settings.start_lr:g} and {training.settings.end_lr:g}; turn off the learning rate that it "
             "makes itself"
         )
+
+
+def _passes(loader: Any, num_iter: int, accumulation_steps: int) -> float:
+    """How often a sweep goes over the loader; 1 if that has no length."""
+    try:
+        return num_iter * accumulation_steps / len(loader)
+    except (TypeError, NotImplementedError, ZeroDivisionError):
+        return 1.0
 
 
 def _is_interactive() -> bool:

@@ -1,6 +1,8 @@
 """Held learning rates after a sweep: where they are, what they cost, what they leave behind, and what they suggest."""
 
 import math
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from lrlib.finder.result import RangeTestResult
 from lrlib.suggest import smith_bounds, turning_points
 
 INF = math.inf
+smoothed = partial(cross_entropy, label_smoothing=0.2)  # does not fall many-fold, which would be a doubt
 
 
 @pytest.mark.parametrize(
@@ -81,7 +84,7 @@ def test_one_sweep_and_its_holds_start_alike_cost_no_more_than_the_sweeps_and_le
 def test_the_suggestion_of_holds_knows_lengths_is_saved_and_drawn(tmp_path):
     pytest.importorskip("matplotlib").use("Agg")
     model, optimizer, loader = build(momentum=0.9)
-    result = sweep(model, optimizer, loader, num_iter=150, repeats=3, refine=True)
+    result = sweep(model, optimizer, loader, loss_fn=smoothed, num_iter=150, repeats=3, refine=True)
     plain, longer = result.suggest(), result.suggest(total_steps=1500)
     assert plain.confidence == "high" and plain.total_steps == 150 and longer.total_steps == 1500
     assert longer.lr == pytest.approx(plain.lr * 10**-0.32, rel=0.01) and longer.upper == plain.upper
@@ -135,6 +138,18 @@ def test_a_loss_that_does_not_depend_on_the_scale_of_the_weights_is_recognised()
     batches = list(zip(inputs.split(32), targets.split(32), strict=True))
     found = sweep(model, optimizer, batches, loss_fn=normalized, num_iter=300, start_lr=1e-6).suggest()
     assert found.confidence == "low" and "does not diverge" in found.reason and "end_lr" not in found.reason
+
+
+@pytest.mark.parametrize("refine", [False, True])
+def test_few_data_have_medium_confidence_unless_they_are_validated(refine):
+    model, optimizer, loader = build(momentum=0.9)
+    options = {"loss_fn": smoothed, "num_iter": 150, "repeats": 3, "start_lr": 1e-6, "refine": refine}
+    result = sweep(model, optimizer, loader, **options)
+    assert result.settings.passes == 150 / 16 and result.suggest().confidence == "high"
+    few = replace(result, settings=replace(result.settings, passes=24.0)).suggest()
+    assert few.confidence == "medium" and "24 times" in few.reason
+    validated = replace(result, settings=replace(result.settings, passes=24.0, val_metric="loss"))
+    assert validated.settings.overfits() is None
 
 
 def test_refine_needs_the_steps_of_further_sweeps():

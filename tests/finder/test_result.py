@@ -199,7 +199,7 @@ def test_the_text_is_a_rate_a_cycle_and_a_verdict(wide, doubtful):
     first, second, third, *rest = repr(wide).splitlines()
     assert f"{found.lr:.3g}" in first and "300" in first
     assert f"{found.upper:.3g}" in second and f"{found.lower:.3g}" in second
-    assert third.startswith("confidence high: ") and repr(doubtful).splitlines()[2].startswith("confidence low: ")
+    assert third.startswith("confidence medium: ") and repr(doubtful).splitlines()[2].startswith("confidence low: ")
     assert all(word in "".join(rest) for word in ("apply", "one_cycle", "plot", "total_steps"))
     assert all(swept.stop_reason in repr(wide.sweeps) for swept in wide.sweeps)
 
