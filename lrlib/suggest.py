@@ -54,6 +54,8 @@ MAX_SPREAD_DECADES = 0.5  # sweeps that differ by more have low confidence, unle
 # A loss that stays level for so many decades after 95 % of its fall, to the end of the sweep, is not about to diverge.
 LEVEL_DECADES = 1.0
 SMALL_FALL = 0.1  # of the starting loss: below, the part of the fall that longer trainings make is not seen
+# Decades from the start of the fall to the bottom. Above, two thirds of the way were up to five times too low.
+WIDE_FALL = 1.6
 REMEDY = "use more steps, larger batches or refine=True"
 NO_FINITE_LOSS = "no loss is finite: check the model and the data, or use a smaller start_lr"
 
@@ -390,6 +392,9 @@ def _judge(curve: Curve, loss: Floats) -> tuple[Confidence, str]:
         return "low" if n_points <= LOW_POINTS else "medium", f"the fall has {n_points} points; use more steps"
     if curve.start > MANYFOLD * least > 0:
         return "medium", f"the loss falls {curve.start / least:.0f}-fold; a test loss may not: pass validation data"
+    if lowest - _start_of_fall(curve) > WIDE_FALL:
+        wide = f"the loss falls over {lowest - _start_of_fall(curve):.1f} decades"
+        return "medium", f"{wide}, as in fine-tuning, and a higher lr may be better; try refine=True"
     if drop < SMALL_FALL * abs(curve.start):
         return "medium", f"the loss falls by only {100 * drop / abs(curve.start):.2g} %; {REMEDY}"
     return "high", "the loss is level, falls, and turns up again"

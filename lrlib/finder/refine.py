@@ -4,8 +4,8 @@ A sweep's late steps profit from its early ones, and a sweep is too short for a 
 not suffer from either: each starts from the same state, sees the same batches, and is judged by the loss it reaches.
 The search starts at a learning rate that the sweep gives and goes downhill until the loss rises on both sides.
 
-Origin of the constants: FACTOR, MAX_HOLDS and PEAK were found on ten tasks outside the benchmark, CAP and the limits in
-`first_lr` on the making half of the benchmark's cells.
+Origin of the constants: FACTOR, MAX_HOLDS and PEAK were found on ten tasks outside the benchmark; CLOSE, CAP, the limits
+in `first_lr` and the share of steps left to a momentum on thirty other tasks outside its frozen half.
 """
 
 import math
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lrlib.finder.one_sweep import Sweep
 
 FACTOR = 2.5  # between neighbouring held learning rates
+CLOSE = 0.02  # of the gain: a difference that noise can make
 PEAK = 1.25  # of one cycle, over the best held learning rate
 CAP = 3.0  # times the smaller of the two rises beside the best is the larger at most: a divergence has no size
 
@@ -50,10 +51,10 @@ def hold(run: "Callable[[float], Sweep | None]", sweep: "Sweep", settings: Setti
     run(lr) trains settings.hold_steps at it, from the sweep's first state and with its batches; None: no time is left.
     Returns one Sweep for each learning rate, at most MAX_HOLDS, in the order in which they were made.
     """
-    first = first_lr(*sweep.curve())
+    first, (start, _) = first_lr(*sweep.curve()), _start(sweep)
     holds: list[Sweep] = []
     scored: dict[int, float] = {}
-    while len(holds) < MAX_HOLDS and (exponent := next_exponent(scored)) is not None:
+    while len(holds) < MAX_HOLDS and (exponent := next_exponent(scored, start)) is not None:
         lr = first * FACTOR**exponent
         if not settings.start_lr <= lr <= settings.end_lr or (made := run(lr)) is None:
             break
@@ -84,14 +85,21 @@ def first_lr(lr: Floats, loss: Floats) -> float:
     return float(max(first, lr[0]))
 
 
-def next_exponent(scored: dict[int, float]) -> int | None:
-    """The power of FACTOR to hold next: a missing neighbour of the best; lower if all diverged; None at the end."""
+def next_exponent(scored: dict[int, float], start: float = math.nan) -> int | None:
+    """The power of FACTOR to hold next: beside the best, lower if all diverged, beyond a close neighbour, or None.
+
+    start: the loss before training. A neighbour is close if its loss is within 2 % of what the best gains over it.
+    """
     if not scored:
         return 0
     best = min(scored, key=lambda exponent: scored[exponent])
     if not math.isfinite(scored[best]):
         return min(scored) - (2 if len(scored) > 1 else 1)
-    return next((exponent for exponent in (best + 1, best - 1) if exponent not in scored), None)
+    beside = [best + 1, best - 1]
+    if all(exponent in scored for exponent in beside):
+        close = scored[best] + CLOSE * (start - scored[best])
+        beside = [2 * exponent - best for exponent in beside if scored[exponent] < close]
+    return next((exponent for exponent in beside if exponent not in scored), None)
 
 
 def read_hold(held: "Sweep", sweep: "Sweep", n_steps: int) -> Held:
@@ -125,8 +133,7 @@ def refined(found: Suggestion, sweep: "Sweep", holds: "Sequence[Sweep]", setting
     """The suggestion of a sweep and the holds after it.
 
     The best held learning rate is the best one for as many steps as it was held. It becomes lr for found.total_steps by
-    the power of `lrlib.suggest.suggest_lr`. If the sweep's own lr is reliable, lr is the geometric mean of both. upper
-    is 1.25 times the best held learning rate. The confidence is that of the holds.
+    the power of `lrlib.suggest.suggest_lr`. upper is 1.25 times the best held learning rate.
     """
     each = [read_hold(held, sweep, settings.hold_steps) for held in holds]
     if not any(math.isfinite(held.loss) for held in each):
@@ -134,10 +141,9 @@ def refined(found: Suggestion, sweep: "Sweep", holds: "Sequence[Sweep]", setting
     assert found.total_steps is not None
     best, is_enclosed = best_held(each)
     # Until a momentum has its full effect, steps do not count: 0.99 wants less than what wins over 120 steps.
-    n_steps = max(settings.hold_steps - _memory(settings), settings.hold_steps / 8)
+    n_steps = max(settings.hold_steps - _memory(settings), settings.hold_steps / 4)
     best *= (n_steps / settings.hold_steps) ** LENGTH_POWER
     lr = min(best * (settings.hold_steps / found.total_steps) ** LENGTH_POWER, PEAK * best)
-    lr = math.sqrt(lr * found.lr) if found.reliable else lr
     lr = min(max(lr, settings.start_lr), settings.end_lr)
     lower, upper = min(found.lower, lr), min(max(PEAK * best, lr), settings.end_lr)
     confidence, reason = _judge(sweep, each, is_enclosed, settings)

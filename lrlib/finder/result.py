@@ -363,6 +363,8 @@ def _judged(suggestion: Suggestion, sweep: Sweep, settings: Settings) -> Suggest
         averaged = f"momentum {max(settings.momentum):g} averages over {memory:.0f} steps"
         reason = f"{averaged}: use num_iter={needed} or refine=True"
         return replace(suggestion, confidence="low", reason=reason)
+    if suggestion.confidence == "high" and (doubt := settings.overfits()) is not None:
+        return replace(suggestion, confidence="medium", reason=doubt)
     return suggestion
 
 

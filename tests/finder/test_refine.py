@@ -37,6 +37,13 @@ def test_the_search_goes_downhill_until_the_best_has_a_worse_one_on_both_sides(s
     assert next_exponent(scored) == expected
 
 
+def test_a_neighbour_within_two_percent_of_the_gain_is_not_the_end():
+    assert next_exponent({0: 1.0, 1: 1.01, -1: 1.5}, start=2.0) == 2
+    assert next_exponent({0: 1.0, 1: 1.5, -1: 1.01}, start=2.0) == -2
+    assert next_exponent({0: 1.0, 1: 1.01, -1: 1.5, 2: 1.2}, start=2.0) is None
+    assert next_exponent({0: 1.0, 1: 1.03, -1: 1.5}, start=2.0) is None
+
+
 @pytest.mark.parametrize("shift", [-0.2, 0.0, 0.1, 0.2])
 def test_the_best_held_rate_is_the_vertex_of_a_parabola_in_log_lr(shift):
     held = [Held(0.01 * FACTOR**k, 1 + (k - shift) ** 2, 0.0) for k in (1, -1, 0)]
