@@ -58,19 +58,19 @@ def uninterrupted(tmp_path_factory):
 
 
 def copy_project(folder):
-    """Copy what the report is made of into a folder, where it then has a store of its own. Returns the folder."""
+    """Copy what documents are made of into a folder, where it then has a store of its own. Returns the folder."""
+    ignored = shutil.ignore_patterns("build", "__pycache__", "report.html", "report.pdf")
     for name in ("lrlib", "notebooks", "report"):
-        ignored = shutil.ignore_patterns("build", "__pycache__", "report.html", "report.pdf")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     return folder
 
 
-def start_lrlib(project, *arguments, **options):
+def start_lrlib(project, *arguments, environment=None, **options):
     """Start `python -m lrlib` in a copy of the project, which alone then decides where data and store are."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("LRLIB_STORE", "LRLIB_DATA", "PYTHONPATH")}
+    kept = {k: v for k, v in os.environ.items() if k not in ("LRLIB_STORE", "LRLIB_DATA", "LRLIB_BUILD", "PYTHONPATH")}
     return subprocess.Popen(
         [sys.executable, "-m", "lrlib", *arguments],
-        cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+        cwd=project, env=kept | (environment or {}), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ import nbformat
 from filelock import FileLock
 
 from lrlib.errors import LrlibError
-from lrlib.problems.data import choose_dataset
+from lrlib.problems.data import SAMPLE, choose_dataset
 from lrlib.project import build_folder
 from lrlib.report.documents import Document, ParameterError
 from lrlib.report.execution import execute_notebooks
@@ -106,6 +106,8 @@ def _making(document, sections, texts, *, command, say, quick) -> Iterator[tuple
     """Plan, train and execute sections. Yields the executed notebooks, the folder around them, and what made them."""
     started, origin = time.time(), read_origin()
     sections = give_values(sections, texts, quick=document.quick if quick else None, within_epochs=document.within_epochs)
+    for section in sections:  # bad values are refused before a dataset is downloaded
+        plan_section(_with_dataset(section, SAMPLE))
     sections = [_settle_dataset(section) for section in sections]
     plans = [plan_section(section) for section in sections]
     for section in sections:
@@ -135,12 +137,14 @@ def _making(document, sections, texts, *, command, say, quick) -> Iterator[tuple
 
 def _settle_dataset(section: Section) -> Section:
     """A section with "auto" replaced by the dataset that it stands for, so that all sections use the same one."""
-    if "dataset" not in section.declared:
-        return section
     try:
-        return replace(section, values=section.values | {"dataset": choose_dataset(section.all_values()["dataset"])})
+        return _with_dataset(section, choose_dataset(section.all_values().get("dataset", SAMPLE)))
     except ValueError as err:
         raise ParameterError(f"section {section.name}: {err}") from err
+
+
+def _with_dataset(section: Section, name: str) -> Section:
+    return replace(section, values=section.values | {"dataset": name}) if "dataset" in section.declared else section
 
 
 def _train(plans, *, started, origin: Origin, command, say) -> Making:

@@ -178,6 +178,7 @@ def test_a_citation_and_a_reference_are_previewed_on_hover_and_on_focus(open_pag
     assert "Cyclical Learning Rates" in card.inner_text()
     tab.keyboard.press("Escape")
     assert not card.is_visible()
+    tab.mouse.move(1, 1)
     for target, words in (("fig-curves", "Curves of"), ("tbl-evidence", "it fell by 90 %"), ("claim-c2", "it rose by 3 %")):
         link = tab.locator(f"a[href='#{target}']").first
         tab.keyboard.press("Tab")  # so that focus is seen
