@@ -12,7 +12,7 @@ ACCEPTED_study := $(VALUES) QUICK
 ACCEPTED_section := NAME $(VALUES) QUICK
 ACCEPTED_publish := NAME $(VALUES) QUICK
 ACCEPTED_lab := LAB_OPTIONS RESULTS
-ACCEPTED_verify := NAME
+ACCEPTED_verify :=
 ACCEPTED_bench := PUBLISH
 is_given = $(filter command,$(origin $1))
 value_of = $(if $(call is_given,$1),$(value $1))
@@ -80,7 +80,7 @@ section: $(ENVIRONMENT)
 	@$(RUN) -m lrlib section $(call quote,$(or $(call value_of,NAME),none given; add NAME=2-2)) $(OPTIONS)
 
 verify: $(ENVIRONMENT)
-	@$(RUN) -m lrlib verify $(call quote,$(or $(call value_of,NAME),report))
+	@$(RUN) -m lrlib verify
 
 lab: $(ENVIRONMENT)
 	@$(RUN) -m lrlib lab $(call option,RESULTS,results) $(call value_of,LAB_OPTIONS)

@@ -66,6 +66,7 @@ def _build_parser():
         command.add_argument(
             "--params", metavar="'NAME=VALUE ...'", default="", help="further parameters, for every section that has them"
         )
+        command.add_argument("--results", metavar="FILE", default="", help="use results instead of training: published, or a file")
         command.add_argument("--quick", action="store_true", help="a few epochs on the sample: a preview")
     for command in (report, publish):
         command.add_argument("document", nargs="?", default="report", help="report (default) or study")
@@ -107,6 +108,7 @@ def _report(options):
         command=_command(target, options),
         say=_say,
         quick=options.quick,
+        results=options.results,
         then=(lambda made: paths.extend(publish_document(document, made))) if options.publish else None,
     )
     for line in [*list_changes(published, made.outcome), *made.outcome.summarize()]:
@@ -119,8 +121,15 @@ def _section(options):
 
     name = options.name.rpartition("/")
     document = find_document(name[0] or "report")
-    command = _command(f"section NAME={shlex.quote(options.name)}", options)
-    made = make_section(document, name[2], _texts(options), command=command, say=_say, quick=options.quick)
+    made = make_section(
+        document,
+        name[2],
+        _texts(options),
+        command=_command(f"section NAME={shlex.quote(options.name)}", options),
+        say=_say,
+        quick=options.quick,
+        results=options.results,
+    )
     print(*made.paths, sep="\n")
 
 
@@ -144,6 +153,7 @@ def _command(target, options):
     words = ["make", target]
     words += [f"{flag.upper()}={value}" for flag in FLAGS if (value := getattr(options, flag)) is not None]
     words += ["QUICK=1"] if options.quick else []
+    words += [f"RESULTS={shlex.quote(options.results)}"] if options.results else []
     words += [f"PARAMS={shlex.quote(options.params)}"] if options.params else []
     return " ".join(words)
 

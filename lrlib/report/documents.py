@@ -41,6 +41,11 @@ class Document:
         return self.folder.parent / "README.md"
 
     @property
+    def results(self) -> Path:
+        """The published results of its runs."""
+        return self.published.with_name("results.npz" if self.name == "report" else f"{self.name}-results.npz")
+
+    @property
     def published(self) -> Path:
         """Its published page; the PDF and the figures of the README lie beside it."""
         return project_folder() / "report" / f"{self.name}.html"

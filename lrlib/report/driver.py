@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import nbformat
@@ -21,12 +21,15 @@ from lrlib.problems.data import SAMPLE, choose_dataset
 from lrlib.project import build_folder
 from lrlib.report.documents import Document, ParameterError
 from lrlib.report.execution import execute_notebooks
-from lrlib.report.outcome import Outcome, take_outcome
+from lrlib.report.outcome import Outcome, read_outcome, take_outcome
 from lrlib.report.page.html import export_html
 from lrlib.report.page.merge import merge_notebooks
 from lrlib.report.page.pdf import export_pdf
-from lrlib.report.provenance import Making, Origin, read_origin
-from lrlib.report.sections import Section, describe_command, find_sections, give_values, pick_section, plan_section
+from lrlib.report.provenance import Making, read_origin
+from lrlib.report.sections import Section, describe_command, find_sections, give_values, pick_section, plan_section, read_command
+from lrlib.runs import published
+from lrlib.runs.plan import Run
+from lrlib.runs.results import Results
 from lrlib.runs.trainer import train
 
 NEEDED_BYTES = 16 * 2**20  # for executed notebooks, page and PDF
@@ -38,11 +41,12 @@ class BuildError(LrlibError):
 
 @dataclass(frozen=True)
 class Made:
-    """The files that were made, and what the document found."""
+    """The files that were made, what the document found, and the runs that it is about."""
 
     paths: list[Path]
     notebooks: Path
     outcome: Outcome
+    runs: list[Run]
 
 
 def make_document(
@@ -52,6 +56,7 @@ def make_document(
     command: str,
     say: Callable[[str], object],
     quick: bool = False,
+    results: str = "",
     then: Callable[[Made], object] | None = None,
 ) -> Made:
     """Make a document's page and PDF in `build_folder()`, with the executed notebooks beside them.
@@ -62,12 +67,14 @@ def make_document(
         command: the command that makes this document.
         say: called with lines about the progress.
         quick: whether to use the document's quick values.
+        results: "published" or a file of results that are used instead of training; with "published", values that are
+            not given are those of the published document.
         then: called with what was made, before another process can replace it.
 
     Raises LrlibError: bad parameters and folders before anything is trained.
     """
     sections = [section for section in find_sections(document) if not section.about.get("extended")]
-    with _making(document, sections, texts, command=command, say=say, quick=quick) as (executed, folder, about):
+    with _making(document, sections, texts, command, say, quick, results) as (executed, folder, about, runs):
         merged = merge_notebooks(executed)
         merged.metadata["report"] = {**about, "subtitle": document.subtitle}
         export_html(merged, out=folder / f"{document.name}.html")
@@ -78,18 +85,25 @@ def make_document(
                 os.replace(folder / name, build / name)
             notebooks = build / ("notebooks" if document.name == "report" else f"{document.name}-notebooks")
             _replace_folder(folder / "notebooks", notebooks)
-            made = Made([build / name for name in targets], notebooks, Outcome(**about["outcome"]))
+            made = Made([build / name for name in targets], notebooks, Outcome(**about["outcome"]), runs)
             if then:
                 then(made)
     return made
 
 
 def make_section(
-    document: Document, name: str, texts: dict[str, str], *, command: str, say: Callable[[str], object], quick: bool = False
+    document: Document,
+    name: str,
+    texts: dict[str, str],
+    *,
+    command: str,
+    say: Callable[[str], object],
+    quick: bool = False,
+    results: str = "",
 ) -> Made:
     """Make the page of one section in `build_folder()/sections`; arguments and errors as of `make_document`."""
     section = pick_section(find_sections(document), name)
-    with _making(document, [section], texts, command=command, say=say, quick=quick) as (executed, folder, about):
+    with _making(document, [section], texts, command, say, quick, results) as (executed, folder, about, runs):
         merged = merge_notebooks(executed, partial=True)
         merged.metadata["report"] = about
         page = executed[0].with_suffix(".html")
@@ -98,13 +112,18 @@ def make_section(
         target.mkdir(exist_ok=True)
         for path in (executed[0], page):
             os.replace(path, target / path.name)
-    return Made([target / page.name], target, Outcome(**about["outcome"]))
+    return Made([target / page.name], target, Outcome(**about["outcome"]), runs)
 
 
 @contextlib.contextmanager
-def _making(document, sections, texts, *, command, say, quick) -> Iterator[tuple[list[Path], Path, dict]]:
-    """Plan, train and execute sections. Yields the executed notebooks, the folder around them, and what made them."""
-    started, origin = time.time(), read_origin()
+def _making(document, sections, texts, command, say, quick, results) -> Iterator[tuple[list[Path], Path, dict, list[Run]]]:
+    """Plan, train and execute sections. Yields executed notebooks, the folder around them, what made them, and Runs."""
+    started, origin, build = time.time(), read_origin(), build_folder()
+    if results:
+        os.environ[published.VARIABLE] = str(document.results if results == "published" else Path(results).absolute())
+    if results == "published" and (outcome := read_outcome(document.published)):
+        names = {name for section in sections for name in section.declared}
+        texts = {name: text for name, text in read_command(outcome.command)[0].items() if name in names} | texts
     sections = give_values(sections, texts, quick=document.quick if quick else None, within_epochs=document.within_epochs)
     for section in sections:  # bad values are refused before a dataset is downloaded
         plan_section(_with_dataset(section, SAMPLE))
@@ -112,27 +131,48 @@ def _making(document, sections, texts, *, command, say, quick) -> Iterator[tuple
     plans = [plan_section(section) for section in sections]
     for section in sections:
         section.about["command"] = describe_command(document, section)
-    build = build_folder()
     _check_writable(build)
-    making = _train(plans, started=started, origin=origin, command=command, say=say)
-    making.publish()
+    trained, runs = _train(plans)
+    n_trained = sum(each.n_computed for each in trained)
+    say(f"{n_trained} epochs trained, {trained[-1].n_known - n_trained} from the cache or published results")
+    notice = _describe_results(trained[-1], n_trained)
+    seconds = sum(each.computed_seconds for each in trained)
+    Making(command, origin.describe(), origin.digest, started, n_trained, seconds, notice).publish()
     with _naming(build), tempfile.TemporaryDirectory(dir=build, prefix=".making-") as folder:
         say(f"executing {len(sections)} notebook{'s' * (len(sections) > 1)}")
         executed = execute_notebooks(sections, Path(folder) / "notebooks", failed=build / "failed")
-        outcome = take_outcome(
-            [nbformat.read(path, as_version=4) for path in executed], command=command, commit=making.commit
-        )
+        notebooks = [nbformat.read(path, as_version=4) for path in executed]
         about = {
             "date": time.strftime("%-d %B %Y", time.gmtime(started)),
             "commit": origin.commit and origin.describe(digits=12),
             "command": command,
-            "outcome": outcome.__dict__,
+            "notice": notice,
+            "outcome": asdict(take_outcome(notebooks, command=command, commit=origin.describe())),
         }
         say("typesetting")
         try:
-            yield executed, Path(folder), about
+            yield executed, Path(folder), about, runs
         except ValueError as err:
             raise BuildError(f"the notebooks cannot be typeset: {err}") from err
+
+
+def _describe_results(trained: Results, n_trained: int) -> str:
+    """What the page says first where published results are used."""
+    found = published.asked_for()
+    if found is None or not trained.published:
+        return ""
+    rest = f"{n_trained} other epochs were" if n_trained else "nothing was"
+    return f"From {found.describe()}; {rest} trained on this machine."
+
+
+def _train(plans) -> tuple[list[Results], list[Run]]:
+    """Train what the plans ask for. Returns Results, the last of all runs, and these."""
+    runs = [run for plan in plans for run in plan.runs]
+    trained = [train(runs)]
+    more = [run for plan in plans if plan.more_runs for run in plan.more_runs(train(plan.runs))]
+    if more:
+        trained.append(train(runs + more))
+    return trained, runs + more
 
 
 def _settle_dataset(section: Section) -> Section:
@@ -145,18 +185,6 @@ def _settle_dataset(section: Section) -> Section:
 
 def _with_dataset(section: Section, name: str) -> Section:
     return replace(section, values=section.values | {"dataset": name}) if "dataset" in section.declared else section
-
-
-def _train(plans, *, started, origin: Origin, command, say) -> Making:
-    runs = [run for plan in plans for run in plan.runs]
-    trained = [train(runs)]
-    more = [run for plan in plans if plan.more_runs for run in plan.more_runs(train(plan.runs))]
-    if more:
-        trained.append(train(runs + more))
-    n_trained = sum(results.n_computed for results in trained)
-    say(f"{n_trained} epochs trained, {trained[-1].n_known - n_trained} from the cache")
-    seconds = sum(results.computed_seconds for results in trained)
-    return Making(command, origin.describe(), origin.digest, started, n_trained, seconds)
 
 
 def _check_writable(build: Path) -> None:

@@ -5,6 +5,8 @@ import os
 import sys
 from pathlib import Path
 
+from lrlib.project import named_folders
+
 # Variables that are kept, and beginnings of their names. Settings of Python, Jupyter, IPython and matplotlib are not.
 KEPT = {
     "PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TERM", "TMPDIR", "TEMP", "TMP", "VIRTUAL_ENV", "HOSTNAME",
@@ -31,6 +33,7 @@ def settle() -> None:
     kept = {name: value for name, value in os.environ.items() if name in KEPT or name.startswith(KEPT_BEGINNINGS)}
     if os.environ.get("DASK_SCHEDULER_ADDRESS"):  # a cluster that the user named, with what it needs
         kept |= {name: value for name, value in os.environ.items() if name.startswith("DASK_")}
+    kept |= named_folders()
     package = Path(__file__).resolve().parents[2]
     kept["PYTHONPATH"] = os.pathsep.join(filter(None, [str(package), kept.get("PYTHONPATH")]))
     # -P: modules in the working folder are not the project's.

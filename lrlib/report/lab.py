@@ -1,5 +1,6 @@
-"""JupyterLab on the notebooks, with the user's own settings; what `make lab` calls."""
+"""JupyterLab on the notebooks, with the user's own settings and the published results; what `make lab` calls."""
 
+import argparse
 import os
 import subprocess
 import sys
@@ -8,19 +9,28 @@ from collections.abc import Sequence
 from lrlib.project import named_folders, project_folder
 
 
-def open_lab(options: Sequence[str]) -> int:
-    """Run JupyterLab to its end. options: JupyterLab's own. Returns its exit status."""
+def open_lab(arguments: Sequence[str]) -> int:
+    """Run JupyterLab to its end. Returns its exit status.
+
+    Args:
+        arguments: `--results` (default: published, where they exist; none: train everything), then JupyterLab's own.
+    """
+    parser = argparse.ArgumentParser("lrlib lab", description="Open the notebooks in JupyterLab.")
+    parser.add_argument("--results", default="published", help="published (default), none, or a file of results")
+    known, options = parser.parse_known_args(arguments)
     if hasattr(os, "geteuid") and os.geteuid() == 0 and "--allow-root" not in options:
-        print(
-            "lrlib: JupyterLab does not run as root unless told to; work as another user, or add --allow-root "
-            "(make lab LAB_OPTIONS=--allow-root)",
-            file=sys.stderr,
-        )
+        print("lrlib: JupyterLab refuses to run as root; add --allow-root (make lab LAB_OPTIONS=--allow-root)", file=sys.stderr)
         return 2
-    # Kernels work in the notebooks' folder, where lrlib is to be found and a relative folder would be another.
+    # Kernels work in the notebooks' folder: lrlib must be found there, and relative folders would be others.
     found = os.pathsep.join(filter(None, [str(project_folder()), os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, "-m", "jupyterlab", f"--notebook-dir={project_folder() / 'notebooks'}", *options]
+    environment = os.environ | named_folders() | {"PYTHONPATH": found}
+    if known.results == "published" and not (project_folder() / "report" / "results.npz").exists():
+        print("lrlib: no published results found; notebooks train what they need", file=sys.stderr)
+    elif known.results != "none":
+        path = known.results if known.results == "published" else os.path.abspath(known.results)
+        environment["LRLIB_RESULTS"] = path
+    command = [sys.executable, "-m", "jupyterlab", f"--notebook-dir={project_folder()}", "notebooks", *options]
     try:
-        return subprocess.run(command, env=os.environ | named_folders() | {"PYTHONPATH": found}).returncode
-    except KeyboardInterrupt:  # JupyterLab heard it too, and has said what it has to say
+        return subprocess.run(command, cwd=project_folder(), env=environment).returncode
+    except KeyboardInterrupt:  # JupyterLab received it too
         return 130

@@ -109,6 +109,7 @@ class Making:
         started: seconds since 1970.
         n_trained: epochs that were trained for it.
         training_seconds: their time on one core.
+        results: which published results were used, as a sentence; "" for none.
     """
 
     command: str
@@ -117,6 +118,7 @@ class Making:
     started: float
     n_trained: int
     training_seconds: float
+    results: str = ""
 
     def publish(self) -> None:
         """Set the environment variable that `read_making` reads in the notebooks' kernels."""
@@ -156,8 +158,9 @@ def tabulate_provenance(results, design) -> pd.DataFrame:
         "epochs": f"{results.n_epochs} distinct epochs, {results.n_epochs_apart} if each run were trained by itself; "
         f"{results.seconds:,.0f} s on one core",
         "time": f"{time.time() - making.started:.0f} s up to this table, {making.n_trained} epochs trained "
-        f"({making.training_seconds:.0f} s on one core), all others from the cache",
+        f"({making.training_seconds:.0f} s on one core), all others from the cache or published results",
     }
+    rows |= {"results": making.results} if making.results else {}
     return pd.DataFrame(rows.items(), columns=["item", "value"])
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import nbformat
 
 from lrlib.errors import LrlibError
+from lrlib.project import store_folder
 from lrlib.report.documents import Document
 from lrlib.report.driver import Made
-from lrlib.runs.store import write_whole
+from lrlib.runs.published import write
+from lrlib.runs.store import Store, write_whole
 
 _BLOCK = re.compile(r"(<!-- (?P<name>[a-z0-9-]+) -->\n)(?P<content>.*?)(<!-- /(?P=name) -->)", re.S)
 MADE = "made"  # the block that says what made the published document
@@ -44,7 +46,7 @@ def fill_block(text: str, name: str, content: str) -> str:
 
 
 def publish_document(document: Document, made: Made) -> list[Path]:
-    """Copy a made document to `report/`, and fill the blocks of its README. Returns the published paths.
+    """Copy a made document and its results to `report/`, and fill the blocks of its README. Returns the published paths.
 
     A block `<!-- label -->` … `<!-- /label -->` holds the table, text or figure of that label, and `made` what made the
     document. Raises PublishError for a label that the document does not have.
@@ -64,6 +66,7 @@ def publish_document(document: Document, made: Made) -> list[Path]:
         else:
             content = re.sub(r"-{3,}", "---", outputs[name][0]["text/markdown"])
         text = fill_block(text, name, f"{content}\n")
+    write(document.results, made.runs, commit=made.outcome.commit, store=Store(store_folder()))
     for path in made.paths:
         write_whole(folder / path.name, path.read_bytes())
     for name, svg in figures.items():

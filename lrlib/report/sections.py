@@ -215,6 +215,13 @@ def describe_command(document: Document, section: Section) -> str:
     return " ".join(words + ([f"PARAMS={shlex.quote(others)}"] if others else []))
 
 
+def read_command(command: str) -> tuple[dict[str, str], bool]:
+    """The values that a command such as `make publish SEEDS=40` gives, name -> text, and whether it is a quick one."""
+    words = dict(word.split("=", 1) for word in shlex.split(command) if "=" in word)
+    texts = parse_assignments(words.get("PARAMS", ""))
+    return texts | {name: words[name.upper()] for name in FLAGS if name.upper() in words}, words.get("QUICK") == "1"
+
+
 def parse_assignments(text: str) -> dict[str, str]:
     """`"turning_points=[10, 20] epochs=20"` -> {"turning_points": "[10, 20]", "epochs": "20"}.
 

@@ -4,12 +4,11 @@ Their runs are planned anew from the commands that their pages carry. Names of e
 and on the training code: what another machine or version stored counts as not needed.
 """
 
-import shlex
 import time
 
 from lrlib.report.documents import list_documents
 from lrlib.report.outcome import read_outcome
-from lrlib.report.sections import find_sections, give_values, parse_assignments, plan_section
+from lrlib.report.sections import find_sections, give_values, plan_section, read_command
 from lrlib.runs.plan import Run, plan_epochs
 from lrlib.runs.store import Store, StoreError
 from lrlib.runs.trainer import find_results
@@ -24,13 +23,11 @@ def plan_published_runs() -> list[Run]:
         outcome = read_outcome(document.published)
         if outcome is None:
             continue
-        values = dict(word.split("=", 1) for word in shlex.split(outcome.command) if "=" in word)
-        quick = document.quick if values.pop("QUICK", "0") != "0" else None
-        values.pop("NAME", None)
-        texts = parse_assignments(values.pop("PARAMS", "")) | {name.lower(): value for name, value in values.items()}
-        if quick is None and texts.get("dataset", "auto") == "auto":
+        texts, quick = read_command(outcome.command)
+        if not quick and texts.get("dataset", "auto") == "auto":
             texts["dataset"] = "mnist"
-        for section in give_values(find_sections(document), texts, quick=quick, within_epochs=document.within_epochs):
+        values = document.quick if quick else None
+        for section in give_values(find_sections(document), texts, quick=values, within_epochs=document.within_epochs):
             plan = plan_section(section)
             runs += plan.runs
             if plan.more_runs and (results := find_results(plan.runs)):

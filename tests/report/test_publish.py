@@ -13,6 +13,7 @@ from lrlib.report.documents import Document, list_documents
 from lrlib.report.driver import Made
 from lrlib.report.outcome import Outcome, list_changes, take_outcome
 from lrlib.report.publish import PublishError, check_publishable, fill_block, publish_document
+from lrlib.runs import published
 from lrlib.runs.store import Store, StoreError
 from lrlib.schedules import Constant
 
@@ -24,6 +25,9 @@ def made(tmp_path, monkeypatch):
     """A made document of a project in tmp_path, whose README lies in a folder of its own."""
     (tmp_path / "report").mkdir()
     monkeypatch.setattr("lrlib.report.documents.project_folder", lambda: tmp_path)
+    monkeypatch.setenv("LRLIB_STORE", str(tmp_path / "store"))
+    run = Run(Constant(0.1), problem="lenet5_sample", epochs=1)
+    train([run], progress=False)
     folder = tmp_path / "bench" / "notebooks"
     folder.mkdir(parents=True)
     (folder.parent / "README.md").write_text(README)
@@ -33,11 +37,11 @@ def made(tmp_path, monkeypatch):
     shown = shows(table("accuracies", "| a |\n|:------|\n| 1 |"), figure("curve", alt="A\nline."))
     nbformat.write(nbformat.v4.new_notebook(cells=[shown]), tmp_path / "build" / "1.ipynb")
     paths = [tmp_path / "build" / name for name in ("study.html", "study.pdf")]
-    return Document(folder, "study"), Made(paths, tmp_path / "build", Outcome(command="make publish", commit="abc, clean"))
+    return Document(folder, "study"), Made(paths, tmp_path / "build", Outcome(command="make publish", commit="abc, clean"), [run])
 
 
 def test_publishing_copies_the_files_and_fills_the_readme(made, tmp_path):
-    document, document_made = made
+    document = made[0]
     check_publishable(document)
     assert publish_document(*made) == [tmp_path / "report" / "study.html", tmp_path / "report" / "study.pdf"]
     assert (tmp_path / "report" / "study.html").read_text() == "study.html"
@@ -45,6 +49,7 @@ def test_publishing_copies_the_files_and_fills_the_readme(made, tmp_path):
     text = document.readme.read_text()
     assert "-->\n| a |\n|:---|\n| 1 |\n<!--" in text and "old" not in text
     assert "![A line.](../report/curve.svg)" in text and "`make publish`" in text and "`abc, clean`" in text
+    assert [run.label for run in published.read(document.results).runs] == ["constant lr 0.1"]
     before = text
     publish_document(*made)
     assert document.readme.read_text() == before
