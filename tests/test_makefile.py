@@ -58,7 +58,10 @@ def test_what_is_given_reaches_the_command_word_by_word(folder):
         (["publish", "SEEDS=40"], ["publish", "report", "--seeds", "40"]),
         (["publish", "NAME=study"], ["publish", "study"]),
         (["section", "NAME=2-2", "RESULTS=published"], ["section", "2-2", "--results", "published"]),
-        (["lab", "LAB_OPTIONS=--allow-root --port=9", "RESULTS=none"], ["lab", "--results", "none", "--allow-root", "--port=9"]),
+        (
+            ["lab", "LAB_OPTIONS=--allow-root --port=9", "RESULTS=none"],
+            ["lab", "--results", "none", "--allow-root", "--port=9"],
+        ),
         (["verify"], ["verify"]),
     ],
 )

@@ -64,13 +64,20 @@ def _build_parser():
         for flag, text in FLAGS.items():
             command.add_argument(f"--{flag.replace('_', '-')}", metavar="VALUE", help=text)
         command.add_argument(
-            "--params", metavar="'NAME=VALUE ...'", default="", help="further parameters, for every section that has them"
+            "--params",
+            metavar="'NAME=VALUE ...'",
+            default="",
+            help="further parameters, for every section that has them",
         )
-        command.add_argument("--results", metavar="FILE", default="", help="use results instead of training: published, or a file")
+        command.add_argument(
+            "--results", metavar="FILE", default="", help="use results instead of training: published, or a file"
+        )
         command.add_argument("--quick", action="store_true", help="a few epochs on the sample: a preview")
     for command in (report, publish):
         command.add_argument("document", nargs="?", default="report", help="report (default) or study")
-    section.add_argument("name", help="number or file name of the section, such as 2-2; study/1-2 is one of the study's")
+    section.add_argument(
+        "name", help="number or file name of the section, such as 2-2; study/1-2 is one of the study's"
+    )
     store.set_defaults(act=_store)
     store.add_argument("what", choices=["list", "prune"], nargs="?", default="list")
     store.add_argument("--dry-run", action="store_true", help="prune: only say what would be removed")

@@ -26,7 +26,15 @@ from lrlib.report.page.html import export_html
 from lrlib.report.page.merge import merge_notebooks
 from lrlib.report.page.pdf import export_pdf
 from lrlib.report.provenance import Making, read_origin
-from lrlib.report.sections import Section, describe_command, find_sections, give_values, pick_section, plan_section, read_command
+from lrlib.report.sections import (
+    Section,
+    describe_command,
+    find_sections,
+    give_values,
+    pick_section,
+    plan_section,
+    read_command,
+)
 from lrlib.runs import published
 from lrlib.runs.plan import Run
 from lrlib.runs.results import Results
@@ -116,7 +124,9 @@ def make_section(
 
 
 @contextlib.contextmanager
-def _making(document, sections, texts, command, say, quick, results) -> Iterator[tuple[list[Path], Path, dict, list[Run]]]:
+def _making(
+    document, sections, texts, command, say, quick, results
+) -> Iterator[tuple[list[Path], Path, dict, list[Run]]]:
     """Plan, train and execute sections. Yields executed notebooks, the folder around them, what made them, and Runs."""
     started, origin, build = time.time(), read_origin(), build_folder()
     if results:
@@ -124,7 +134,9 @@ def _making(document, sections, texts, command, say, quick, results) -> Iterator
     if results == "published" and (outcome := read_outcome(document.published)):
         names = {name for section in sections for name in section.declared}
         texts = {name: text for name, text in read_command(outcome.command)[0].items() if name in names} | texts
-    sections = give_values(sections, texts, quick=document.quick if quick else None, within_epochs=document.within_epochs)
+    sections = give_values(
+        sections, texts, quick=document.quick if quick else None, within_epochs=document.within_epochs
+    )
     for section in sections:  # bad values are refused before a dataset is downloaded
         plan_section(_with_dataset(section, SAMPLE))
     sections = [_settle_dataset(section) for section in sections]

@@ -45,7 +45,9 @@ def settle() -> None:
 def kernel_folder(folder: Path, notebooks: Path):
     """Have kernels that are started in here work in the notebooks' folder and write their own files into another one."""
     folder.mkdir()
-    added = {name: str(folder) for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")}
+    added = {
+        name: str(folder) for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
+    }
     before = {name: os.environ.get(name) for name in added}
     os.environ |= added
     try:

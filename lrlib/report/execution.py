@@ -76,11 +76,17 @@ def _describe(section, folder, failed, what):
     executed = nbformat.read(output, as_version=4)
     failed.mkdir(parents=True, exist_ok=True)
     os.replace(output, failed / output.name)
-    cells = [c for c in executed.cells if not {"injected-parameters", "papermill-error-cell-tag"} & set(c.metadata.get("tags", []))]
+    cells = [
+        c
+        for c in executed.cells
+        if not {"injected-parameters", "papermill-error-cell-tag"} & set(c.metadata.get("tags", []))
+    ]
     reached = [
         number
         for number, cell in enumerate(cells, 1)
         if cell.metadata.get("papermill", {}).get("status") in ("running", "failed")
     ]
     cell = f"cell {reached[-1]} of " if reached else ""
-    return f"section {section.name}: {cell}{section.path.name} {what}; the executed notebook is in {failed / output.name}"
+    return (
+        f"section {section.name}: {cell}{section.path.name} {what}; the executed notebook is in {failed / output.name}"
+    )

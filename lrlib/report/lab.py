@@ -19,7 +19,10 @@ def open_lab(arguments: Sequence[str]) -> int:
     parser.add_argument("--results", default="published", help="published (default), none, or a file of results")
     known, options = parser.parse_known_args(arguments)
     if hasattr(os, "geteuid") and os.geteuid() == 0 and "--allow-root" not in options:
-        print("lrlib: JupyterLab refuses to run as root; add --allow-root (make lab LAB_OPTIONS=--allow-root)", file=sys.stderr)
+        print(
+            "lrlib: JupyterLab refuses to run as root; add --allow-root (make lab LAB_OPTIONS=--allow-root)",
+            file=sys.stderr,
+        )
         return 2
     # Kernels work in the notebooks' folder: lrlib must be found there, and relative folders would be others.
     found = os.pathsep.join(filter(None, [str(project_folder()), os.environ.get("PYTHONPATH")]))

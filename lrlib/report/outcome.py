@@ -67,4 +67,8 @@ def list_changes(before: Outcome | None, now: Outcome) -> list[str]:
         for name, value in new.items()
         if name in old and old[name] != value
     ]
-    return [f"Since the published report ({before.command}, {before.commit[:12]}): {'; '.join(changed)}."] if changed else []
+    return (
+        [f"Since the published report ({before.command}, {before.commit[:12]}): {'; '.join(changed)}."]
+        if changed
+        else []
+    )

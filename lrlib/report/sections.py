@@ -117,7 +117,9 @@ def _read_section(path):
             notebook = nbformat.reads(path.read_text(encoding="utf-8-sig"), as_version=4)
     except (ValueError, OSError, KeyError, AttributeError) as err:
         if path.name[0].isdigit():
-            raise ParameterError(f"{path.name} is not a valid notebook ({_first_line(err)}); repair or remove it") from err
+            raise ParameterError(
+                f"{path.name} is not a valid notebook ({_first_line(err)}); repair or remove it"
+            ) from err
         warnings.warn(f"{path.name} is skipped: it is not a valid notebook", stacklevel=2)
         return None
     about = notebook.metadata.get("lrlib", {})

@@ -72,7 +72,12 @@ def text_of(element):
 
 def test_the_header_has_title_facts_and_findings_with_coloured_verdicts(page):
     assert page.title.string == page.h1.string == "Rates < 1 & more"
-    assert [text_of(part) for part in page.header.select(".subtitle, .facts span")] == ["S", "A, B", "1 May 2026", "commit abc"]
+    assert [text_of(part) for part in page.header.select(".subtitle, .facts span")] == [
+        "S",
+        "A, B",
+        "1 May 2026",
+        "commit abc",
+    ]
     assert [text_of(item) for item in page.header.select(".findings li")] == ["C1 ✓ reproduced", "C2 ✗ not reproduced"]
     classes = [" ".join(span["class"]) for span in page.select(".verdict")]
     assert classes == ["verdict reproduced", "verdict not-reproduced", "verdict inconclusive"]
@@ -101,7 +106,9 @@ def test_nothing_is_loaded_from_anywhere_and_only_the_page_s_script_may_run(page
     policy = page.select_one("meta[http-equiv=Content-Security-Policy]")["content"]
     [script] = [s.string for s in page.select("script") if not s.get("type")]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    assert policy.startswith("default-src 'none'") and "http" not in policy and f"script-src 'sha256-{digest}';" in policy
+    assert (
+        policy.startswith("default-src 'none'") and "http" not in policy and f"script-src 'sha256-{digest}';" in policy
+    )
 
 
 def test_figures_follow_the_colours_of_the_page_and_are_described(page):

@@ -47,7 +47,9 @@ def path(tmp_path_factory):
     folder, outputs = tmp_path_factory.mktemp("page"), []
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(
-            display, "display", lambda data, *, metadata, raw: outputs.append(new_output("display_data", data, metadata=metadata))
+            display,
+            "display",
+            lambda data, *, metadata, raw: outputs.append(new_output("display_data", data, metadata=metadata)),
         )
         data = pd.DataFrame({"run": ["ours", "theirs"], "loss": [1.0, 2.0]})
         display.show_figure(draw(), label="curves", caption="Curves of @smith2017.", alt="Two panels.", data=data)
@@ -55,14 +57,21 @@ def path(tmp_path_factory):
                    "evidence": ["it fell by 90 %", "it rose by 3 % [2.1, 3.4]"], **{f"more{i}": ["12.345"] * 2 for i in range(3)}}  # fmt: skip
         display.show_table(pd.DataFrame(columns), label="evidence", caption="Claims.", anchors=["claim-c1", "claim-c2"])
         display.show_text("Words that were computed.")
-        display.show_findings("One of *three*.\n\n- ✓ reproduced: [C1. It falls.](#claim-c1)\n- ✗ not reproduced: [C2](#claim-c2)")
+        display.show_findings(
+            "One of *three*.\n\n- ✓ reproduced: [C1. It falls.](#claim-c1)\n- ✗ not reproduced: [C2](#claim-c2)"
+        )
     text = f"# The test\n\nAfter [Smith 2017](https://arxiv.org/abs/1506.01186), see [x](#fig-curves), [y](#tbl-evidence). {LONG}"
     sections = [
         write_section(folder, "", "abstract", [prose(f"# Title\n\n{LONG}"), shows(outputs[-1])]),
         write_section(folder, "1", "test", [prose(text), shows(*outputs[:-1])]),
     ]
     document = merge_notebooks(sections)
-    document.metadata["report"] = {"date": "25 November 2026", "commit": "abc", "subtitle": "S", "command": "make report"}
+    document.metadata["report"] = {
+        "date": "25 November 2026",
+        "commit": "abc",
+        "subtitle": "S",
+        "command": "make report",
+    }
     export_html(document, out=folder / "report.html")
     return folder / "report.html"
 
@@ -179,7 +188,11 @@ def test_a_citation_and_a_reference_are_previewed_on_hover_and_on_focus(open_pag
     tab.keyboard.press("Escape")
     assert not card.is_visible()
     tab.mouse.move(1, 1)
-    for target, words in (("fig-curves", "Curves of"), ("tbl-evidence", "it fell by 90 %"), ("claim-c2", "it rose by 3 %")):
+    for target, words in (
+        ("fig-curves", "Curves of"),
+        ("tbl-evidence", "it fell by 90 %"),
+        ("claim-c2", "it rose by 3 %"),
+    ):
         link = tab.locator(f"a[href='#{target}']").first
         tab.keyboard.press("Tab")  # so that focus is seen
         link.focus()

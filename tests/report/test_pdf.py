@@ -179,7 +179,9 @@ def test_a_figure_stands_between_the_words_before_and_after_it_at_its_own_size(t
 
 def test_the_findings_stand_first_and_link_to_the_rows_of_the_evidence(tmp_path):
     rows = table("t", "| id | verdict |\n|---|---|\n| C1 | ✓ reproduced |", anchors=["claim-c1"])
-    found = words("One of *two* holds.\n\n- [C1](#claim-c1) ✓ reproduced\n- [C2](#claim-c2) ✗ not reproduced", "findings")
+    found = words(
+        "One of *two* holds.\n\n- [C1](#claim-c1) ✓ reproduced\n- [C2](#claim-c2) ✗ not reproduced", "findings"
+    )
     sections = [
         write_section(tmp_path, "", "abstract", [prose("# T\n\nAbstract's words."), shows(found)]),
         write_section(tmp_path, "1", "a", [prose("# A"), shows(rows)]),

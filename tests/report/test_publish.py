@@ -37,7 +37,9 @@ def made(tmp_path, monkeypatch):
     shown = shows(table("accuracies", "| a |\n|:------|\n| 1 |"), figure("curve", alt="A\nline."))
     nbformat.write(nbformat.v4.new_notebook(cells=[shown]), tmp_path / "build" / "1.ipynb")
     paths = [tmp_path / "build" / name for name in ("study.html", "study.pdf")]
-    return Document(folder, "study"), Made(paths, tmp_path / "build", Outcome(command="make publish", commit="abc, clean"), [run])
+    return Document(folder, "study"), Made(
+        paths, tmp_path / "build", Outcome(command="make publish", commit="abc, clean"), [run]
+    )
 
 
 def test_publishing_copies_the_files_and_fills_the_readme(made, tmp_path):
@@ -96,7 +98,12 @@ def test_pruning_removes_what_no_published_document_needs(tmp_path, monkeypatch)
     needed, other = (Run(Constant(lr), problem="lenet5_sample", epochs=1) for lr in (0.1, 0.2))
     train([needed, other], store=store, progress=False)
     listed = stored.list_store(store, [needed])
-    assert "2 epochs" in listed[0] and "constant lr 0.1" in listed[1] and "1 of 1" in listed[1] and "other runs" in listed[-1]
+    assert (
+        "2 epochs" in listed[0]
+        and "constant lr 0.1" in listed[1]
+        and "1 of 1" in listed[1]
+        and "other runs" in listed[-1]
+    )
     assert stored.prune_store(store, [needed])[0].startswith("removed 0 files") and len(store.list_files()) == 2
     for name in store.list_files():
         os.utime(store.path(name), (0, 0))

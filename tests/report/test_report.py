@@ -117,7 +117,11 @@ def test_the_pdf_has_at_most_twelve_pages_none_of_them_a_third_empty(project, ma
     assert len(pdf.pages) <= 12
     for number, pdf_page in enumerate(pdf.pages[:-1], 1):
         places = []
-        pdf_page.extract_text(visitor_text=lambda text, cm, tm, font, size, places=places: text.strip() and places.append(tm[5] * cm[3] + cm[5]))
+        pdf_page.extract_text(
+            visitor_text=lambda text, cm, tm, font, size, places=places: (
+                text.strip() and places.append(tm[5] * cm[3] + cm[5])
+            )
+        )
         height = float(pdf_page.mediabox.height)
         lowest = min(y for y in places if height * 0.06 < y < height)  # above the page number
         assert lowest < height / 3 + 57, number

@@ -76,7 +76,9 @@ def test_a_value_reaches_every_section_that_declares_it_and_its_runs(document):
     assert [(run.seed, run.epochs, run.label) for run in plan_section(section).runs] == [
         (0, 20, "constant lr 0.5"), (1, 20, "constant lr 0.5")
     ]  # fmt: skip
-    assert describe_command(document, section) == "make section NAME=2-1 SEEDS=2 EPOCHS=20 PARAMS='milestones=[15] lr=0.5'"
+    assert (
+        describe_command(document, section) == "make section NAME=2-1 SEEDS=2 EPOCHS=20 PARAMS='milestones=[15] lr=0.5'"
+    )
 
 
 def test_quick_values_give_way_to_given_ones_and_lists_of_epochs_keep_what_lies_within(document):
@@ -107,7 +109,15 @@ def test_a_value_is_read_by_its_type(kind, text, value):
 
 @pytest.mark.parametrize(
     ("kind", "text"),
-    [("int", "1.5"), ("int", "True"), ("float", "x"), ("str", ""), ("bool", "1"), ("list[int]", "[1, 'a']"), ("list[int]", "3")],
+    [
+        ("int", "1.5"),
+        ("int", "True"),
+        ("float", "x"),
+        ("str", ""),
+        ("bool", "1"),
+        ("list[int]", "[1, 'a']"),
+        ("list[int]", "3"),
+    ],
 )
 def test_a_value_of_another_type_is_refused_with_the_type_and_the_default(kind, text):
     with pytest.raises(ParameterError, match=f"x must be .*{kind.replace('[', '.')}.*default is 7 .hint"):
@@ -127,7 +137,10 @@ def test_unknown_names_are_refused_with_the_nearest(document):
         ("raise ValueError('lr must be less')", r"section 2-1: lr must be less \(given: epochs=5\)"),
         ("1 / 0", "section 2-1: ZeroDivisionError"),
         ("runs = 5", "section 2-1: .*list of Runs, got int"),
-        (RUNS + "\nruns += [Run(Constant(lr + 1e-9), problem='lenet5_sample', epochs=epochs)]", "the label 'constant lr 0.1'"),
+        (
+            RUNS + "\nruns += [Run(Constant(lr + 1e-9), problem='lenet5_sample', epochs=epochs)]",
+            "the label 'constant lr 0.1'",
+        ),
     ],
 )
 def test_a_plan_that_cannot_be_made_names_its_section(document, runs, message):
@@ -147,7 +160,11 @@ def test_a_copy_and_an_unreadable_file_are_skipped_with_a_warning(document):
     shutil.copy(document.folder / "2.1.ipynb", document.folder / "2.1-Copy1.ipynb")
     (document.folder / "Untitled.ipynb").write_text("")
     with pytest.warns(UserWarning) as warned:
-        assert [section.path.name for section in find_sections(document)] == ["0-abstract.ipynb", "2.1.ipynb", "10.ipynb"]
+        assert [section.path.name for section in find_sections(document)] == [
+            "0-abstract.ipynb",
+            "2.1.ipynb",
+            "10.ipynb",
+        ]
     assert {str(warning.message).split()[0] for warning in warned} == {"2.1-Copy1.ipynb", "Untitled.ipynb"}
 
 
@@ -174,7 +191,9 @@ def test_the_project_s_documents_plan_their_quick_runs():
     for document in list_documents():
         quick = document.quick | {"dataset": "sample"}
         for section in give_values(find_sections(document), {}, quick=quick, within_epochs=document.within_epochs):
-            assert plan_section(section).runs or not any("runs" in c.metadata.get("tags", []) for c in section.notebook.cells)
+            assert plan_section(section).runs or not any(
+                "runs" in c.metadata.get("tags", []) for c in section.notebook.cells
+            )
 
 
 @pytest.mark.parametrize("content", [None, "name = ", "title = 'x'\nname = 'y'"])
