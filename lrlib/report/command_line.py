@@ -14,7 +14,7 @@ from lrlib.report.sections import FLAGS, find_sections, parse_assignments
 
 
 def main(arguments=None) -> int:
-    """Run a command. Returns the exit status: 0, 1 for an error, 2 for bad input, 130 for Ctrl-C, 143 for SIGTERM."""
+    """Run a command. Returns 0, 1 for an error, 2 for bad input, 130 for Ctrl-C, 143 for SIGTERM."""
     stopped_by = _hear_signals()
     warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
     options = _build_parser().parse_args(arguments)
@@ -32,7 +32,7 @@ def main(arguments=None) -> int:
 
 
 def _hear_signals():
-    """Have SIGTERM and a closed terminal end a command as Ctrl-C does. Returns the list that the first one goes into."""
+    """Have SIGTERM and a closed terminal end a command as Ctrl-C does. Returns the list that the first goes into."""
     stopped_by = []
 
     def stop(number, frame):
@@ -50,34 +50,25 @@ def _hear_signals():
 
 def _build_parser():
     parser = argparse.ArgumentParser(prog="lrlib", description="Range tests, and the documents about them.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     report = commands.add_parser("report", help="train, execute the section notebooks, and write page and PDF")
     publish = commands.add_parser("publish", help="the same, then copy them to report/ and update the README")
     section = commands.add_parser("section", help="run one section anew, into report/build/sections")
     store = commands.add_parser("store", help="list or prune the cache of trained epochs")
-    commands.add_parser("lab", help="open the notebooks in JupyterLab", add_help=False)
-    commands.add_parser("suggest", help="suggest a learning rate from saved range tests", add_help=False)
-    for command, act in ((report, _report), (publish, _report), (section, _section)):
-        command.set_defaults(act=act, publish=command is publish)
+    for command in (report, publish, section):
+        command.set_defaults(act=_make)
         command.formatter_class = argparse.RawDescriptionHelpFormatter
         command.format_help = functools.partial(_help_with_parameters, command)
         for flag, text in FLAGS.items():
             command.add_argument(f"--{flag.replace('_', '-')}", metavar="VALUE", help=text)
+        command.add_argument("--params", metavar="'NAME=VALUE ...'", default="", help="further parameters")
         command.add_argument(
-            "--params",
-            metavar="'NAME=VALUE ...'",
-            default="",
-            help="further parameters, for every section that has them",
-        )
-        command.add_argument(
-            "--results", metavar="FILE", default="", help="use results instead of training: published, or a file"
+            "--results", metavar="FILE", default="", help="published, or results to use instead of training"
         )
         command.add_argument("--quick", action="store_true", help="a few epochs on the sample: a preview")
     for command in (report, publish):
-        command.add_argument("document", nargs="?", default="report", help="report (default) or study")
-    section.add_argument(
-        "name", help="number or file name of the section, such as 2-2; study/1-2 is one of the study's"
-    )
+        command.add_argument("name", nargs="?", default="report", help="report (default) or study")
+    section.add_argument("name", help="number or file name of a section, such as 2-2; study/2 is one of the study's")
     store.set_defaults(act=_store)
     store.add_argument("what", choices=["list", "prune"], nargs="?", default="list")
     store.add_argument("--dry-run", action="store_true", help="prune: only say what would be removed")
@@ -91,53 +82,39 @@ def _help_with_parameters(command):
         for document in list_documents():
             for section in find_sections(document):
                 lines.append(f"  {document.name}/{section.name}  ({section.path.name})")
-                lines += [f"      {p.name}: {p.type} = {p.default}  {p.help}" for p in section.declared.values()]
+                lines += [
+                    f"      {name}: {kind} = {default}  {about}"
+                    for name, kind, default, about in section.declared.values()
+                ]
     except LrlibError as err:
         lines.append(f"  {err}")
     command.epilog = "\n".join(lines).replace("%", "%%")
     return type(command).format_help(command)
 
 
-def _report(options):
+def _make(options):
     from lrlib.report.driver import make_document
     from lrlib.report.outcome import list_changes, read_outcome
     from lrlib.report.publish import check_publishable, publish_document
 
-    document, paths = find_document(options.document), []
-    published = read_outcome(document.published)
-    target = "publish" if options.publish else document.name
-    if options.publish:
+    name, _, section = options.name.rpartition("/") if options.command == "section" else (options.name, "", "")
+    document, paths = find_document(name or "report"), []
+    before = read_outcome(document.published)
+    if options.command == "publish":
         check_publishable(document)
-        target += "" if document.name == "report" else f" NAME={document.name}"
     made = make_document(
         document,
         _texts(options),
-        command=_command(target, options),
+        command=_describe(options),
         say=_say,
+        section=section,
         quick=options.quick,
         results=options.results,
-        then=(lambda made: paths.extend(publish_document(document, made))) if options.publish else None,
+        then=(lambda made: paths.extend(publish_document(document, made))) if options.command == "publish" else None,
     )
-    for line in [*list_changes(published, made.outcome), *made.outcome.summarize()]:
+    for line in [] if section else [*list_changes(before, made.outcome), *made.outcome.summarize()]:
         _say(line)
     print(*(paths or made.paths), sep="\n")
-
-
-def _section(options):
-    from lrlib.report.driver import make_section
-
-    name = options.name.rpartition("/")
-    document = find_document(name[0] or "report")
-    made = make_section(
-        document,
-        name[2],
-        _texts(options),
-        command=_command(f"section NAME={shlex.quote(options.name)}", options),
-        say=_say,
-        quick=options.quick,
-        results=options.results,
-    )
-    print(*made.paths, sep="\n")
 
 
 def _store(options):
@@ -156,13 +133,14 @@ def _texts(options):
     return flags | params
 
 
-def _command(target, options):
-    words = ["make", target]
+def _describe(options):
+    """The make command that is being run."""
+    name = [f"NAME={shlex.quote(options.name)}"] if options.command == "section" or options.name != "report" else []
+    words = ["make", options.name] if options.command == "report" else ["make", options.command, *name]
     words += [f"{flag.upper()}={value}" for flag in FLAGS if (value := getattr(options, flag)) is not None]
     words += ["QUICK=1"] if options.quick else []
     words += [f"RESULTS={shlex.quote(options.results)}"] if options.results else []
-    words += [f"PARAMS={shlex.quote(options.params)}"] if options.params else []
-    return " ".join(words)
+    return " ".join(words + ([f"PARAMS={shlex.quote(options.params)}"] if options.params else []))
 
 
 def _say(line):

@@ -36,7 +36,7 @@ def show_figure(figure: Figure, *, label: str, caption: str, alt: str, data: pd.
     """Display a matplotlib figure with its caption and data, and close it.
 
     Args:
-        figure: the figure.
+        figure: a matplotlib figure.
         label: references name it `@fig-label`.
         caption: Markdown; the document adds the number.
         alt: alternative text: what the figure shows.
@@ -192,7 +192,7 @@ def _side(column):
 
 
 def _pipe_table(shown, sides, widths):
-    """A Markdown pipe table of strings. Dashes carry the widths; as many in each column say that no widths were given."""
+    """A Markdown pipe table of strings. Dashes carry the widths; as many in each column mean none were given."""
     shares = [3] * len(sides)
     if widths is not None:
         shares = [max(3, round(100 * width / sum(widths))) for width in widths]

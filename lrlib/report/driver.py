@@ -44,7 +44,7 @@ NEEDED_BYTES = 16 * 2**20  # for executed notebooks, page and PDF
 
 
 class BuildError(LrlibError):
-    """A build folder that cannot be written."""
+    """A build folder that cannot be written, or notebooks that cannot be typeset."""
 
 
 @dataclass(frozen=True)
@@ -63,86 +63,31 @@ def make_document(
     *,
     command: str,
     say: Callable[[str], object],
+    section: str = "",
     quick: bool = False,
     results: str = "",
     then: Callable[[Made], object] | None = None,
 ) -> Made:
-    """Make a document's page and PDF in `build_folder()`, with the executed notebooks beside them.
+    """Make a document's page and PDF in `build_folder()`, beside the executed notebooks; or one section's page.
 
     Args:
         document: the document.
         texts: parameter name -> value as written on the command line.
         command: the command that makes this document.
         say: called with lines about the progress.
+        section: the name of the section to make, into `build_folder()/sections`; "" for the document.
         quick: whether to use the document's quick values.
         results: "published" or a file of results that are used instead of training; with "published", values that are
             not given are those of the published document.
         then: called with what was made, before another process can replace it.
 
-    Raises LrlibError: bad parameters and folders before anything is trained.
+    Raises LrlibError: for bad parameters and folders before anything is trained.
     """
-    sections = [section for section in find_sections(document) if not section.about.get("extended")]
-    with _making(document, sections, texts, command, say, quick, results) as (executed, folder, about, runs):
-        merged = merge_notebooks(executed)
-        merged.metadata["report"] = {**about, "subtitle": document.subtitle}
-        export_html(merged, out=folder / f"{document.name}.html")
-        export_pdf(merged, out=folder / f"{document.name}.pdf")
-        build, targets = build_folder(), [f"{document.name}.html", f"{document.name}.pdf"]
-        with FileLock(build / ".lock"):
-            for name in targets:
-                os.replace(folder / name, build / name)
-            notebooks = build / ("notebooks" if document.name == "report" else f"{document.name}-notebooks")
-            _replace_folder(folder / "notebooks", notebooks)
-            made = Made([build / name for name in targets], notebooks, Outcome(**about["outcome"]), runs)
-            if then:
-                then(made)
-    return made
-
-
-def make_section(
-    document: Document,
-    name: str,
-    texts: dict[str, str],
-    *,
-    command: str,
-    say: Callable[[str], object],
-    quick: bool = False,
-    results: str = "",
-) -> Made:
-    """Make the page of one section in `build_folder()/sections`; arguments and errors as of `make_document`."""
-    section = pick_section(find_sections(document), name)
-    with _making(document, [section], texts, command, say, quick, results) as (executed, folder, about, runs):
-        merged = merge_notebooks(executed, partial=True)
-        merged.metadata["report"] = about
-        page = executed[0].with_suffix(".html")
-        export_html(merged, out=page)
-        target = build_folder() / "sections"
-        target.mkdir(exist_ok=True)
-        for path in (executed[0], page):
-            os.replace(path, target / path.name)
-    return Made([target / page.name], target, Outcome(**about["outcome"]), runs)
-
-
-@contextlib.contextmanager
-def _making(
-    document, sections, texts, command, say, quick, results
-) -> Iterator[tuple[list[Path], Path, dict, list[Run]]]:
-    """Plan, train and execute sections. Yields executed notebooks, the folder around them, what made them, and Runs."""
     started, origin, build = time.time(), read_origin(), build_folder()
-    if results:
-        os.environ[published.VARIABLE] = str(document.results if results == "published" else Path(results).absolute())
-    if results == "published" and (outcome := read_outcome(document.published)):
-        names = {name for section in sections for name in section.declared}
-        texts = {name: text for name, text in read_command(outcome.command)[0].items() if name in names} | texts
-    sections = give_values(
-        sections, texts, quick=document.quick if quick else None, within_epochs=document.within_epochs
-    )
-    for section in sections:  # bad values are refused before a dataset is downloaded
-        plan_section(_with_dataset(section, SAMPLE))
-    sections = [_settle_dataset(section) for section in sections]
-    plans = [plan_section(section) for section in sections]
-    for section in sections:
-        section.about["command"] = describe_command(document, section)
+    sections = find_sections(document)
+    sections = [pick_section(sections, section)] if section else sections
+    sections = _settle(document, sections, texts, quick=quick, results=results)
+    plans = [plan_section(each) for each in sections]
     _check_writable(build)
     trained, runs = _train(plans)
     n_trained = sum(each.n_computed for each in trained)
@@ -150,22 +95,71 @@ def _making(
     notice = _describe_results(trained[-1], n_trained)
     seconds = sum(each.computed_seconds for each in trained)
     Making(command, origin.describe(), origin.digest, started, n_trained, seconds, notice).publish()
-    with _naming(build), tempfile.TemporaryDirectory(dir=build, prefix=".making-") as folder:
+    with _naming(build), tempfile.TemporaryDirectory(dir=build, prefix=".making-") as temporary:
+        folder = Path(temporary)
         say(f"executing {len(sections)} notebook{'s' * (len(sections) > 1)}")
-        executed = execute_notebooks(sections, Path(folder) / "notebooks", failed=build / "failed")
+        executed = execute_notebooks(sections, folder / "notebooks", failed=build / "failed")
         notebooks = [nbformat.read(path, as_version=4) for path in executed]
-        about = {
-            "date": time.strftime("%-d %B %Y", time.gmtime(started)),
-            "commit": origin.commit and origin.describe(digits=12),
-            "command": command,
-            "notice": notice,
-            "outcome": asdict(take_outcome(notebooks, command=command, commit=origin.describe())),
-        }
+        outcome = take_outcome(notebooks, command=command, commit=origin.describe())
         say("typesetting")
         try:
-            yield executed, Path(folder), about, runs
+            merged = merge_notebooks(executed, partial=bool(section))
+            merged.metadata["report"] = {
+                "subtitle": "" if section else document.subtitle,
+                "pdf": "" if section else f"{document.name}.pdf",
+                "date": time.strftime("%-d %B %Y", time.gmtime(started)),
+                "commit": origin.commit and origin.describe(digits=12),
+                "command": command,
+                "notice": notice,
+                "outcome": asdict(outcome),
+            }
+            name = executed[0].stem if section else document.name
+            export_html(merged, out=folder / f"{name}.html")
+            if not section:
+                export_pdf(merged, out=folder / f"{name}.pdf")
         except ValueError as err:
             raise BuildError(f"the notebooks cannot be typeset: {err}") from err
+        target = build / "sections" if section else build
+        target.mkdir(exist_ok=True)
+        with FileLock(build / ".lock"):
+            paths = [target / path.name for path in sorted(folder.glob(f"{name}.*"))]
+            for path in paths:
+                os.replace(folder / path.name, path)
+            kept = target / ("notebooks" if section or document.name == "report" else f"{document.name}-notebooks")
+            if section:
+                kept.mkdir(exist_ok=True)
+                os.replace(executed[0], kept / executed[0].name)
+            else:
+                _replace_folder(folder / "notebooks", kept)
+            made = Made(paths, kept, outcome, runs)
+            if then:
+                then(made)
+    return made
+
+
+def _settle(document, sections, texts, *, quick, results) -> list[Section]:
+    """Sections with their values, all with the same dataset, and the commands that make them in their metadata."""
+    if results:
+        os.environ[published.VARIABLE] = str(document.results if results == "published" else Path(results).absolute())
+    if results == "published" and (outcome := read_outcome(document.published)):
+        names = {name for section in sections for name in section.declared}
+        texts = {name: text for name, text in read_command(outcome.command)[0].items() if name in names} | texts
+    values = document.quick if quick else None
+    sections = give_values(sections, texts, quick=values, within_epochs=document.within_epochs)
+    for section in sections:  # bad values are refused before a dataset is downloaded
+        plan_section(_with_dataset(section, SAMPLE))
+    settled = []
+    for section in sections:
+        try:
+            settled.append(_with_dataset(section, choose_dataset(section.all_values().get("dataset", SAMPLE))))
+        except ValueError as err:
+            raise ParameterError(f"section {section.name}: {err}") from err
+        section.about["command"] = describe_command(document, settled[-1])
+    return settled
+
+
+def _with_dataset(section: Section, name: str) -> Section:
+    return replace(section, values=section.values | {"dataset": name}) if "dataset" in section.declared else section
 
 
 def _describe_results(trained: Results, n_trained: int) -> str:
@@ -179,24 +173,12 @@ def _describe_results(trained: Results, n_trained: int) -> str:
 
 def _train(plans) -> tuple[list[Results], list[Run]]:
     """Train what the plans ask for. Returns Results, the last of all runs, and these."""
-    runs = [run for plan in plans for run in plan.runs]
+    runs = [run for wanted, _ in plans for run in wanted]
     trained = [train(runs)]
-    more = [run for plan in plans if plan.more_runs for run in plan.more_runs(train(plan.runs))]
+    more = [run for wanted, more_runs in plans if more_runs for run in more_runs(train(wanted))]
     if more:
         trained.append(train(runs + more))
     return trained, runs + more
-
-
-def _settle_dataset(section: Section) -> Section:
-    """A section with "auto" replaced by the dataset that it stands for, so that all sections use the same one."""
-    try:
-        return _with_dataset(section, choose_dataset(section.all_values().get("dataset", SAMPLE)))
-    except ValueError as err:
-        raise ParameterError(f"section {section.name}: {err}") from err
-
-
-def _with_dataset(section: Section, name: str) -> Section:
-    return replace(section, values=section.values | {"dataset": name}) if "dataset" in section.declared else section
 
 
 def _check_writable(build: Path) -> None:
@@ -216,8 +198,8 @@ def _naming(build: Path) -> Iterator[None]:
         yield
     except OSError as err:
         raise BuildError(
-            f"cannot write the build folder {build} ({err.strerror or err}); free space or permit writing there, or set "
-            "LRLIB_BUILD to another folder"
+            f"cannot write the build folder {build} ({err.strerror or err}); free space or permit writing there, or "
+            "set LRLIB_BUILD to another folder"
         ) from err
 
 

@@ -1,6 +1,5 @@
 """The environment that a document is made in: known variables only, so that a user's settings do not change it."""
 
-import contextlib
 import os
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ KEPT = {
     "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
 }  # fmt: skip
 KEPT_BEGINNINGS = ("LRLIB_", "LC_", "LD_", "DYLD_", "CONDA_", "CUDA_", "NVIDIA_", "NCCL_", "OMP_", "MKL_", "OPENBLAS_",
-                   "TORCH_", "SSL_")  # fmt: skip
+                   "TORCH_", "NUMBA_", "SSL_")  # fmt: skip
 SETTLED = {
     "MATPLOTLIBRC": os.devnull,  # fonts and colours
     "JUPYTER_NO_CONFIG": "1",
@@ -33,26 +32,8 @@ def settle() -> None:
     kept = {name: value for name, value in os.environ.items() if name in KEPT or name.startswith(KEPT_BEGINNINGS)}
     if os.environ.get("DASK_SCHEDULER_ADDRESS"):  # a cluster that the user named, with what it needs
         kept |= {name: value for name, value in os.environ.items() if name.startswith("DASK_")}
-    kept |= named_folders()
     package = Path(__file__).resolve().parents[2]
     kept["PYTHONPATH"] = os.pathsep.join(filter(None, [str(package), kept.get("PYTHONPATH")]))
     # -P: modules in the working folder are not the project's.
-    arguments = [sys.executable, "-P", "-m", "lrlib", *sys.argv[1:]]
-    os.execve(sys.executable, arguments, kept | SETTLED | {_MARK: "1"})
-
-
-@contextlib.contextmanager
-def kernel_folder(folder: Path, notebooks: Path):
-    """Have kernels that are started in here work in the notebooks' folder and write their own files into another one."""
-    folder.mkdir()
-    added = {
-        name: str(folder) for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
-    }
-    before = {name: os.environ.get(name) for name in added}
-    os.environ |= added
-    try:
-        with contextlib.chdir(notebooks):
-            yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    command = [sys.executable, "-P", "-m", "lrlib", *sys.argv[1:]]
+    os.execve(sys.executable, command, kept | named_folders() | SETTLED | {_MARK: "1"})

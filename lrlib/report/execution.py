@@ -1,5 +1,6 @@
 """Execution of section notebooks by papermill, one kernel each, as many at once as there are cores."""
 
+import contextlib
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +13,10 @@ import psutil
 from papermill.exceptions import PapermillExecutionError
 
 from lrlib.errors import LrlibError
-from lrlib.report.environment import kernel_folder
 from lrlib.report.sections import Section
+
+# Folders of a kernel's own files. A user's kernels, startup files and history are elsewhere.
+WRITTEN = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
 
 
 class NotebookError(LrlibError):
@@ -21,72 +24,61 @@ class NotebookError(LrlibError):
 
 
 def execute_notebooks(sections: list[Section], folder: Path, *, failed: Path) -> list[Path]:
-    """Execute sections into a folder. Returns the paths of the executed notebooks.
+    """Execute sections of one document into a folder, which is made. Returns the paths of the executed notebooks.
 
-    Args:
-        sections: the sections, all of one document.
-        folder: where they go; it is made.
-        failed: the folder for a notebook that raised, with its traceback.
-
-    Raises NotebookError for the first section, in their order, that raised.
+    Raises NotebookError for the first section, in their order, that raised; its notebook goes to the folder `failed`.
     """
     folder.mkdir()
     for name in ("papermill", "traitlets", "asyncio"):  # what they would say, NotebookError says
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    own = folder.with_name("kernels")
+    own.mkdir()
+    os.environ |= dict.fromkeys(WRITTEN, str(own))
     others = set(psutil.Process().children(recursive=True))
-    with kernel_folder(folder.with_name("kernels"), sections[0].path.parent):
-        pool = ThreadPoolExecutor(joblib.cpu_count())
-        futures = [pool.submit(_execute, section, folder / section.path.name) for section in sections]
+    pool = ThreadPoolExecutor(joblib.cpu_count())
+    with contextlib.chdir(sections[0].path.parent):
+        futures = [(section, pool.submit(_execute, section, folder / section.path.name)) for section in sections]
         try:
-            executed = [future.result() for future in futures]
-        except PapermillExecutionError as err:
-            section = next(s for s, f in zip(sections, futures, strict=True) if f.done() and f.exception() is err)
-            raise NotebookError(_describe(section, folder, failed, f"raised {err.ename}: {err.evalue}")) from err
-        except RuntimeError as err:  # nbclient's, for a kernel that died or never answered
-            section = next(s for s, f in zip(sections, futures, strict=True) if f.done() and f.exception() is err)
-            raise NotebookError(_describe(section, folder, failed, "lost its kernel, possibly out of memory")) from err
+            for section, future in futures:
+                try:
+                    future.result()
+                except PapermillExecutionError as err:
+                    what = f"raised {err.ename}: {err.evalue}"
+                    raise NotebookError(_describe(section, folder, failed, what)) from err
+                except RuntimeError as err:  # nbclient's, for a kernel that died or never answered
+                    what = "lost its kernel, possibly out of memory"
+                    raise NotebookError(_describe(section, folder, failed, what)) from err
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             # Kernels have process groups of their own and do not receive Ctrl-C.
             for process in set(psutil.Process().children(recursive=True)) - others:
                 process.kill()
             pool.shutdown()
-    return executed
+    return [folder / section.path.name for section in sections]
 
 
 def _execute(section, output):
-    escaped = str(output).replace("{", "{{").replace("}", "}}")  # papermill takes a path for a format
-    # The native kernel of this interpreter: a user's kernelspecs are out of sight.
     papermill.execute_notebook(
         section.notebook,
-        escaped,
+        str(output).replace("{", "{{").replace("}", "}}"),  # papermill takes a path for a format
         parameters=section.values,
-        kernel_name="python3",
+        kernel_name="python3",  # the native kernel of this interpreter
         language="python",
         progress_bar=False,
         extra_arguments=["--HistoryManager.enabled=False", "--IPKernelApp.log_level=50"],
     )
-    return output
 
 
 def _describe(section, folder, failed, what):
-    output = folder / section.path.name
+    output, kept = folder / section.path.name, failed / section.path.name
     if not output.exists():
         return f"section {section.name}: {section.path.name} {what} before its first cell"
-    executed = nbformat.read(output, as_version=4)
+    cells = nbformat.read(output, as_version=4).cells
     failed.mkdir(parents=True, exist_ok=True)
-    os.replace(output, failed / output.name)
-    cells = [
-        c
-        for c in executed.cells
-        if not {"injected-parameters", "papermill-error-cell-tag"} & set(c.metadata.get("tags", []))
-    ]
-    reached = [
-        number
-        for number, cell in enumerate(cells, 1)
-        if cell.metadata.get("papermill", {}).get("status") in ("running", "failed")
-    ]
+    os.replace(output, kept)
+    added = {"injected-parameters", "papermill-error-cell-tag"}
+    cells = [cell for cell in cells if not added & set(cell.metadata.get("tags", []))]
+    states = [cell.metadata.get("papermill", {}).get("status") for cell in cells]
+    reached = [number for number, state in enumerate(states, 1) if state in ("running", "failed")]
     cell = f"cell {reached[-1]} of " if reached else ""
-    return (
-        f"section {section.name}: {cell}{section.path.name} {what}; the executed notebook is in {failed / output.name}"
-    )
+    return f"section {section.name}: {cell}{section.path.name} {what}; the executed notebook is in {kept}"

@@ -1,4 +1,4 @@
-"""What a document found: read from its executed notebooks, carried by its page, compared with the published one."""
+"""What a document found: taken from its executed notebooks, carried by its page, compared with the published one."""
 
 import json
 import re
@@ -12,17 +12,10 @@ from nbformat import NotebookNode
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a document found, and what made it.
+    """What a document found, and what made it."""
 
-    Args:
-        verdicts: claim's id -> verdict.
-        values: name -> headline value as printed.
-        command: the command that made it.
-        commit: the commit in words.
-    """
-
-    verdicts: dict[str, str] = field(default_factory=dict)
-    values: dict[str, str] = field(default_factory=dict)
+    verdicts: dict[str, str] = field(default_factory=dict)  # claim's id -> verdict
+    values: dict[str, str] = field(default_factory=dict)  # name -> headline value as printed
     command: str = ""
     commit: str = ""
 
@@ -39,36 +32,29 @@ class Outcome:
 
 def take_outcome(notebooks: Iterable[NotebookNode], *, command: str, commit: str) -> Outcome:
     """The Outcome of executed notebooks, which show it by `lrlib.report.display.show_findings`."""
-    for notebook in notebooks:
-        for cell in notebook.cells:
-            for output in cell.get("outputs", []):
-                report = output.get("metadata", {}).get("report", {})
-                if report.get("kind") == "findings":
-                    verdicts = {claim["id"]: claim["verdict"] for claim in report.get("claims", [])}
-                    return Outcome(verdicts, dict(report.get("values", {})), command, commit)
+    for output in (output for notebook in notebooks for cell in notebook.cells for output in cell.get("outputs", [])):
+        report = output.get("metadata", {}).get("report", {})
+        if report.get("kind") == "findings":
+            verdicts = {claim["id"]: claim["verdict"] for claim in report.get("claims", [])}
+            return Outcome(verdicts, dict(report.get("values", {})), command, commit)
     return Outcome(command=command, commit=commit)
 
 
 def read_outcome(page: Path) -> Outcome | None:
     """The Outcome that a page carries; None if there is no page, or it carries none."""
-    if not page.exists():
-        return None
-    found = re.search(r'<script type="application/json" id="outcome">(.*?)</script>', page.read_text("utf-8"), re.S)
+    text = page.read_text("utf-8") if page.exists() else ""
+    found = re.search(r'<script type="application/json" id="outcome">(.*?)</script>', text, re.S)
     return Outcome(**json.loads(found[1])) if found else None
 
 
 def list_changes(before: Outcome | None, now: Outcome) -> list[str]:
-    """What differs between two Outcomes, as sentences; none if there was nothing before."""
-    if before is None:
-        return []
+    """What differs between two Outcomes, as lines; none if there was nothing before."""
+    before = before or Outcome()
+    pairs = ((before.verdicts, now.verdicts), (before.values, now.values))
     changed = [
-        f"{name} changed from {old[name]} to {value}"
-        for old, new in ((before.verdicts, now.verdicts), (before.values, now.values))
+        f"  {name} changed from {old[name]} to {value}"
+        for old, new in pairs
         for name, value in new.items()
-        if name in old and old[name] != value
+        if old.get(name, value) != value
     ]
-    return (
-        [f"Since the published report ({before.command}, {before.commit[:12]}): {'; '.join(changed)}."]
-        if changed
-        else []
-    )
+    return [f"Since the published document ({before.command}, {before.commit[:12]}):", *changed] if changed else []

@@ -23,34 +23,19 @@ _PACKAGES = ("torch", "torchvision", "numpy", "pandas", "papermill", "nbconvert"
 # What decides a document.
 _SOURCES = ("lrlib/**/*.py", "lrlib/**/*.csv", "notebooks/*", "bench/suggestions/**/*.*", "report/templates/**/*",
             "report/references.bib")  # fmt: skip
-_REASONS = {
-    "not a git repository": "not a git checkout",
-    "dubious ownership": "git does not trust a checkout that belongs to another user; see git's safe.directory",
-    "Needed a single revision": "the git checkout has no commit yet",
-}
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The sources of a document.
-
-    Args:
-        commit: the whole hash; "" if unknown.
-        changed: whether sources or tracked files differ from it.
-        why_not: why it is unknown.
-        digest: sha256 of the sources.
-    """
+    """The sources of a document: the whole hash of their commit, "" if unknown; its state, or why not; their sha256."""
 
     commit: str
-    changed: bool
-    why_not: str
+    state: str
     digest: str
 
     def describe(self, digits: int = 40) -> str:
         """The commit and whether the files are its own, or why it is unknown."""
-        if not self.commit:
-            return f"unknown: {self.why_not}"
-        return f"{self.commit[:digits]}, {'with uncommitted changes' if self.changed else 'clean'}"
+        return f"{self.commit[:digits]}, {self.state}" if self.commit else f"unknown: {self.state}"
 
 
 def read_origin() -> Origin:
@@ -66,7 +51,7 @@ def read_origin() -> Origin:
 
 
 def _find_commit(names):
-    """(commit, whether files differ from it, "") of the checkout that tracks the sources, or ("", False, why not)."""
+    """(commit, whether the files are its own), or ("", why it is unknown)."""
     try:
         commit = _git("rev-parse", "--verify", "HEAD").strip()
         tracked = {}  # name -> hash of its content in the commit
@@ -74,18 +59,18 @@ def _find_commit(names):
             about, name = entry.split("\t", 1)
             tracked[name] = about.split()[2]
         if 2 * len(tracked.keys() & set(names)) < len(names):  # an archive unpacked within another repository
-            return "", False, "the git repository around these files does not track them"
+            return "", "the git repository around these files does not track them"
         # Compared by content: git can be told not to look whether a file has changed.
         above = _git("rev-parse", "--show-prefix").removesuffix("\n")
         hashes = _git("hash-object", "--stdin-paths", given="".join(f"{above}{name}\n" for name in names)).split()
         changed = any(tracked.get(name) != found for name, found in zip(names, hashes, strict=True))
         changed = changed or bool(_git("status", "--porcelain", "--untracked-files=no", "--", "."))
     except OSError as err:
-        return "", False, f"git cannot be run ({err.strerror or err})"
+        return "", f"git cannot be run ({err.strerror or err})"
     except subprocess.CalledProcessError as err:
         said = (err.stderr.strip().splitlines() or ["no message"])[0].removeprefix("fatal: ")
-        return "", False, next((reason for mark, reason in _REASONS.items() if mark in err.stderr), f"git: {said}")
-    return commit, changed, ""
+        return "", f"git says: {said}"
+    return commit, "with uncommitted changes" if changed else "clean"
 
 
 def _git(*arguments, given=""):
@@ -100,25 +85,15 @@ def _git(*arguments, given=""):
 
 @dataclass(frozen=True)
 class Making:
-    """How a document is being made; the driver passes it to the notebooks through the environment.
-
-    Args:
-        command: the command that makes it.
-        commit: the sources' commit in words.
-        sources: their digest.
-        started: seconds since 1970.
-        n_trained: epochs that were trained for it.
-        training_seconds: their time on one core.
-        results: which published results were used, as a sentence; "" for none.
-    """
+    """How a document is being made; the driver passes it to the notebooks through the environment."""
 
     command: str
-    commit: str
-    sources: str
-    started: float
-    n_trained: int
-    training_seconds: float
-    results: str = ""
+    commit: str  # in words
+    sources: str  # their digest
+    started: float  # seconds since 1970
+    n_trained: int  # epochs trained for it
+    training_seconds: float  # their time on one core
+    results: str = ""  # which published results were used, as a sentence
 
     def publish(self) -> None:
         """Set the environment variable that `read_making` reads in the notebooks' kernels."""
@@ -181,7 +156,8 @@ def describe_backend(numerics) -> str:
         return "plain PyTorch"
     about = ", ".join(f"{name} {numerics[name]}" for name in ("colossalai", "plugin", "cuda") if name in numerics)
     n = numerics["world_size"]
-    return f"backend {numerics['backend']} ({about}), {'one process' if n == 1 else f'{n} processes that share each batch'}"
+    processes = "one process" if n == 1 else f"{n} processes that share each batch"
+    return f"backend {numerics['backend']} ({about}), {processes}"
 
 
 def describe_hardware() -> str:

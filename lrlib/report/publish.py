@@ -31,7 +31,7 @@ def check_publishable(document: Document) -> None:
                 file.write(b"x")
     except OSError as err:
         raise PublishError(
-            f"{document.readme} or {document.published.parent} cannot be written ({err.strerror or err}); permit writing"
+            f"cannot write {document.readme} or {document.published.parent} ({err.strerror or err}); permit writing"
         ) from err
 
 
@@ -46,7 +46,7 @@ def fill_block(text: str, name: str, content: str) -> str:
 
 
 def publish_document(document: Document, made: Made) -> list[Path]:
-    """Copy a made document and its results to `report/`, and fill the blocks of its README. Returns the published paths.
+    """Copy a made document and its results to `report/`, and fill the blocks of its README. Returns the paths.
 
     A block `<!-- label -->` … `<!-- /label -->` holds the table, text or figure of that label, and `made` what made the
     document. Raises PublishError for a label that the document does not have.

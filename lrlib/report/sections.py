@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from papermill.models import Parameter
 from papermill.translators import PythonTranslator
 
 from lrlib.errors import LrlibError
@@ -34,60 +35,30 @@ FLAGS = {
     "processes": "processes that share each batch (colossalai)",
 }
 TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A parameter that a notebook declares; type is its annotation, such as "list[float]", else its value's type."""
-
-    name: str
-    type: str
-    default: Any
-    help: str
+_PAIR = re.compile(r"""\s*([A-Za-z_]\w*)=((?:\[.*?\](?=\s|$)|"[^"]*"|'[^']*'|\S)+)""")
 
 
 @dataclass(frozen=True)
 class Section:
-    """A section's notebook.
-
-    Args:
-        name: what the command line calls it, such as "2-1"; the abstract is "0".
-        path: the notebook.
-        notebook: its content.
-        declared: name -> Parameter.
-        values: values that differ from those in the notebook.
-        given: those of them that the user gave.
-    """
+    """A section's notebook, and what the command line calls it, such as "2-1"; the abstract is "0"."""
 
     name: str
     path: Path
     notebook: nbformat.NotebookNode = field(repr=False)
     declared: dict[str, Parameter]
-    values: dict[str, Any] = field(default_factory=dict)
-    given: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)  # that differ from those in the notebook
+    given: dict[str, Any] = field(default_factory=dict)  # those of them that the user gave
 
     @property
     def about(self) -> dict[str, Any]:
         return self.notebook.metadata["lrlib"]
 
     def all_values(self) -> dict[str, Any]:
-        """name -> value of every parameter."""
         return {name: parameter.default for name, parameter in self.declared.items()} | self.values
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a section asks for: its Runs, and the function that makes further ones of their Results, or None."""
-
-    runs: list[Run]
-    more_runs: Callable[[object], list[Run]] | None = None
-
-
 def find_sections(document: Document) -> list[Section]:
-    """A document's sections in order, with the values in their notebooks.
-
-    Raises ParameterError if there is none, or one cannot be used. Warns of copies and unreadable files, and skips them.
-    """
+    """A document's sections in order. Raises ParameterError if one cannot be used; warns of copies, and skips them."""
     found: dict[str, Section] = {}
     for path in sorted(document.folder.glob("*.ipynb"), key=lambda path: (len(path.name), path.name)):
         section = _read_section(path)
@@ -117,28 +88,25 @@ def _read_section(path):
             notebook = nbformat.reads(path.read_text(encoding="utf-8-sig"), as_version=4)
     except (ValueError, OSError, KeyError, AttributeError) as err:
         if path.name[0].isdigit():
-            raise ParameterError(
-                f"{path.name} is not a valid notebook ({_first_line(err)}); repair or remove it"
-            ) from err
+            raise ParameterError(f"{path.name} is not a valid notebook ({first_line(err)}); repair it") from err
         warnings.warn(f"{path.name} is skipped: it is not a valid notebook", stacklevel=2)
         return None
     about = notebook.metadata.get("lrlib", {})
     if "section" not in about:
         return None
-    if not re.fullmatch(r"(\d+(\.\d+)?)?", str(about["section"])) or not re.fullmatch(
-        r"[a-z0-9-]+", str(about.get("anchor"))
-    ):
+    number, anchor, first = str(about["section"]), str(about.get("anchor")), (notebook.cells or [None])[0]
+    if not re.fullmatch(r"(\d+(\.\d+)?)?", number) or not re.fullmatch(r"[a-z0-9-]+", anchor):
         raise ParameterError(
             f"{path.name}: metadata lrlib.section must be like '2.1' and lrlib.anchor like 'no-scheduling', got "
-            f"{about['section']!r} and {about.get('anchor')!r}"
+            f"{number!r} and {anchor!r}"
         )
-    if not (notebook.cells and notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith("# ")):
+    if not (first and first.cell_type == "markdown" and first.source.startswith("# ")):
         raise ParameterError(f"{path.name}: the first cell must be Markdown that starts with '# ' and a heading")
     for tag, sign in (("parameters", r"\w+: *[\w\[\]]+ *="), ("runs", r"(.*\n)*runs *=")):
         for cell in notebook.cells:
             if cell.cell_type == "code" and find_tagged(notebook, tag) is None and re.match(sign, cell.source):
                 raise ParameterError(f"{path.name}: its {tag} cell has lost the tag {tag!r}; add it in JupyterLab")
-    return Section(str(about["section"]).replace(".", "-") or "0", path, notebook, _read_parameters(path, notebook))
+    return Section(number.replace(".", "-") or "0", path, notebook, _read_parameters(path, notebook))
 
 
 def find_tagged(notebook: nbformat.NotebookNode, tag: str) -> nbformat.NotebookNode | None:
@@ -148,21 +116,20 @@ def find_tagged(notebook: nbformat.NotebookNode, tag: str) -> nbformat.NotebookN
 
 
 def _read_parameters(path, notebook):
-    cell = find_tagged(notebook, "parameters")
+    cell, values = find_tagged(notebook, "parameters"), {}
     if cell is None:
         return {}
-    values: dict[str, Any] = {}
     try:
         exec(compile(cell.source, str(path), "exec"), values)
     except (Exception, SystemExit) as err:
         raise ParameterError(
-            f"{path.name}: its parameters cell raises {type(err).__name__}: {_first_line(err)}"
+            f"{path.name}: its parameters cell raises {type(err).__name__}: {first_line(err)}"
         ) from err
     found = {name: Parameter(name, type(value).__name__, value, "") for name, value in values.items() if name[0] != "_"}
     for told in PythonTranslator.inspect(cell):  # annotations, and comments as help
         if told.name in found:
-            kind = told.inferred_type_name if told.inferred_type_name != "None" else found[told.name].type
-            found[told.name] = replace(found[told.name], type=kind, help=told.help)
+            kind = told.inferred_type_name if told.inferred_type_name != "None" else found[told.name].inferred_type_name
+            found[told.name] = told._replace(inferred_type_name=kind, default=found[told.name].default)
     return found
 
 
@@ -185,8 +152,6 @@ def give_values(
         texts: name -> value as written on the command line.
         quick: name -> value that replaces the notebooks' own.
         within_epochs: parameters that list epochs, of which those up to `epochs` are kept unless they are given.
-
-    Raises ParameterError for a name that no section declares, or a value of the wrong type.
     """
     names = sorted({name for section in sections for name in section.declared})
     for name in texts:
@@ -220,50 +185,30 @@ def describe_command(document: Document, section: Section) -> str:
 def read_command(command: str) -> tuple[dict[str, str], bool]:
     """The values that a command such as `make publish SEEDS=40` gives, name -> text, and whether it is a quick one."""
     words = dict(word.split("=", 1) for word in shlex.split(command) if "=" in word)
-    texts = parse_assignments(words.get("PARAMS", ""))
-    return texts | {name: words[name.upper()] for name in FLAGS if name.upper() in words}, words.get("QUICK") == "1"
+    texts = {name: words[name.upper()] for name in FLAGS if name.upper() in words}
+    return texts | parse_assignments(words.get("PARAMS", "")), words.get("QUICK") == "1"
 
 
 def parse_assignments(text: str) -> dict[str, str]:
-    """`"turning_points=[10, 20] epochs=20"` -> {"turning_points": "[10, 20]", "epochs": "20"}.
-
-    Raises ParameterError for text that is not name=value, or a name that is given twice.
-    """
-    words = re.split(r"\s+(?=[A-Za-z_]\w*=[^=])", text.strip()) if text.strip() else []
-    words = _join_open(words)
-    for word in words:
-        if not re.match(r"[A-Za-z_]\w*=.", word):
-            raise ParameterError(f"PARAMS must be name=value pairs separated by spaces, got {word!r}")
-    pairs = [word.split("=", 1) for word in words]
-    for name, n in Counter(name for name, _ in pairs).items():
-        if n > 1:
-            raise ParameterError(f"{name} is given {n} times; give it once")
-    return {name: value for name, value in pairs}
-
-
-def _join_open(words):
-    """Words joined again where a bracket or quote is still open: "OneCycle(0.1, pct_start=0.2)" is one value."""
-    joined: list[str] = []
-    for word in words:
-        before = joined[-1] if joined else ""
-        if any(before.count(a) > before.count(b) for a, b in ("()", "[]")) or any(before.count(q) % 2 for q in "\"'"):
-            joined[-1] += f" {word}"
-        else:
-            joined.append(word)
-    return joined
+    """`"turning_points=[10, 20] epochs=20"` -> {"turning_points": "[10, 20]", "epochs": "20"}."""
+    pairs = _PAIR.findall(text)
+    if rest := _PAIR.sub("", text).strip():
+        raise ParameterError(f"PARAMS must be name=value pairs separated by spaces, got {rest!r}")
+    if len(dict(pairs)) < len(pairs):
+        raise ParameterError(f"PARAMS gives a name twice: {text}")
+    return dict(pairs)
 
 
 def parse_value(parameter: Parameter, text: str) -> object:
     """The value that a text on the command line stands for. Raises ParameterError if it has another type."""
+    name, kind, default, about = parameter
     try:
-        value = text if parameter.type == "str" and text[:1] not in ("'", '"') else ast.literal_eval(text.strip())
+        value = text if kind == "str" and text[:1] not in ("'", '"') else ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         value = text
-    if not _has_type(value, parameter.type) or value == "":
-        about = f" ({parameter.help})" if parameter.help else ""
-        raise ParameterError(
-            f"{parameter.name} must be of type {parameter.type}, got {text!r}; the default is {parameter.default}{about}"
-        )
+    if not _has_type(value, kind) or value == "":
+        about = f" ({about})" if about else ""
+        raise ParameterError(f"{name} must be of type {kind}, got {text!r}; the default is {default}{about}")
     return value
 
 
@@ -275,14 +220,14 @@ def _has_type(value, annotation):
     return isinstance(value, TYPES.get(annotation, (object,)))
 
 
-def plan_section(section: Section) -> Plan:
-    """The Plan that a section makes of its parameters, without training.
+def plan_section(section: Section) -> tuple[list[Run], Callable[[object], list[Run]] | None]:
+    """The Runs that a section asks for, and the function that makes further ones of their Results, or None.
 
     Raises ParameterError if its cell raises, or makes runs that tables could not tell apart.
     """
     cells = [find_tagged(section.notebook, tag) for tag in ("parameters", "runs")]
     if cells[1] is None:
-        return Plan([])
+        return [], None
     namespace: dict[str, Any] = {}
     _execute(section, cells[0].source if cells[0] else "", namespace)
     namespace |= section.all_values()
@@ -294,30 +239,26 @@ def plan_section(section: Section) -> Plan:
         _execute(section, "found = more_runs(results)", with_results)
         return _check_runs(section, with_results["found"])
 
-    return Plan(_check_runs(section, namespace.get("runs")), more_runs if follow else None)
+    return _check_runs(section, namespace.get("runs")), more_runs if follow else None
 
 
 def _execute(section, source, namespace):
     given = ", ".join(f"{name}={value!r}" for name, value in section.given.items())
-    given = f" (given: {given})" if given else ""
     try:
         exec(compile(source, str(section.path), "exec"), namespace)
     except LrlibError:
         raise
     except (Exception, SystemExit) as err:
-        kind = "" if isinstance(err, ValueError) else f"{type(err).__name__}: "
-        raise ParameterError(f"section {section.name}: {kind}{_first_line(err)}{given}") from err
+        what = first_line(err) if isinstance(err, ValueError) else f"{type(err).__name__}: {first_line(err)}"
+        raise ParameterError(f"section {section.name}: {what}{f' (given: {given})' if given else ''}") from err
 
 
 def _check_runs(section, runs):
     if not isinstance(runs, list | tuple) or not all(isinstance(run, Run) for run in runs):
         raise ParameterError(f"section {section.name}: `runs` must be a list of Runs, got {type(runs).__name__}")
     shown = [(r.label, r.seed, r.problem, r.backend, r.epochs, r.batch_size, r.optimizer) for r in dict.fromkeys(runs)]
-    label = next((label for (label, *_), n in Counter(shown).items() if n > 1), None)
-    if label is not None:
-        raise ParameterError(
-            f"section {section.name}: two different runs have the label {label!r}; use values that differ in six digits"
-        )
+    if twice := [label for (label, *_), n in Counter(shown).items() if n > 1]:
+        raise ParameterError(f"section {section.name}: two different runs have the label {twice[0]!r}")
     return list(runs)
 
 
@@ -326,5 +267,5 @@ def _nearest(name, names):
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def _first_line(err):
+def first_line(err: BaseException) -> str:
     return (str(err).strip().splitlines() or [type(err).__name__])[0]

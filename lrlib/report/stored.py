@@ -20,18 +20,17 @@ def plan_published_runs() -> list[Run]:
     """The Runs of the published documents, and those that follow from results that are stored; nothing is trained."""
     runs: list[Run] = []
     for document in list_documents():
-        outcome = read_outcome(document.published)
-        if outcome is None:
-            continue
-        texts, quick = read_command(outcome.command)
-        if not quick and texts.get("dataset", "auto") == "auto":
-            texts["dataset"] = "mnist"
-        values = document.quick if quick else None
-        for section in give_values(find_sections(document), texts, quick=values, within_epochs=document.within_epochs):
-            plan = plan_section(section)
-            runs += plan.runs
-            if plan.more_runs and (results := find_results(plan.runs)):
-                runs += plan.more_runs(results)
+        if outcome := read_outcome(document.published):
+            texts, quick = read_command(outcome.command)
+            if not quick and texts.get("dataset", "auto") == "auto":
+                texts["dataset"] = "mnist"
+            sections, values = find_sections(document), document.quick if quick else None
+            texts = {name: text for name, text in texts.items() if any(name in each.declared for each in sections)}
+            for section in give_values(sections, texts, quick=values, within_epochs=document.within_epochs):
+                wanted, more_runs = plan_section(section)
+                runs += wanted
+                if more_runs and (results := find_results(wanted)):
+                    runs += more_runs(results)
     return list(dict.fromkeys(runs))
 
 
@@ -59,8 +58,8 @@ def prune_store(store: Store, runs: list[Run], dry_run: bool = False) -> list[st
     needed = {epoch.name for run in runs for epoch in plan_epochs(run)}
     if files and not needed & files.keys():
         raise StoreError(
-            f"{store.folder} has no epoch of the published documents for this machine and version, so all of it would be "
-            "removed; delete the folder if you mean that"
+            f"{store.folder} has no epoch of the published documents for this machine and version, so all of it would "
+            "be removed; delete the folder if you mean that"
         )
     unneeded = {store.path(name): entry for name, entry in files.items() if name not in needed} | store.list_parts()
     old = {path: size for path, (size, written) in unneeded.items() if written < time.time() - SPARED_SECONDS}

@@ -49,7 +49,7 @@ def notebook(tmp_path_factory):
     merged = merge_notebooks(
         [write_section(folder, "", "abstract", abstract), write_section(folder, "1", "test", test)]
     )
-    merged.metadata["report"] = {"subtitle": "S", "date": "1 May 2026", "authors": ["A", "B"], "commit": "abc",
+    merged.metadata["report"] = {"subtitle": "S", "date": "1 May 2026", "commit": "abc",
                                  "command": "make report", "outcome": OUTCOME}  # fmt: skip
     return merged
 
@@ -74,7 +74,7 @@ def test_the_header_has_title_facts_and_findings_with_coloured_verdicts(page):
     assert page.title.string == page.h1.string == "Rates < 1 & more"
     assert [text_of(part) for part in page.header.select(".subtitle, .facts span")] == [
         "S",
-        "A, B",
+        "the lrlib authors",
         "1 May 2026",
         "commit abc",
     ]

@@ -42,7 +42,7 @@ def notebook(tmp_path_factory):
             ),
         ]
     )
-    merged.metadata["report"] = {"authors": ["N. N."], "date": "1 May", "commit": "abc"}
+    merged.metadata["report"] = {"date": "1 May", "commit": "abc"}
     return merged
 
 
@@ -66,7 +66,7 @@ def text(pdf):
 def test_the_words_are_on_the_pages(text):
     for passage in [
         'A "title" #1',
-        "N. N.",
+        "the lrlib authors",
         "1 May · commit abc",
         "Abstract",
         "The sample only.",
@@ -96,7 +96,7 @@ def test_the_pdf_is_tagged_with_title_language_and_bookmarks(pdf):
     assert root["/MarkInfo"]["/Marked"].value
     assert "/StructTreeRoot" in root
     assert root["/Lang"] == "en"
-    assert pdf.metadata.title == 'A "title" #1' and pdf.metadata.author == "N. N."
+    assert pdf.metadata.title == 'A "title" #1' and pdf.metadata.author == "the lrlib authors"
     assert root["/ViewerPreferences"]["/DisplayDocTitle"].value
     assert b"pdfuaid:part" in root["/Metadata"].get_data()
     assert [entry.title.split()[-1] for entry in pdf.outline if not isinstance(entry, list)] == ["Part", "References"]

@@ -7,10 +7,10 @@ import nbformat
 import pytest
 from conftest import ROOT
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from papermill.models import Parameter
 
 from lrlib.report.documents import Document, ParameterError, list_documents, load_document
 from lrlib.report.sections import (
-    Parameter,
     describe_command,
     find_sections,
     give_values,
@@ -63,7 +63,10 @@ def test_sections_stand_in_order_with_their_parameters(document):
     declared = sections[1].declared
     assert declared["seeds"] == Parameter("seeds", "int", 1, "how many")
     assert declared["milestones"] == Parameter("milestones", "list[int]", [15, 25], "after which")
-    assert (declared["lr"].type, declared["schedules"].default) == ("float", ["OneCycle(0.1, pct_start=0.2)"])
+    assert (declared["lr"].inferred_type_name, declared["schedules"].default) == (
+        "float",
+        ["OneCycle(0.1, pct_start=0.2)"],
+    )
     assert declared["word"].default == "aa"
     assert {"seeds", "other", "epochs"} <= sections[0].values.keys() | sections[0].declared.keys()
 
@@ -73,7 +76,7 @@ def test_a_value_reaches_every_section_that_declares_it_and_its_runs(document):
     assert section_of(document, texts, name="0").all_values()["seeds"] == 2
     section = section_of(document, texts)
     assert section.all_values()["milestones"] == [15]
-    assert [(run.seed, run.epochs, run.label) for run in plan_section(section).runs] == [
+    assert [(run.seed, run.epochs, run.label) for run in plan_section(section)[0]] == [
         (0, 20, "constant lr 0.5"), (1, 20, "constant lr 0.5")
     ]  # fmt: skip
     assert (
@@ -152,8 +155,8 @@ def test_a_plan_that_cannot_be_made_names_its_section(document, runs, message):
 def test_runs_may_follow_from_results(document):
     follow = RUNS + "\ndef more_runs(results):\n    return [Run(Constant(results), problem='lenet5_sample', epochs=1)]"
     write(document.folder, "2.1", runs=follow)
-    plan = plan_section(section_of(document))
-    assert [run.label for run in plan.more_runs(0.25)] == ["constant lr 0.25"]
+    _, more_runs = plan_section(section_of(document))
+    assert [run.label for run in more_runs(0.25)] == ["constant lr 0.25"]
 
 
 def test_a_copy_and_an_unreadable_file_are_skipped_with_a_warning(document):
@@ -191,7 +194,7 @@ def test_the_project_s_documents_plan_their_quick_runs():
     for document in list_documents():
         quick = document.quick | {"dataset": "sample"}
         for section in give_values(find_sections(document), {}, quick=quick, within_epochs=document.within_epochs):
-            assert plan_section(section).runs or not any(
+            assert plan_section(section)[0] or not any(
                 "runs" in c.metadata.get("tags", []) for c in section.notebook.cells
             )
 

@@ -14,7 +14,7 @@ from nbconvert.filters import Highlight2HTML
 from traitlets.config import Config
 
 from lrlib.report.outcome import Outcome
-from lrlib.report.page.about import list_tags, write_bibtex, write_json_ld
+from lrlib.report.page.about import list_authors, list_tags, write_bibtex
 from lrlib.report.page.figures import inline_svg, panels_json, plot_style
 from lrlib.report.page.merge import find_findings
 from lrlib.report.page.pandoc import TEMPLATES, render_markdown
@@ -30,11 +30,7 @@ _PLAIN = re.compile(r'<span class="(?!(?:k|kn|kc|ow|s1|s2|sa|sd|si|c1|cm|mi|mf)"
 
 
 def export_html(notebook, *, out: Path) -> None:
-    """Write a merged notebook as one page; the same input gives the same bytes.
-
-    The page makes no request and runs no script but its own. Title, subtitle, date, authors, commit, command and outcome
-    come from `metadata.report`.
-    """
+    """Write a merged notebook as one page, which makes no request; the same input gives the same bytes."""
     page, _ = HtmlReport().from_notebook_node(notebook)
     write_whole(Path(out), page.encode())
 
@@ -78,15 +74,15 @@ class HtmlReport(TemplateExporter):
             "outcome": Outcome(**about.get("outcome", {})).to_json(),
             "bibtex": write_bibtex(title, about),
             "citation_tags": list_tags(title, about),
-            "json_ld": write_json_ld(title, about, nb.metadata.lrlib.cited),
+            "authors": list_authors(),
         }
         link_headings(nb)
         return super().from_notebook_node(nb, resources, **kw)
 
 
 def fold_making(notebook, commit) -> None:
-    """Put into a merged notebook's outputs (`metadata.made`), and into the first cell of each section, HTML that says how
-    they were made: data, command, commit and code. The section's has the code of cells that show nothing.
+    """Put HTML into the outputs (`metadata.made`), and into the first cell of each section, that says how they
+    were made: data, command, commit and code. The section's has the code of cells that show nothing.
     """
     opening, setup = None, []
     for cell in notebook.cells:

@@ -50,18 +50,12 @@ class Section:
 
 
 def merge_notebooks(paths: Sequence[Path], *, partial: bool = False) -> nbformat.NotebookNode:
-    """One notebook of all cells of executed section notebooks.
+    """One notebook of all cells of executed section notebooks, with unique ids and anchors, numbers and links.
 
-    Cell ids and anchors are unique. Figures and tables are numbered in order, references are links. Each cell says
-    where its section opens and closes; the metadata has the title (the first heading), the cited works' keys and the
-    sections' anchors. Of a cell tagged `shown` the code is shown too; what a cell tagged `lab` displays is for JupyterLab.
-
-    Args:
-        paths: the notebooks, in order.
-        partial: whether references to what is not among them become words ("another figure").
-
-    Warns of an image without a caption, a label used twice (references mean the first), and a reference to nothing
-    (it is marked). Raises ValueError for a link to a cited work that gives another year.
+    Each cell says where its section opens and closes. Of a cell tagged `shown` the code is shown too; what a cell
+    tagged `lab` displays is for JupyterLab. partial: references to what is not among the notebooks become words.
+    Warns of an image without a caption, a label used twice, and a reference to nothing, which is marked. Raises
+    ValueError for a link to a cited work that gives another year.
     """
     sections = [_read_section(Path(path)) for path in paths]
     _keep_first_banners(sections)
@@ -116,7 +110,9 @@ def _frame_image(output, name) -> None:
     mime = next((mime for mime in ("image/svg+xml", *RASTERS) if mime in output.data), None)
     if mime is None or "report" in output.metadata:
         return
-    warnings.warn(f"{name}: a figure has no caption and no alternative text; use lrlib.report.display.show_figure")
+    warnings.warn(
+        f"{name}: a figure has no caption and no alternative text; use lrlib.report.display.show_figure", stacklevel=2
+    )
     if mime != "image/svg+xml":
         encoded = "".join(output.data[mime].split())
         width, height = Image.open(io.BytesIO(base64.b64decode(encoded))).size
@@ -145,7 +141,7 @@ def _number(sections) -> dict[str, str]:
 
     def define(anchor, text, section):
         if anchor in targets:
-            warnings.warn(f"{section.name}: label {anchor!r} is used twice; references mean the first")
+            warnings.warn(f"{section.name}: label {anchor!r} is used twice; references mean the first", stacklevel=2)
             while anchor in targets:
                 anchor += "-again"
         targets[anchor] = text
@@ -190,32 +186,27 @@ class Outline:
         self.taken = set(taken)
         self.level = 0
 
-    def own(self, depth, number, title, anchor) -> str:
-        """The numbered heading of a section or part, whose anchor is what references name."""
-        return self._heading(depth, f"[{number}]{{.section-number}} {title}", anchor)
-
     def inner(self, depth, title, anchor) -> str:
         while anchor in self.taken:
             anchor += "-again"
         self.taken.add(anchor)
-        return self._heading(depth, title, anchor)
+        return self.heading(depth, title, anchor)
 
-    def _heading(self, depth, title, anchor) -> str:
+    def heading(self, depth, title, anchor) -> str:
         self.level = min(depth, self.level + 1, 6)
         return f"{'#' * self.level} {title} {{#{anchor}}}"
 
 
 def _place_headings(section, outline) -> None:
     """Number a section's heading, set its part's above it and its other headings below; the abstract's is the title."""
-    first = section.cells[0]
+    first, number, headings = section.cells[0], section.number, []
     title, _, first.source = first.source.partition("\n")
-    headings = []
     if section.part:
-        headings.append(outline.own(1, section.number.split(".")[0], section.part, f"sec-{slug(section.part)}"))
-    if section.number:
-        headings.append(
-            outline.own(section.depth, section.number, title.removeprefix("#").strip(), f"sec-{section.anchor}")
-        )
+        words = f"[{number.split('.')[0]}]{{.section-number}} {section.part}"
+        headings.append(outline.heading(1, words, f"sec-{slug(section.part)}"))
+    if number:
+        words = f"[{number}]{{.section-number}} {title.removeprefix('#').strip()}"
+        headings.append(outline.heading(section.depth, words, f"sec-{section.anchor}"))
 
     def place(match):
         if not match["marks"]:
@@ -240,7 +231,7 @@ def _resolve_references(text, name, targets, partial) -> str:
             return match["words"]
         if partial:
             return ELSEWHERE[target.partition("-")[0]]
-        warnings.warn(f"{name} refers to {target}, which does not exist; the reference is marked")
+        warnings.warn(f"{name} refers to {target}, which does not exist; the reference is marked", stacklevel=2)
         return f"**{target}?**"
 
     return _REFERENCE.sub(resolve, text)

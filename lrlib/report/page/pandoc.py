@@ -24,12 +24,8 @@ BOUNDARIES = {"html": "<!-- lrlib: next piece -->", "typst": "// lrlib: next pie
 def render_markdown(notebook, *, to):
     """Replace every piece of Markdown in a merged notebook by HTML or Typst, in place.
 
-    Args:
-        notebook: the merged notebook.
-        to: "html" or "typst".
-
-    Returns the list of cited references, rendered likewise; "" if none is cited. Warns of what pandoc warns of. Raises
-    ValueError for Markdown that pandoc cannot read.
+    Returns the list of cited references, rendered likewise; "" if none is cited. Raises ValueError for Markdown that
+    pandoc cannot read.
     """
     pieces = list(markdown_pieces(notebook.cells))
     boundary = BOUNDARIES[to]

@@ -15,10 +15,7 @@ DIGITS = 5  # significant digits of a value: more than a figure shows
 
 
 def name_panels(figure):
-    """Mark a figure's panels and series by gids, which become ids in its SVG.
-
-    Returns the series of each panel: name -> artists.
-    """
+    """Mark a figure's panels and series by gids, which become ids in its SVG. Returns each panel's name -> artists."""
     found = []
     for i, axes in enumerate(figure.axes):
         series = {}
@@ -35,14 +32,10 @@ def name_panels(figure):
 
 
 def describe_panels(figure, series):
-    """The panels of a figure that was saved as SVG, as JSON.
+    """The panels of a figure that was saved as SVG, as JSON; series: what `name_panels` returned.
 
-    Args:
-        figure: the figure.
-        series: what `name_panels` returned.
-
-    Returns a dict per panel. area: left, top, right, bottom of all that belongs to it, in points from the figure's top
-    left; box: those of its axes. x, y: label, scale, limits, and words where ticks are words. series: name, color, x, y.
+    A dict per panel. area: left, top, right, bottom of all that belongs to it, in points from the figure's top left;
+    box: those of its axes. x, y: label, scale, limits, and words where ticks are words. series: name, color, x, y.
     """
     height, panels = figure.bbox.height * 72 / figure.dpi, []
     for axes, named in zip(figure.axes, series, strict=True):

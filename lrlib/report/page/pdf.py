@@ -9,17 +9,14 @@ import typst
 from nbconvert.exporters import TemplateExporter
 from traitlets.config import Config
 
+from lrlib.report.page.about import list_authors
 from lrlib.report.page.merge import find_findings
 from lrlib.report.page.pandoc import TEMPLATES, render_markdown
 from lrlib.runs.store import write_whole
 
 
 def export_pdf(notebook, *, out: Path) -> None:
-    """Write a merged notebook as tagged PDF/UA-1; the same input gives the same bytes.
-
-    Title, subtitle, date, authors and commit come from `metadata.report`. Raises ValueError for what Typst cannot
-    typeset.
-    """
+    """Write a merged notebook as tagged PDF/UA-1; the same input gives the same bytes. Raises ValueError."""
     source, resources = TypstReport().from_notebook_node(notebook)
     try:
         pdf = typst.compile(
@@ -61,6 +58,7 @@ class TypstReport(TemplateExporter):
         outputs = [output for cell in nb.cells for output in cell.get("outputs", [])]
         figures = {o.metadata.report.anchor: o.data["image/svg+xml"] for o in outputs if "image/svg+xml" in o.data}
         resources = {**(resources or {}), "references": references, "figures": figures, "findings": find_findings(nb)}
+        resources["authors"] = list_authors()
         return super().from_notebook_node(nb, resources, **kw)
 
 
