@@ -72,18 +72,16 @@ class Data:
 
     Args:
         train, test: Inputs and targets of a split, CPU tensors (N, ...) of equally many samples.
-        before: The same of what the model was trained on before, if it was.
     """
 
     train: tuple[torch.Tensor, torch.Tensor]
     test: tuple[torch.Tensor, torch.Tensor]
-    before: tuple[torch.Tensor, torch.Tensor] | None = None
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 over all tensors: what the data is known by in every epoch's name."""
         digest = hashlib.sha256()
-        for tensor in (*self.train, *self.test, *(self.before or ())):
+        for tensor in (*self.train, *self.test):
             digest.update(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
             digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
         return digest.hexdigest()

@@ -5,7 +5,6 @@ never trained again, and an interrupted run resumes where it stopped.
 """
 
 import hashlib
-import importlib.metadata
 import json
 import math
 import operator
@@ -27,10 +26,9 @@ class Run:
 
     Args:
         schedule: One of `lrlib.schedules`.
-        epochs: Passes over the training split, or as many steps as the problem calls an epoch.
+        epochs: Passes over the training split.
         seed: Decides the initialisation and the order of the samples.
-        optimizer: "sgd", "momentum", "adam", "adamw", "muon", "prodigy", "dadapt_adam" or "dadapt_sgd"; default: the
-            problem's (LeNet-5: "sgd").
+        optimizer: "sgd", "adam" or "adamw"; default: the problem's (LeNet-5: "sgd").
         batch_size: Samples a step; default: the problem's (LeNet-5: 128).
         problem: What is trained: a name that `lrlib.problems.registry.load_problem` takes.
         momentum: Momentum, or Adam's first beta; default: the optimizer's (sgd: 0.9).
@@ -64,7 +62,7 @@ class Run:
         self._set(optimizer=self.optimizer or problem.optimizer)
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}")
-        usual = {**OPTIMIZERS[self.optimizer], **problem.settings.get(self.optimizer, {})}
+        usual = OPTIMIZERS[self.optimizer]
         for name, least in (("epochs", 1), ("seed", 0), ("batch_size", 1), ("processes", 1)):
             value = problem.batch_size if name == "batch_size" and self.batch_size is None else getattr(self, name)
             self._set(**{name: _require_whole(name, value, least)})
@@ -116,7 +114,6 @@ def plan_epochs(run: Run) -> list[Epoch]:
 
     Raises:
         DatasetError: The data is unavailable.
-        ValueError: The optimizer's package is not installed.
     """
     problem, settings, data = load_problem(run.problem), run.settings, load_data(run.problem)
     steps_per_epoch = problem.count_steps(len(data.train[0]), settings.batch_size)
@@ -146,17 +143,9 @@ def plan_epochs(run: Run) -> list[Epoch]:
 
 
 def _optimizer_settings(settings):
-    """What an optimizer does not share with the others, with the version of its package."""
-    fixed = {
-        key: value for key, value in OPTIMIZERS[settings.optimizer].items() if key not in Settings.__dataclass_fields__
-    }
-    fixed.pop("momentum")  # which is given at each step
-    if package := fixed.get("package"):
-        try:
-            fixed["version"] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError as err:
-            raise ValueError(f"optimizer {settings.optimizer!r} requires {package}: pip install {package}") from err
-    return fixed
+    """What an optimizer does not share with the others: the momentum is given at each step."""
+    shared = {"momentum", *Settings.__dataclass_fields__}
+    return {key: value for key, value in OPTIMIZERS[settings.optimizer].items() if key not in shared}
 
 
 @lru_cache(maxsize=256)

@@ -11,8 +11,7 @@ import numpy.typing as npt
 import torch
 
 from lrlib.problems.data import Data
-from lrlib.problems.registry import load_problem
-from lrlib.training.epoch import epoch_noise, epoch_order, initial_state
+from lrlib.training.epoch import epoch_order, initial_state
 from lrlib.training.numerics import fix_numerics
 
 _alone = threading.Lock()  # torch has one random generator, so of several threads one trains at a time
@@ -68,9 +67,8 @@ def compute_epoch(
         `n_correct` (None where there is none), `n_test`, `train_seconds`, `test_seconds`. An epoch diverged if a loss,
         the test loss or a number of the state is not finite.
     """
-    problem, n_train = load_problem(settings.problem), len(data.train[0])
     fix_numerics()
-    state = initial_state(settings.seed, settings.problem, data) if state is None else state
+    state = initial_state(settings.seed, settings.problem) if state is None else state
     start = time.perf_counter()
     with contextlib.nullcontext() if beside_others else _alone:
         state, losses = backend.train_epoch(
@@ -81,11 +79,7 @@ def compute_epoch(
             problem=settings.problem,
             inputs=data.train[0],
             targets=data.train[1],
-            # An epoch of one pass may end with a short batch; one of a fixed number of steps takes whole batches.
-            order=epoch_order(
-                settings.seed, number, n_train, len(lr) * settings.batch_size if problem.steps_per_epoch else None
-            ),
-            noise=epoch_noise(settings.seed, number),
+            order=epoch_order(settings.seed, number, len(data.train[0])),
             batch_size=settings.batch_size,
             optimizer=settings.optimizer,
             weight_decay=settings.weight_decay,

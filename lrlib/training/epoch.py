@@ -12,7 +12,6 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from lrlib.problems.problem import Data
 from lrlib.problems.registry import DEFAULT, load_problem
 from lrlib.training.optimizers import OPTIMIZERS, build_optimizer
 
@@ -20,39 +19,23 @@ from lrlib.training.optimizers import OPTIMIZERS, build_optimizer
 _drawing = threading.RLock()  # building a model draws from torch's one random generator: one thread at a time
 
 
-def initial_state(seed: int, problem: str = DEFAULT, data: Data | None = None) -> dict[str, torch.Tensor]:
+def initial_state(seed: int, problem: str = DEFAULT) -> dict[str, torch.Tensor]:
     """Return the state before the first epoch: the problem's model, its initialisation drawn from the seed.
 
-    data is for a problem that starts from weights trained before. The caller's random state is left as it was.
-    Returns a flat dict of tensors, `model.<parameter or buffer>`; an optimizer has no buffers before its first step.
+    The caller's random state is left as it was. Returns a flat dict of tensors, `model.<parameter or buffer>`; an
+    optimizer has no buffers before its first step.
     """
     with _drawing, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        found = load_problem(problem)
-        model = found.build_model() if found.initialize is None or data is None else found.initialize(data)
+        model = load_problem(problem).build_model()
     return {f"model.{name}": value.detach() for name, value in model.state_dict().items()}
 
 
-def epoch_order(seed: int, epoch: int, n_samples: int, length: int | None = None) -> torch.Tensor:
-    """Return the order in which an epoch sees its samples: int64, decided by (seed, epoch) alone; epoch >= 1.
-
-    length: how many it sees; default: each one once. Beyond that each comes a second time, in another order.
-    """
-    generator = torch.Generator().manual_seed(_draw_seed("order", seed, epoch))
-    order = torch.randperm(n_samples, generator=generator)
-    while length is not None and len(order) < length:
-        order = torch.cat([order, torch.randperm(n_samples, generator=generator)])
-    return order[:length]
-
-
-def epoch_noise(seed: int, epoch: int) -> int:
-    """The seed of the random numbers that an epoch's steps draw."""
-    return _draw_seed("noise", seed, epoch)
-
-
-def _draw_seed(what, seed, epoch):
-    digest = hashlib.sha256(f"{what} of seed {seed} epoch {epoch}".encode()).digest()
-    return int.from_bytes(digest[:8], "little", signed=True)
+def epoch_order(seed: int, epoch: int, n_samples: int) -> torch.Tensor:
+    """Return the order in which an epoch sees its samples: int64, decided by (seed, epoch) alone; epoch >= 1."""
+    digest = hashlib.sha256(f"order of seed {seed} epoch {epoch}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
+    return torch.randperm(n_samples, generator=generator)
 
 
 class PlainTorch:
@@ -80,12 +63,12 @@ class PlainTorch:
 def train_epoch(
     state: Mapping[str, torch.Tensor], *, lr: npt.NDArray[np.float64], momentum: npt.NDArray[np.float64],
     inputs: torch.Tensor, targets: torch.Tensor, order: torch.Tensor, batch_size: int, optimizer: str,
-    weight_decay: float, problem: str = DEFAULT, noise: int = 0, backend: PlainTorch = PlainTorch(),
+    weight_decay: float, problem: str = DEFAULT, backend: PlainTorch = PlainTorch(),
 ) -> tuple[dict[str, torch.Tensor], npt.NDArray[np.float64]]:  # fmt: skip
     """Train for one epoch, from a state to the next.
 
     The loss is the mean of the problem's losses over the batch; the last batch may be short. If a loss is not finite
-    the epoch ends there. The caller's random state is left as it was.
+    the epoch ends there.
 
     Args:
         state: Flat dict of tensors as `initial_state` or this function returns it; it is not changed.
@@ -93,7 +76,6 @@ def train_epoch(
         inputs, targets: (N, ...), the problem's training split.
         order: int64 (M,), indices into both.
         optimizer: A name of OPTIMIZERS.
-        noise: The seed of what the steps of a problem that is random draw.
         backend: A PlainTorch or what stands in for it. If processes share a batch, each one's loss is weighted by its
             part, so that their average is the mean over the batch.
 
@@ -109,23 +91,18 @@ def train_epoch(
     model, torch_optimizer = restore(state, trained, optimizer, weight_decay=weight_decay, device=inputs.device)
     boosted_model, boosted_optimizer = backend.boost(model, torch_optimizer)
     losses = np.full(n_steps, np.nan)
-    with torch.random.fork_rng(devices=[inputs.device] if inputs.is_cuda else [], enabled=trained.is_random):
-        if trained.is_random:
-            torch.manual_seed(noise)
-        for step, batch in enumerate(order.split(batch_size)):
-            set_rates(torch_optimizer, float(lr[step]), float(momentum[step]))
-            part = backend.share(batch)
-            outputs = boosted_model(inputs.index_select(0, part))
-            loss = trained.losses(outputs, targets[part]).sum() / (len(batch) / backend.world_size)
-            losses[step] = backend.average(loss)
-            if not math.isfinite(losses[step]):
-                break
-            boosted_optimizer.zero_grad()
-            backend.backward(loss, boosted_optimizer)
-            if trained.clip_norm is not None:
-                torch.nn.utils.clip_grad_norm_(model.parameters(), trained.clip_norm)
-            boosted_optimizer.step()
-    return capture(model, torch_optimizer, optimizer), losses
+    for step, batch in enumerate(order.split(batch_size)):
+        set_rates(torch_optimizer, float(lr[step]), float(momentum[step]))
+        part = backend.share(batch)
+        outputs = boosted_model(inputs.index_select(0, part))
+        loss = trained.losses(outputs, targets[part]).sum() / (len(batch) / backend.world_size)
+        losses[step] = backend.average(loss)
+        if not math.isfinite(losses[step]):
+            break
+        boosted_optimizer.zero_grad()
+        backend.backward(loss, boosted_optimizer)
+        boosted_optimizer.step()
+    return capture(model, torch_optimizer), losses
 
 
 def check_steps(lr, momentum, order, batch_size) -> int:
@@ -145,14 +122,12 @@ def evaluate(
     """Return a state's loss on a split of samples (N, ...), and its number of right answers.
 
     The loss is the mean of the batch means, as in the reproduced report: a short last batch weighs as much as the
-    others. The number is the sum of the problem's hits, None if it has none. Random numbers are the same at every call.
+    others. The number is the sum of the problem's hits, None if it has none.
     """
     trained = load_problem(problem)
     model = load_model(state, problem).to(inputs.device)
     losses, n_correct = [], 0.0
-    with torch.inference_mode(), torch.random.fork_rng(devices=[], enabled=trained.is_random):
-        if trained.is_random:
-            torch.manual_seed(0)
+    with torch.inference_mode():
         for part, right in zip(inputs.split(batch_size), targets.split(batch_size)):
             outputs = model(part)
             losses.append(trained.losses(outputs, right).mean().item())
@@ -177,54 +152,31 @@ def _build_once(problem):
 def restore(state, problem, optimizer, *, weight_decay, device):
     """The model and the optimizer of a state, ready for the next step."""
     model = load_model(state, problem.name).train().to(device)
-    groups, momentum = _group_parameters(model, problem.bias_lr_factor), OPTIMIZERS[optimizer]["momentum"]
-    torch_optimizer = build_optimizer(optimizer, groups, lr=1.0, momentum=momentum, weight_decay=weight_decay)
+    usual = OPTIMIZERS[optimizer]["momentum"]  # each step sets its own, and its lr
+    torch_optimizer = build_optimizer(optimizer, model.parameters(), lr=1.0, momentum=usual, weight_decay=weight_decay)
     for name, parameter in model.named_parameters():
         prefix = f"optimizer.{name}."
         for key, value in state.items():
             if key.startswith(prefix):
                 torch_optimizer.state[parameter][key.removeprefix(prefix)] = value.to(device, copy=True)
-    for key, value in state.items():
-        if key.startswith("group."):
-            # A number travels as a float64 or int64 tensor, a tensor as it is.
-            is_number = value.dtype in (torch.float64, torch.int64)
-            torch_optimizer.param_groups[0][key.removeprefix("group.")] = value.item() if is_number else value.clone()
     return model, torch_optimizer
-
-
-def _group_parameters(model, bias_lr_factor):
-    """The parameters for an optimizer: in one group, or in two where biases have a learning rate of their own."""
-    if bias_lr_factor == 1:
-        return list(model.parameters())
-    groups = [{"params": [], "lr_factor": 1.0}, {"params": [], "lr_factor": bias_lr_factor}]
-    for name, parameter in model.named_parameters():
-        groups[name.endswith("bias")]["params"].append(parameter)
-    return groups
 
 
 def set_rates(optimizer: torch.optim.Optimizer, lr: float, momentum: float) -> None:
     """Set the learning rate, and the momentum or first beta, of every group of an optimizer."""
     for group in optimizer.param_groups:
-        group["lr"] = lr * group.get("lr_factor", 1.0)
+        group["lr"] = lr
         if "betas" in group:
             group["betas"] = (momentum, group["betas"][1])
         else:
             group["momentum"] = momentum
 
 
-def capture(model, torch_optimizer, optimizer):
+def capture(model, torch_optimizer):
     """The state that a model and its optimizer stand for, as `train_epoch` returns it."""
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
     for name, parameter in model.named_parameters():
         for key, value in torch_optimizer.state[parameter].items():
             if value is not None:
                 state[f"optimizer.{name}.{key}"] = torch.as_tensor(value)
-    if "package" in OPTIMIZERS[optimizer]:
-        # What an optimizer that finds its own learning rate has found; lr and momentum are given anew at every step.
-        given = ("params", "lr", "momentum", "betas", "lr_factor")
-        for key, value in torch_optimizer.param_groups[0].items():
-            is_new = isinstance(value, (int, float, torch.Tensor)) and value != torch_optimizer.defaults.get(key)
-            if key not in given and is_new:
-                kind = {float: torch.float64, int: torch.int64}.get(type(value))
-                state[f"group.{key}"] = torch.as_tensor(value, dtype=kind)
     return {name: value.detach().cpu().contiguous() for name, value in state.items()}

@@ -108,17 +108,6 @@ def test_settings_outside_their_range_are_refused_by_name(given, message):
         Run(Constant(0.1), **given)
 
 
-def test_an_optimizer_without_its_package_is_refused():
-    run = Run(Constant(1.0), optimizer="prodigy", **SAMPLE)
-    try:
-        import prodigyopt  # noqa: F401
-    except ImportError:
-        with pytest.raises(ValueError, match="pip install prodigyopt"):
-            plan_epochs(run)
-    else:
-        assert len(plan_epochs(run)) == 3
-
-
 @settings(max_examples=30, deadline=None)
 @given(
     st.floats(1e-6, 1, allow_subnormal=False), st.floats(1e-6, 1, allow_subnormal=False), st.integers(0, 2**40),

@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 
 from lrlib import LeNet5
-from lrlib.schedules import Constant, MultiStep, OneCycle, lr_per_step
+from lrlib.problems.registry import load_problem
+from lrlib.schedules import MultiStep, OneCycle, lr_per_step
 from lrlib.training.epoch import epoch_order, evaluate, initial_state, load_model, train_epoch
-from lrlib.training.optimizers import OPTIMIZERS
 
 N, BATCH = 70, 32  # three steps an epoch, the last with 6 images
 EPOCHS, STEPS = 3, 3
@@ -56,10 +56,6 @@ def sgd(parameters):
     return torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=5e-4, fused=True)
 
 
-def unchanged(optimizer):
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
-
-
 @pytest.mark.parametrize(
     ("schedule", "optimizer", "make_optimizer", "make_scheduler", "step_every"),
     [
@@ -85,20 +81,18 @@ def test_epochs_are_a_plain_loop_with_torch_s_optimizer_and_scheduler_to_the_bit
         assert torch.equal(state[f"model.{name}"], parameter), name
 
 
-@pytest.mark.parametrize(
-    ("name", "package", "make", "lr"),
-    [("prodigy", "prodigyopt", "Prodigy", 1.0), ("dadapt_adam", "dadaptation", "DAdaptAdam", 1.0),
-     ("dadapt_sgd", "dadaptation", "DAdaptSGD", 1.0)],
-)  # fmt: skip
-def test_an_optimizer_that_finds_its_learning_rate_keeps_what_it_found_between_epochs(data, name, package, make, lr):
-    package = pytest.importorskip(package, reason="the evidence extra is not installed")
-    state, losses = train_with_lrlib(
-        Constant(lr), data, optimizer=name, weight_decay=0.0, momentum=OPTIMIZERS[name]["momentum"]
-    )
-    model, expected = train_plainly(data, lambda p: getattr(package, make)(p, lr=lr), unchanged, step_every="epoch")
-    assert losses == pytest.approx(expected, rel=1e-6)
-    for parameter_name, parameter in model.named_parameters():
-        assert torch.equal(state[f"model.{parameter_name}"], parameter), parameter_name
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_epochs_go_on_where_the_last_one_stopped_with_buffers_and_any_optimizer(optimizer):
+    data = load_problem("small_problems:normed").load_data()
+    given = {"inputs": data.train[0], "targets": data.train[1], "batch_size": 20, "optimizer": optimizer}
+    given |= {"weight_decay": 0.1, "problem": "small_problems:normed"}
+    order, start = torch.arange(60), initial_state(0, "small_problems:normed")
+    whole, losses = train_epoch(start, lr=[0.01] * 6, momentum=[0.9] * 6, order=torch.cat([order, order]), **given)
+    state, first = train_epoch(start, lr=[0.01] * 3, momentum=[0.9] * 3, order=order, **given)
+    state, second = train_epoch(state, lr=[0.01] * 3, momentum=[0.9] * 3, order=order, **given)
+    assert [*first, *second] == list(losses) and losses[-1] < losses[0]
+    assert state.keys() == whole.keys() and all(torch.equal(state[key], whole[key]) for key in whole)
+    assert whole["model.1.num_batches_tracked"] == 6
 
 
 def test_an_epoch_leaves_the_state_that_it_was_given_alone(data):

@@ -2,7 +2,6 @@ import pytest
 import torch
 from torch import nn
 
-from bench.suggestions.problems import locate
 from lrlib.problems.registry import load_problem
 from lrlib.training.backends.thin_conv import ThinConv2d, make_thin
 
@@ -57,6 +56,3 @@ def test_lenet_s_convolutions_are_thin():
     model = load_problem("lenet5_mnist").build_model()
     make_thin(model)
     assert {type(conv) for conv in (model.conv1, model.conv2, model.conv3)} == {ThinConv2d}
-    padded = load_problem(locate("fmnist_2c2d")).build_model()
-    make_thin(padded)
-    assert type(padded.conv1) is nn.Conv2d

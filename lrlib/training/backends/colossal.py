@@ -54,11 +54,6 @@ class ColossalAI:
 
     def check(self, processes, problem):
         """Raise ValueError where it cannot train that Problem; any number of processes can share a batch."""
-        if self.plugin == "LowLevelZeroPlugin" and problem.clip_norm is not None:
-            raise ValueError(
-                f"problem {problem.name!r} clips its gradients, which {self.plugin} keeps elsewhere; "
-                "take the backend colossalai or torch"
-            )
 
     def describe(self, processes, optimizer="sgd"):
         """What stands in an epoch's name besides what is so for every backend.

@@ -20,7 +20,6 @@ from lrlib.training.backends import BackendError, plain
 from lrlib.training.epoch import capture, check_steps, initial_state, restore, set_rates
 from lrlib.training.kernels import FOLDER, cache_folder, load_kernels
 
-SGD = ("sgd", "momentum")  # the optimizers that are torch's SGD: the step has its update
 N_CLASSES = 10
 # The parameters, in the order in which the kernels take them.
 NAMES = [f"{layer}.{kind}" for layer in ("conv1", "conv2", "conv3", "fc1", "fc2") for kind in ("weight", "bias")]
@@ -44,7 +43,7 @@ def describe(processes, optimizer):
     """Return what an epoch's name holds of this backend: nothing with SGD. Raises BackendError without Numba."""
     if importlib.util.find_spec("numba") is None:
         raise BackendError("backend compiled requires numba: pip install 'lrlib[report]', or use backend='torch'")
-    return {} if optimizer in SGD else plain.describe(processes, optimizer)
+    return {} if optimizer == "sgd" else plain.describe(processes, optimizer)
 
 
 def prepare(folder=None):
@@ -59,12 +58,11 @@ def prepare(folder=None):
 
 def train_epoch(
     state, *, processes, lr, momentum, inputs, targets, order, batch_size, optimizer, weight_decay, problem=DEFAULT,
-    noise=0,
 ):  # fmt: skip
     """`lrlib.training.epoch.train_epoch` for uint8 images (N, 1, 32, 32); a step's loss is a mean in float64."""
     check_steps(lr, momentum, order, batch_size)
     work = Workspace(state, inputs, targets)
-    if optimizer in SGD:
+    if optimizer == "sgd":
         work.load("momenta", [state.get(f"optimizer.{name}.momentum_buffer") for name in NAMES])
         losses, _ = work.run(order, batch_size, True, sgd=(lr, momentum, weight_decay))
         buffers = zip(NAMES, work.read("momenta"), strict=True)
@@ -81,7 +79,7 @@ def train_epoch(
             parameter.grad = gradient
         set_rates(torch_optimizer, float(lr[step]), float(momentum[step]))
         torch_optimizer.step()
-    return capture(model, torch_optimizer, optimizer), losses
+    return capture(model, torch_optimizer), losses
 
 
 def evaluate(state, *, inputs, targets, batch_size, problem=DEFAULT):

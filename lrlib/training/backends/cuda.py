@@ -44,15 +44,8 @@ def check(processes, problem):
         raise ValueError(f"processes must be 1 for backend cuda, got {processes}; one epoch is trained on one device")
     with torch.device("meta"):
         has_buffers = bool(list(problem.build_model().buffers()))
-    cannot = {
-        "draws random numbers in its steps": problem.is_random,
-        "clips its gradients": problem.clip_norm is not None,
-        "has a learning rate of its own for biases": problem.bias_lr_factor != 1,
-        "has a model with buffers": has_buffers,
-    }
-    for what, is_so in cannot.items():
-        if is_so:
-            raise ValueError(f"problem {problem.name!r} {what}, which backend cuda cannot; take the backend torch")
+    if has_buffers:
+        raise ValueError(f"problem {problem.name!r} has buffers; backend cuda does not support them, use 'torch'")
 
 
 def describe(processes, optimizer="sgd"):
@@ -87,7 +80,6 @@ def train_epoch(
     optimizer,
     weight_decay,
     problem=DEFAULT,
-    noise=0,
 ):
     """lrlib.training.epoch.train_epoch on the device; state, inputs, targets and order are tensors of the host, as
     there.
