@@ -1,7 +1,8 @@
 """Measure cells: train each for a grid of learning rates, and run range tests on it.
 
 `python -m bench.suggestions.measure trainings --half making --seeds 2` appends what is missing to
-results/trainings.csv. `... sweeps` does so with sweeps.csv and suggestions.csv, `... tuning-free` with tuning_free.csv.
+results/trainings.csv. `... longer` adds the default learning rate for the steps of three sweeps more. `... sweeps`
+appends to sweeps.csv and suggestions.csv, `... tuning-free` to tuning_free.csv.
 One core; a command that was stopped resumes with the next cell.
 """
 
@@ -23,6 +24,7 @@ from torch.func import functional_call, vmap
 import lrlib
 from bench.suggestions.cells import CONSTANT, FIXED_LR, ONE_CYCLE, Batch, Cell, list_cells
 from bench.suggestions.competitors import list_tools
+from bench.suggestions.judge import DEFAULTS
 from lrlib.finder.settings import Settings
 from lrlib.schedules import OneCycle, lr_per_step
 
@@ -239,6 +241,30 @@ def measure_trainings(cells: Sequence[Cell], n_seeds: int, steps: int, path: Pat
         print(f"{cell.name}, {schedule}: {time.process_time() - began:.0f} s", flush=True)
 
 
+def measure_longer(cells: Sequence[Cell], n_seeds: int, path: Path) -> None:
+    """Append to a CSV file what it lacks of the default learning rates, trained for the steps of three sweeps more."""
+    steps = 400 + 3 * SWEEP_STEPS
+    have = {(row["cell"], int(row["seed"])) for row in _read(path) if int(row["steps"]) == steps}
+    for cell in cells:
+        seeds = [seed for seed in range(n_seeds) if (cell.name, seed) not in have]
+        if not seeds:
+            continue
+        losses = train_many(cell, [DEFAULTS[cell.family]], seeds, steps)[steps]
+        rows = [
+            (
+                cell.name,
+                CONSTANT,
+                f"{DEFAULTS[cell.family]:.6g}",
+                seed,
+                steps,
+                *(f"{loss[0, j]:.6g}" for loss in losses),
+            )
+            for j, seed in enumerate(seeds)
+        ]
+        _append(path, COLUMNS, rows)
+        print(f"{cell.name}, {steps} steps", flush=True)
+
+
 def measure_sweeps(cells: Sequence[Cell], n_seeds: int, folder: Path) -> None:
     """Add to a folder's sweeps.csv and suggestions.csv what they lack: three sweeps, and one refined, a cell and seed.
 
@@ -338,7 +364,7 @@ def _append(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("trainings", "sweeps", "tuning-free"))
+    parser.add_argument("what", choices=("trainings", "longer", "sweeps", "tuning-free"))
     parser.add_argument("--half", choices=("making", "frozen"))
     parser.add_argument("--cells", help="a regular expression that their names contain")
     parser.add_argument("--seeds", type=int, default=2)
@@ -349,6 +375,8 @@ def main() -> None:
     cells = [cell for cell in list_cells(given.half) if re.search(given.cells or "", cell.name)]
     if given.what == "trainings":
         measure_trainings(cells, given.seeds, given.steps, RESULTS / "trainings.csv")
+    elif given.what == "longer":
+        measure_longer(cells, given.seeds, RESULTS / "trainings.csv")
     elif given.what == "sweeps":
         measure_sweeps(cells, given.seeds, RESULTS)
     else:

@@ -117,3 +117,26 @@ def test_the_bootstrap_covers_the_mean_of_normal_cells_about_as_often_as_it_says
     found = [judge.estimate(rng.normal(size=22), n_draws=500) for _ in range(200)]
     inside = [each.low <= 0 <= each.high for each in found]
     assert 0.88 < np.mean(inside) < 0.99
+
+
+def test_targets_are_met_by_regrets_below_them_and_missed_by_those_above():
+    rows = [
+        (f"cell {i}", 100, rule, purpose, regret, "high")
+        for i in range(20)
+        for purpose in ("constant, 400 steps", "one cycle, 400 steps")
+        for rule, regret in ((judge.REFINED, 0.5), (judge.OURS, 6.0), (judge.HALF, 0.2), (judge.HALVING, 2.0))
+    ]
+    judged = pd.DataFrame(rows, columns=["cell", "seed", "rule", "purpose", "regret", "confidence"])
+    met = judge.check_targets(judged).set_index(["choice", "target", "purpose"])["met"].unstack("purpose")
+    assert (met["constant, 400 steps"] == met["one cycle, 400 steps"]).all()
+    found = met["constant, 400 steps"].to_dict()
+    assert [target for (_, target), yes in found.items() if yes == "no"] == [
+        "95 % of high confidence below 5 %",
+        "mean of reliable suggestions at most 1.5 %",
+        "not worse than successive halving, x 1/2",
+    ]
+
+
+def test_a_half_is_one_of_two():
+    with pytest.raises(ValueError, match="frozen or making, got 'both'"):
+        judge.load_half("both")

@@ -14,6 +14,14 @@ def test_the_study_is_made_without_training(root, tmp_path):
     assert "0 epochs trained" in done.stderr
     page = (tmp_path / "study.html").read_text(encoding="utf-8")
     assert (tmp_path / "study.pdf").read_bytes().startswith(b"%PDF")
-    for anchor in ("tbl-cells", "tbl-measured", "tbl-regret", "fig-heatmap", "tbl-default", "tbl-calibration"):
+    for anchor in (
+        "tbl-cells",
+        "tbl-measured",
+        "tbl-regret",
+        "fig-heatmap",
+        "tbl-default",
+        "tbl-targets",
+        "tbl-calibration",
+    ):
         assert f'id="{anchor}"' in page, anchor
     assert not re.search(r"\bnan\b|object at 0x", page)
