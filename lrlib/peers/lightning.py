@@ -8,7 +8,6 @@ import importlib
 import importlib.util
 import inspect
 import sys
-import warnings
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from types import SimpleNamespace
@@ -47,14 +46,18 @@ class FoundLR:
 
 
 class LearningRateFinder(pl.Callback):  # type: ignore[misc]
-    """Lightning's callback, with its arguments. optimal_lr: a FoundLR; result: its RangeTestResult."""
+    """Lightning's callback, with its arguments. optimal_lr: a FoundLR; result: its RangeTestResult.
+
+    Its 100 steps over eight decades are too few for momentum 0.9: the default is 200. A suggestion with low confidence
+    is not set, and a warning says so.
+    """
 
     optimal_lr: FoundLR | None = None
     result: RangeTestResult | None = None
     is_alone = False  # whether training ends after it
 
     def __init__(
-        self, min_lr: float = 1e-8, max_lr: float = 1, num_training_steps: int = 100, mode: str = "exponential",
+        self, min_lr: float = 1e-8, max_lr: float = 1, num_training_steps: int = 200, mode: str = "exponential",
         early_stop_threshold: float | None = 4.0, update_attr: bool = True, attr_name: str = "",
     ) -> None:  # fmt: skip
         self.settings: dict[str, Any] = {"start_lr": min_lr, "end_lr": max_lr, "num_iter": num_training_steps}
@@ -70,7 +73,7 @@ class LearningRateFinder(pl.Callback):  # type: ignore[misc]
         """Run the range test from the current state of training, and set the suggestion if update_attr is True."""
         parsing = pl.utilities.parsing
         if trainer.fast_dev_run:
-            warnings.warn("the learning-rate finder is skipped because of fast_dev_run", stacklevel=2)
+            pl.utilities.rank_zero_warn("the learning-rate finder is skipped because of fast_dev_run")
         else:
             found = [name for name in self.names if parsing.lightning_hasattr(pl_module, name)]
             if self.names and not found:
@@ -79,9 +82,13 @@ class LearningRateFinder(pl.Callback):  # type: ignore[misc]
             trainer.fit_loop.setup_data()  # as training does next, unless it has begun
             self.result = _sweep(trainer, pl_module, **self.settings)
             self.optimal_lr = FoundLR(self.result)
-            for name in found[:1]:
-                parsing.lightning_setattr(pl_module, name, self.optimal_lr.suggestion())
-                _set(trainer, self.result)
+            suggestion = self.result.suggest()
+            if found and suggestion.reliable:
+                parsing.lightning_setattr(pl_module, found[0], suggestion.lr)
+                _set(trainer, suggestion.lr)
+                pl.utilities.rank_zero_info(f"{found[0]} set to {suggestion.lr:.3g}: {suggestion.reason}")
+            elif found:
+                pl.utilities.rank_zero_warn(f"{found[0]} stays as it is: {suggestion.reason}")
         if self.is_alone:
             package = next(c.__module__ for c in type(trainer).__mro__ if c.__name__ == "Trainer").partition(".trainer")
             raise importlib.import_module(f"{package[0]}.utilities.exceptions")._TunerExitException
@@ -92,7 +99,7 @@ class Tuner(pl.tuner.Tuner):  # type: ignore[misc]
 
     def lr_find(
         self, model: Any, train_dataloaders: Any = None, val_dataloaders: Any = None, dataloaders: Any = None,
-        datamodule: Any = None, method: str = "fit", min_lr: float = 1e-8, max_lr: float = 1, num_training: int = 100,
+        datamodule: Any = None, method: str = "fit", min_lr: float = 1e-8, max_lr: float = 1, num_training: int = 200,
         **settings: Any,
     ) -> FoundLR | None:  # fmt: skip
         """Run the range test before training; arguments as Lightning's, settings are LearningRateFinder's."""
@@ -160,18 +167,15 @@ def _sweep(trainer: Any, module: Any, **settings: Any) -> RangeTestResult:
         del module.log, module.log_dict
 
 
-def _set(trainer: Any, result: RangeTestResult) -> None:
-    """Set the suggestion in the optimizer's groups, in their ratios, and in what schedulers start from."""
-    suggestion = result.suggest()
-    if not suggestion.reliable:
-        warnings.warn(f"the suggested lr is not reliable: {suggestion.reason}", stacklevel=4)
+def _set(trainer: Any, lr: float) -> None:
+    """Set a learning rate in the optimizer's groups, in their ratios, and in what schedulers start from."""
     groups = trainer.optimizers[0].param_groups
     keys = ("max_lr", "initial_lr", "lr") if trainer.global_step == 0 else ("lr",)  # at first, the one to be reached
-    factor = suggestion.lr / float(next(groups[0][key] for key in keys if key in groups[0]))
+    factor = lr / float(next(groups[0][key] for key in keys if key in groups[0]))
     for group in groups:
         for key in {"lr", "initial_lr", "max_lr", "min_lr"} & set(group):
             group[key] = group[key] * factor
     for config in trainer.lr_scheduler_configs:
         for scheduler in (config.scheduler, *getattr(config.scheduler, "_schedulers", ())):
             for key in {"base_lrs", "max_lrs"} & set(vars(scheduler)):
-                setattr(scheduler, key, [lr * factor for lr in getattr(scheduler, key)])
+                setattr(scheduler, key, [factor * each for each in getattr(scheduler, key)])

@@ -1,8 +1,5 @@
 """lrlib.read on what needs no tool: arrays, tables, files; test_histories.py has the tools."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -128,13 +125,3 @@ def test_a_result_is_its_own_reading():
 def test_what_cannot_be_read_is_refused_in_a_sentence(error, sentence, history, more):
     with pytest.raises(error, match=sentence):
         lrlib.read(history, **more)
-
-
-def test_reading_loads_no_tool_and_nothing_of_the_report():
-    heavy = "pandas matplotlib distributed lightning fastai ignite monai transformers accelerate torch_lr_finder"
-    code = (
-        "import lrlib, sys; lrlib.read([1e-3, 1e-2, 1e-1], [3, 2, 1]).suggest(); "
-        f"print(*[name for name in '{heavy}'.split() if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""

@@ -60,7 +60,7 @@ def test_a_trainer_trains_afterwards_as_if_nothing_had_been_swept(tmp_path):
 
 def test_apply_sets_what_is_not_of_low_confidence_and_says_so(tmp_path, capsys):
     trainer = trainer_in(tmp_path)
-    result = range_test(trainer, apply=True, **{**SETTINGS, "num_iter": 100})
+    result = range_test(trainer, apply=True, refine=True, **{**SETTINGS, "num_iter": 150, "repeats": 3})
     expected = result.suggest().lr
     assert result.suggest().reliable
     assert trainer.args.learning_rate == expected
