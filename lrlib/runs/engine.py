@@ -20,7 +20,7 @@ from lrlib.problems.registry import load_data
 from lrlib.runs.plan import Epoch
 from lrlib.runs.store import Artefact, Store, StoreError, decode, encode
 from lrlib.training.compute import compute_epoch
-from lrlib.training.registry import BACKENDS, load_backend, name_numerics
+from lrlib.training.registry import load_backend, name_numerics
 
 FAILED = b"failed: "  # no safetensors file begins so: its first eight bytes are a length
 VALUES = {"diverged", "test_loss", "n_correct", "n_test", "train_seconds", "test_seconds"}
@@ -133,7 +133,6 @@ def _compute(epoch: Epoch, parent: bytes | None, numerics: Mapping[str, object])
         lr=epoch.lr,
         momentum=epoch.momentum,
         state=None if parent is None else state_of(decode(epoch.parent or "", parent)),
-        beside_others=BACKENDS[settings.backend].epochs_at_once > 1,
     )
     about = {"parent": epoch.parent, "number": epoch.number, "lr": [float(epoch.lr[0]), float(epoch.lr[-1])]}
     return Artefact(tensors, values | {"epoch": asdict(settings) | about})

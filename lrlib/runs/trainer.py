@@ -17,7 +17,7 @@ from lrlib.runs.published import Published, asked_for
 from lrlib.runs.results import Results
 from lrlib.runs.store import Store
 from lrlib.training.backends import BackendError
-from lrlib.training.registry import BACKENDS, load_backend
+from lrlib.training.registry import load_backend
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -156,13 +156,11 @@ def open_workers(missing: Sequence[Epoch], store: Store, client: "Client | None"
         }
         workers = DaskWorkers(address, sent, security=client.security if client else None)
     else:
-        from lrlib.runs.local import LocalWorkers, Threads, count_workers
+        from lrlib.runs.local import LocalWorkers, count_workers
 
         # As many as chains end here: each epoch of a chain needs the one before it.
-        n_tasks = len({epoch.name for epoch in missing} - {epoch.parent for epoch in missing})
-        at_once = min(BACKENDS[backend].epochs_at_once for backend in backends)
-        n_workers = count_workers(n_tasks, max(epoch.settings.processes for epoch in missing))
-        content = pickle.dumps(data)
-        workers = Threads(min(n_tasks, at_once), content) if at_once > 1 else LocalWorkers(n_workers, content)
+        n_chains = len({epoch.name for epoch in missing} - {epoch.parent for epoch in missing})
+        n_workers = count_workers(n_chains, max(epoch.settings.processes for epoch in missing))
+        workers = LocalWorkers(n_workers, pickle.dumps(data))
     with contextlib.closing(workers):
         yield workers

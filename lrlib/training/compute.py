@@ -1,6 +1,6 @@
 """Compute one epoch: from a parent's state to the next, with its figures. Its code is part of every epoch's name."""
 
-import contextlib
+import hashlib
 import threading
 import time
 from dataclasses import dataclass
@@ -49,7 +49,6 @@ def compute_epoch(
     lr: npt.NDArray[np.float64],
     momentum: npt.NDArray[np.float64],
     state: dict[str, torch.Tensor] | None,
-    beside_others: bool = False,
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Train and test one epoch.
 
@@ -60,7 +59,6 @@ def compute_epoch(
         number: The epoch's, counted from 1.
         lr, momentum: float64 (n_steps,).
         state: The parent's state, None for a run's first epoch.
-        beside_others: Train beside other threads of this process, where the backend can.
 
     Returns:
         Tensors (the new state, and `losses`: the step losses, float32) and values: `diverged`, `test_loss` and
@@ -70,7 +68,10 @@ def compute_epoch(
     fix_numerics()
     state = initial_state(settings.seed, settings.problem) if state is None else state
     start = time.perf_counter()
-    with contextlib.nullcontext() if beside_others else _alone:
+    with _alone, torch.random.fork_rng(devices=[]):
+        # What a step may draw, as dropout does, is decided by (seed, epoch) alone.
+        noise = hashlib.sha256(f"noise of seed {settings.seed} epoch {number}".encode()).digest()
+        torch.manual_seed(int.from_bytes(noise[:8], "little", signed=True))
         state, losses = backend.train_epoch(
             state,
             processes=settings.processes,

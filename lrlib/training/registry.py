@@ -1,6 +1,6 @@
 """Backends, which carry an epoch out, and what each adds to an epoch's name.
 
-A backend is a module, or an object in one, with `check(processes, problem)`, `describe(processes, optimizer)`,
+A backend is a module with `check(processes, problem)`, `describe(processes, optimizer)`,
 `train_epoch(state, *, processes, **settings)` and `evaluate(state, **settings)`, with the settings of
 `lrlib.training.epoch`; and `prepare()` if something is to be done once before workers start.
 """
@@ -8,9 +8,8 @@ A backend is a module, or an object in one, with `check(processes, problem)`, `d
 import hashlib
 import importlib
 import math
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -23,35 +22,20 @@ from lrlib.training.backends import compiled
 from lrlib.training.numerics import code_digest, fixed_numerics
 
 
-@dataclass(frozen=True)
-class Backend:
-    """Where a backend is.
-
-    Args:
-        place: module or module:object.
-        epochs_at_once: How many epochs one process trains at once, each in a thread of its own.
-    """
-
-    place: str
-    epochs_at_once: int = 1
-
-
 AUTO = "auto"
 BACKENDS = {
-    "compiled": Backend("lrlib.training.backends.compiled"),
-    "torch": Backend("lrlib.training.backends.plain"),
-    "cuda": Backend("lrlib.training.backends.cuda", epochs_at_once=16),
-    "colossalai": Backend("lrlib.training.backends.colossal:torch_ddp"),
+    "compiled": "lrlib.training.backends.compiled",
+    "torch": "lrlib.training.backends.plain",
+    "cuda": "lrlib.training.backends.cuda",
+    "colossalai": "lrlib.training.backends.colossal",
 }
 
 
-def load_backend(name: str) -> Any:
+def load_backend(name: str) -> ModuleType:
     """Return a backend by its name. Raises ValueError for an unknown name."""
     if name not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {name!r}")
-    module, _, attribute = BACKENDS[name].place.partition(":")
-    found = importlib.import_module(module)
-    return getattr(found, attribute) if attribute else found
+    return importlib.import_module(BACKENDS[name])
 
 
 def choose_backend(name: str, problem: Problem) -> str:
@@ -72,7 +56,7 @@ def describe_numerics(
         BackendError: The backend is not installed.
     """
     about = load_backend(backend).describe(processes, optimizer)
-    modules = ("lrlib.training.compute", BACKENDS[backend].place.partition(":")[0], find_module(problem))
+    modules = ("lrlib.training.compute", BACKENDS[backend], find_module(problem))
     return {"backend": backend, "world_size": processes, **about, "code": code_digest(*modules)}
 
 

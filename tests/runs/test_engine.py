@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,9 +14,8 @@ from lrlib import Run
 from lrlib.problems.data import Data
 from lrlib.runs import engine
 from lrlib.runs.engine import EngineError, compute_epochs
-from lrlib.runs.local import Threads
 from lrlib.runs.plan import Epoch
-from lrlib.runs.store import Artefact, Store, StoreError, encode
+from lrlib.runs.store import Artefact, Store, StoreError, decode, encode
 from lrlib.schedules import Constant
 from lrlib.training.backends import plain
 from lrlib.training.epoch import initial_state, load_model
@@ -97,15 +97,12 @@ def test_weights_that_are_not_finite_after_the_last_update_have_diverged(store, 
     assert torch.isfinite(artefact.tensors["losses"]).all()
 
 
-def test_threads_that_share_a_device_start_each_seed_from_its_own_parameters(store, monkeypatch):
-    monkeypatch.setitem(engine.BACKENDS, "torch", engine.BACKENDS["torch"].__class__(engine.BACKENDS["torch"].place, 4))
-    epochs, threads = [chain(1, seed=seed)[0] for seed in range(20)], torch.get_num_threads()
-    workers = Threads(4, SENT)
-    list(compute_epochs(epochs, store=store, workers=workers))
-    workers.close()
-    assert torch.get_num_threads() == threads
-    for epoch in epochs:
-        stored, expected = store.load(epoch.name).tensors, initial_state(epoch.settings.seed)
+def test_threads_of_a_worker_start_each_seed_from_its_own_parameters(store, workers):
+    epochs = [chain(1, seed=seed)[0] for seed in range(20)]
+    with ThreadPoolExecutor(4) as pool:
+        files = list(pool.map(lambda epoch: engine.run_task(engine.pack_task(epoch, store)), epochs))
+    for epoch, file in zip(epochs, files, strict=True):
+        stored, expected = decode(epoch.name, file).tensors, initial_state(epoch.settings.seed)
         assert all(torch.equal(stored[name], tensor) for name, tensor in expected.items())
 
 

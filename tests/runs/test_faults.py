@@ -115,8 +115,8 @@ def test_ctrl_c_ends_within_seconds_quietly_and_leaves_no_process(kill, moment, 
     wait_until(store.list_files if moment == "training" else lambda: find_workers(caller), moment)
     n_stored, pressed = len(store.list_files()), time.monotonic()
     kill(caller.pid, signal.SIGINT)
-    output, errors = caller.communicate(timeout=60)
-    assert time.monotonic() - pressed < 20  # on an idle machine, about 1
+    output, errors = caller.communicate(timeout=120)
+    assert time.monotonic() - pressed < 60  # on an idle machine, about 1
     assert (caller.returncode, output, errors) == (130, "", "")
     wait_until(lambda: not in_session(caller), "the end of the workers", seconds=20)
     assert len(store.list_files()) >= n_stored and not store.list_parts()

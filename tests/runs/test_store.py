@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import warnings
 from pathlib import Path
@@ -208,27 +209,25 @@ except StoreError as err:
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize("mode", [0o2775, 0o755])
-def test_another_user_shares_the_store_if_its_folder_lets_the_group_write_and_is_told_otherwise(mode, tmp_path):
+def test_another_user_shares_the_store_if_its_folder_lets_the_group_write_and_is_told_otherwise(mode):
     group, umask = 12345, os.umask(0o022)
     try:
-        folder = tmp_path / "store"
-        folder.mkdir()
-        os.chown(folder, -1, group)
-        os.chmod(folder, mode)
-        for parent in (tmp_path, *tmp_path.parents[:-1]):
-            if parent != Path("/tmp"):
-                os.chmod(parent, 0o755)
-        store = Store(folder)
-        with store.lock():
-            store.save("ab12", Artefact({}, {"by": "first"}))
-        code = AS_ANOTHER.format(group=group, folder=str(folder))
-        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+        with tempfile.TemporaryDirectory() as parent:  # pytest's own folders are closed to others
+            os.chmod(parent, 0o755)
+            store = Store(Path(parent) / "store")
+            store.folder.mkdir()
+            os.chown(store.folder, -1, group)
+            os.chmod(store.folder, mode)
+            with store.lock():
+                store.save("ab12", Artefact({}, {"by": "first"}))
+            code = AS_ANOTHER.format(group=group, folder=str(store.folder))
+            done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+            assert (done.returncode, done.stderr) == (0, "")
+            shared = mode == 0o2775
+            assert done.stdout.count("cannot be written (Permission denied)") == (not shared)
+            assert store.load("ab12").values == {"by": "second" if shared else "first"}
+            assert store.list_files().keys() == ({"ab12", "ab34"} if shared else {"ab12"})
+            with store.lock():
+                store.save("ab34", Artefact({}, {"by": "first"}))
     finally:
         os.umask(umask)
-    assert (done.returncode, done.stderr) == (0, "")
-    shared = mode == 0o2775
-    assert done.stdout.count("cannot be written (Permission denied)") == (not shared)
-    assert store.load("ab12").values == {"by": "second" if shared else "first"}
-    assert store.list_files().keys() == ({"ab12", "ab34"} if shared else {"ab12"})
-    with store.lock():
-        store.save("ab34", Artefact({}, {"by": "first"}))

@@ -1,5 +1,7 @@
 """`train` and its results, with workers in this process."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -43,7 +45,8 @@ tied = Problem(
     losses=lambda outputs, targets: (outputs - targets).square().mean(1).float(),
     batch_size=16,
 )
-TIED = f"{__name__}:tied"
+noisy = replace(tied, build_model=lambda: nn.Sequential(nn.Dropout(0.5), Tied().bfloat16()))
+TIED, NOISY = f"{__name__}:tied", f"{__name__}:noisy"
 
 
 @pytest.fixture
@@ -92,7 +95,7 @@ def test_tables_are_tidy_and_agree(store, train):
     assert (results.steps["loss"].astype(np.float32) == results.steps["loss"]).all()
 
 
-@pytest.mark.parametrize("problem", ["lenet5_sample", TIED])
+@pytest.mark.parametrize("problem", ["lenet5_sample", TIED, NOISY])
 def test_a_resumed_run_and_one_beside_others_end_in_the_bits_of_an_uninterrupted_one(tmp_path, train, problem):
     run = Run(OneCycle(0.1, final_div_factor=4), problem=problem, epochs=3)
     whole, broken = Store(tmp_path / "whole"), Store(tmp_path / "broken")

@@ -3,34 +3,28 @@
 The tests marked needs_colossalai are skipped where it is not installed; `make colossalai` does that.
 """
 
-import contextlib
 import importlib.util
-import os
 import re
-import signal
-import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import psutil
 import pytest
 import torch
-from conftest import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from test_faults import in_session, wait_until
 
 from lrlib import Run, train
-from lrlib.report.command_line import main
-from lrlib.runs.cluster import EngineError, open_client
+from lrlib.runs.engine import EngineError
 from lrlib.runs.plan import plan_epochs
 from lrlib.runs.store import Store
-from lrlib.schedules import OneCycle, lr_per_step
+from lrlib.schedules import Constant, OneCycle, lr_per_step
 from lrlib.training.backends import BackendError, colossal
-from lrlib.training.backends.colossal_rank import BoostedTorch
 from lrlib.training.epoch import epoch_order, initial_state
-from lrlib.training.numerics import fix_numerics
+from lrlib.training.numerics import fixed_numerics
+from lrlib.training.processes import start_pool
 from lrlib.training.registry import describe_numerics, load_backend
 
 BATCH, EPOCHS, STEPS = 32, 2, 3
@@ -41,50 +35,13 @@ needs_colossalai = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, colossal.PACKAGES)), reason="Colossal-AI is not installed (make colossalai)"
 )
 
-# A rank that takes a CPU for a CUDA device, as far as Colossal-AI's ZeRO asks for one.
-STAND_IN = """
-import sys
-from contextlib import nullcontext
-from multiprocessing.connection import Connection
-from colossalai.accelerator import api
-from lrlib.training.backends.colossal_rank import serve
-
-class StandIn(api.CpuAccelerator):
-    name = "cuda"
-    current_stream = Stream = synchronize = lambda self, *_: None
-    stream = lambda self, _: nullcontext()
-
-api._ACCELERATOR_MAPPING["cuda"] = StandIn
-serve(Connection(int(sys.argv[1])))
-"""
-
-# A person's program: trains for minutes.
-CALLER = """
-import sys
-from lrlib import Run, train
-from lrlib.schedules import Constant
-from lrlib.runs.store import Store
-
-print("ready", flush=True)
-run = Run(Constant(0.01), problem="lenet5_sample", epochs=1000, backend="colossalai", processes=2)
-try:
-    train([run], store=Store(sys.argv[1]), progress=False)
-except KeyboardInterrupt:
-    sys.exit(130)
-"""
-
 
 @pytest.fixture(scope="module", autouse=True)
-def numerics():
-    """The numerics of a worker in this process, and afterwards those of before; no rank is left."""
-    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    fill = torch.utils.deterministic.fill_uninitialized_memory
-    fix_numerics()
-    yield
+def exact():
+    with fixed_numerics():
+        yield
     colossal.close_ranks()
-    torch.set_num_threads(before[0])
-    torch.use_deterministic_algorithms(before[1])
-    torch.utils.deterministic.fill_uninitialized_memory = fill
+    assert not find_ranks()
 
 
 def make_data(n):
@@ -119,48 +76,24 @@ def assert_equal(found, expected):
     assert np.array_equal(found[1], expected[1])
 
 
-def ranks_below(pid):
-    """The ranks among a process's descendants, by process id."""
-    found = []
-    for child in psutil.Process(pid).children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if "lrlib.training.backends.colossal_rank" in child.cmdline():
-                found.append(child)
-    return sorted(found, key=lambda child: child.pid)
+def find_ranks(above=None):
+    """The processes of loky below this one, or below another."""
+    children = psutil.Process(above).children(recursive=True)
+    return [child for child in children if "LokyProcess" in " ".join(child.cmdline())]
 
 
-def is_alive(process):
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return process.status() != psutil.STATUS_ZOMBIE
-    return False
+def wait_until(condition, what, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"{what} not after {seconds} s"
+        time.sleep(0.02)
+    return found
 
 
-@pytest.fixture
-def not_installed(monkeypatch):
-    """As where a package of Colossal-AI's is missing."""
+def test_what_is_not_installed_is_an_error_with_what_to_type(monkeypatch):
     monkeypatch.setattr(colossal, "PACKAGES", ("no_such_package",))
-    describe_numerics.cache_clear()
-    yield
-    describe_numerics.cache_clear()
-
-
-def test_what_is_not_installed_is_said_with_what_to_type(not_installed, capsys):
-    needed = "backend colossalai needs no_such_package, which is not installed here; type `make colossalai`"
-    with pytest.raises(BackendError, match=needed):
+    with pytest.raises(BackendError, match="requires no_such_package: type `make colossalai`"):
         plan_epochs(Run(OneCycle(0.1), problem="lenet5_sample", backend="colossalai"))
-    assert main(["section", "2-3", "--quick", "--backend", "colossalai"]) == 1
-    assert capsys.readouterr().err.splitlines()[-1] == f"lrlib: {needed}"
-
-
-def test_a_plugin_that_trains_on_devices_needs_one_for_each_process(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(BackendError, match="needs a CUDA device for each of 2 processes, and 1 are here; take fewer"):
-        load_backend("colossalai:LowLevelZeroPlugin").describe(2)
-
-
-def test_an_unknown_plugin_is_said_with_those_there_are():
-    with pytest.raises(ValueError, match="one of torch, .*, colossalai:LowLevelZeroPlugin, got 'colossalai:Zero'"):
-        Run(OneCycle(0.1), backend="colossalai:Zero")
 
 
 def test_the_lock_holds_exact_versions_of_just_what_is_needed_and_nothing_of_the_main_lock(root):
@@ -179,17 +112,21 @@ def test_the_lock_holds_exact_versions_of_just_what_is_needed_and_nothing_of_the
 @pytest.mark.parametrize("n_images", [1, 4, 127, 128])
 def test_the_parts_of_all_processes_make_up_a_batch_in_its_order(world_size, n_images):
     batch = torch.randperm(n_images)
-    ranks = [BoostedTorch(None, rank=rank, world_size=world_size, device="cpu") for rank in range(world_size)]
+    ranks = [colossal.BoostedTorch(None, rank=rank, world_size=world_size) for rank in range(world_size)]
     parts = [rank.share(batch) for rank in ranks]
     assert torch.equal(torch.cat(parts), batch)
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-def test_a_process_that_does_not_start_is_said(monkeypatch):
-    monkeypatch.setattr(colossal, "RANK_MODULE", "no_such_module")
-    with pytest.raises(BackendError, match="process 0 of 1 of backend colossalai ended with status 1: .*no_such_"):
-        colossal.Ranks(colossal.torch_ddp, 1)
-    assert not ranks_below(os.getpid())
+def _fail():
+    raise ImportError("no such plugin\nin a place")
+
+
+def test_a_process_that_cannot_join_is_an_error_and_none_is_left(monkeypatch):
+    monkeypatch.setattr(colossal, "_join", _fail)
+    with pytest.raises(BackendError, match="process . of 2 of backend colossalai failed: ImportError: no such plugin$"):
+        train_by("colossalai", processes=2)
+    assert not find_ranks()
 
 
 @needs_colossalai
@@ -199,17 +136,20 @@ def test_one_process_trains_what_plain_pytorch_trains_to_the_bit_and_prints_noth
     assert capfd.readouterr() == ("", "")
     assert not torch.distributed.is_initialized()
     assert "colossalai" not in sys.modules
+    assert describe_numerics("colossalai")["colossalai"] == "0.5.0"
 
 
 @needs_colossalai
 @pytest.mark.parametrize("n", DATA)
 def test_two_processes_train_as_one_does_but_for_the_order_of_sums(n):
     state, losses = found = train_by("colossalai", processes=2, n=n)
+    ranks = {rank.pid for rank in find_ranks()}
     expected_state, expected_losses = train_by("torch", n=n)
     np.testing.assert_allclose(losses, expected_losses, rtol=TOLERANCE)
     for name, tensor in expected_state.items():
         torch.testing.assert_close(state[name], tensor, rtol=1e-4, atol=1e-6)
     assert_equal(train_by("colossalai", processes=2, n=n), found)
+    assert {rank.pid for rank in find_ranks()} == ranks and len(ranks) == 2
 
 
 @needs_colossalai
@@ -230,38 +170,12 @@ def test_a_loss_that_is_not_finite_ends_the_epoch_of_all_processes_at_the_same_s
     settings |= {"lr": np.full(18, 1e30), "momentum": np.full(18, 0.9), "optimizer": "sgd", "weight_decay": 5e-4}
     found = load_backend("colossalai").train_epoch(initial_state(3), processes=2, **settings)
     expected = load_backend("torch").train_epoch(initial_state(3), processes=1, **settings)
-    assert 1 <= np.isfinite(found[1]).sum() < 17
-    assert np.isfinite(found[1]).sum() == np.isfinite(expected[1]).sum()
-
-
-@needs_colossalai
-def test_processes_stay_from_one_epoch_to_the_next_and_get_the_data_once(monkeypatch):
-    train_by("colossalai", processes=2)
-    asked, ask, pids = [], colossal.Ranks.ask, ranks_below(os.getpid())
-    monkeypatch.setattr(colossal.Ranks, "ask", lambda self, method, **a: asked.append(method) or ask(self, method, **a))
-    train_by("colossalai", processes=2)
-    assert asked == ["train_epoch"] * EPOCHS
-    assert ranks_below(os.getpid()) == pids and len(pids) == 2
-    train_by("colossalai", processes=2, n=65)
-    assert asked == ["train_epoch"] * EPOCHS + ["take_data"] + ["train_epoch"] * EPOCHS
-
-
-@needs_colossalai
-def test_a_plugin_that_spreads_the_optimizer_keeps_its_buffers_between_epochs(tmp_path, monkeypatch):
-    expected = train_by("colossalai", processes=2)
-    (tmp_path / "stand_in_rank.py").write_text(STAND_IN)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(colossal, "RANK_MODULE", "stand_in_rank")
-    found = train_by("colossalai:LowLevelZeroPlugin", processes=2)
-    # ZeRO lays the parameters out otherwise, and torch's fused kernels round the tail of a tensor by another instruction.
-    assert found[0].keys() == expected[0].keys()
-    for name, tensor in expected[0].items():
-        torch.testing.assert_close(found[0][name], tensor, rtol=TOLERANCE, atol=1e-6, msg=name)
+    assert 1 <= np.isfinite(found[1]).sum() == np.isfinite(expected[1]).sum() < 17
 
 
 @needs_colossalai
 @pytest.mark.faults
-def test_the_error_of_one_process_is_said_and_both_are_ended():
+def test_the_error_of_one_process_is_reported_and_both_are_ended():
     def spoil(seed, epoch, n):
         order = epoch_order(seed, epoch, n)
         order[BATCH - 1] = n  # in the second process's part
@@ -269,74 +183,50 @@ def test_the_error_of_one_process_is_said_and_both_are_ended():
 
     with pytest.raises(BackendError, match="process 1 of 2 of backend colossalai failed: IndexError: index out of"):
         train_by("colossalai", processes=2, make_order=spoil)
-    assert not ranks_below(os.getpid())
+    assert not find_ranks()
 
 
 @needs_colossalai
 @pytest.mark.faults
-def test_a_process_that_ended_between_epochs_is_replaced():
+def test_a_process_that_died_between_epochs_is_replaced():
     expected = train_by("colossalai", processes=1)
-    [rank] = ranks_below(os.getpid())
+    [rank] = find_ranks()
     rank.kill()
-    wait_until(lambda: not colossal._last_ranks.are_alive(), "its end")
+    wait_until(lambda: not find_ranks(), "its end")
     assert_equal(train_by("colossalai", processes=1), expected)
-    colossal.close_ranks()
-    assert not ranks_below(os.getpid())
 
 
 @needs_colossalai
 @pytest.mark.faults
-def test_runs_on_a_cluster_say_what_ended_a_process_and_lose_none_with_a_killed_worker(tmp_path):
+def test_a_process_that_dies_in_an_epoch_is_an_error_and_none_is_left(tmp_path):
     store = Store(tmp_path)
-    settings = {"problem": "lenet5_sample", "epochs": 2}
-    plain = Run(OneCycle(0.1), **settings)
-    first, second = (Run(OneCycle(0.1), seed=s, backend="colossalai", processes=2, **settings) for s in (0, 1))
-    assert not {epoch.name for epoch in plan_epochs(first)} & {epoch.name for epoch in plan_epochs(plain)}
-    with open_client(1) as client:
-        steps = train([first, plain], store=store, client=client, progress=False).steps
-        np.testing.assert_allclose(*np.split(steps["loss"].to_numpy(), 2), rtol=TOLERANCE)
+    run = Run(Constant(0.01), problem="lenet5_sample", epochs=500, backend="colossalai", processes=2)
+    found = []
 
-        [worker] = client.run(os.getpid).values()
-        ranks = ranks_below(worker)
-        assert len(ranks) == 2
-        ranks[1].suspend()  # so that it is in the middle of an epoch when it is killed
-        killer = threading.Timer(2, ranks[1].kill)
-        killer.start()
-        said = "an epoch could not be computed: process . of 2 of backend colossalai was ended by signal 9"
-        with pytest.raises(EngineError, match=said):
-            train([second], store=store, client=client, progress=False)
-        assert not ranks_below(worker)
+    def train_in_a_thread():
+        try:
+            train([run], store=store, progress=False)
+        except EngineError as err:
+            found.append(str(err))
 
-        again = {"store": store, "client": client, "progress": False}
-        trained = threading.Thread(target=train, args=([second],), kwargs=again)
-        trained.start()
-        wait_until(lambda: len(ranks_below(worker)) == 2, "new ranks", seconds=600)
-        ranks = ranks_below(worker)
-        os.kill(worker, signal.SIGKILL)
-        wait_until(lambda: not any(map(is_alive, ranks)), "the end of the ranks", seconds=60)
-        trained.join()
-        assert train([second], store=store, progress=False).n_computed == 0
+    colossal.close_ranks()
+    thread = threading.Thread(target=train_in_a_thread)
+    thread.start()
+    wait_until(store.list_files, "an epoch", seconds=600)
+    [worker] = [child for child in psutil.Process().children() if find_ranks(child.pid)]
+    ranks = find_ranks(worker.pid)
+    ranks[1].kill()
+    thread.join(timeout=300)
+    assert re.search(r"process 1 of 2 of backend colossalai died \(.*SIGKILL", found[0])
+    wait_until(lambda: not find_ranks(), "the end of all processes")
 
 
 @needs_colossalai
 @pytest.mark.faults
-@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
-def test_a_caller_that_is_killed_or_hears_ctrl_c_leaves_no_process(kill, tmp_path):
-    caller = subprocess.Popen(
-        [sys.executable, "-c", CALLER, str(tmp_path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        start_new_session=True,
-    )
-    try:
-        wait_until(Store(tmp_path).list_files, "a first epoch", seconds=600)
-        assert len(ranks_below(caller.pid)) == 2
-        (os.killpg if kill == signal.SIGINT else os.kill)(caller.pid, kill)
-        output, errors = caller.communicate(timeout=120)
-        if kill == signal.SIGINT:
-            assert (caller.returncode, output, errors) == (130, "ready\n", "")
-        wait_until(lambda: not in_session(caller), "the end of workers and ranks", seconds=60)
-    finally:
-        caller.kill()
+def test_a_killed_worker_leaves_no_rank():
+    pool = start_pool(1, {})
+    pool.submit(train_by, "colossalai", processes=2).result()
+    [worker] = [child for child in psutil.Process().children() if find_ranks(child.pid)]
+    assert len(find_ranks(worker.pid)) == 2
+    worker.kill()
+    wait_until(lambda: not find_ranks(), "the end of all processes")

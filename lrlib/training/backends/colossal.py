@@ -1,27 +1,28 @@
 """Colossal-AI's Booster, in one process or in several that share each batch.
 
 Importing Colossal-AI and joining torch.distributed change a whole process, so an epoch is trained in processes of its
-own, the ranks (lrlib.training.backends.colossal_rank), also where there is only one. Since they take seconds to
-start, they stay from one epoch to the next, and they end with the process that started them, in whatever way that ends.
+own, the ranks. They take seconds to start, so they stay from one epoch to the next.
 `python -m lrlib.training.backends.colossal` starts one to see that all is installed.
 """
 
-import contextlib
 import importlib.metadata
 import importlib.util
-import multiprocessing.connection
 import os
 import socket
-import subprocess
 import sys
-import tempfile
-from dataclasses import dataclass
+from concurrent.futures import FIRST_EXCEPTION, wait
 
 import torch
+from joblib.externals.loky.process_executor import BrokenProcessPool
 from torch.distributed import TCPStore
 
-from lrlib.training import epoch
 from lrlib.training.backends import BackendError, plain
+from lrlib.training.epoch import PlainTorch, evaluate
+from lrlib.training.epoch import train_epoch as train_on_rank
+from lrlib.training.numerics import fix_numerics
+from lrlib.training.processes import block_sigint, start_pool
+
+__all__ = ["check", "describe", "evaluate", "train_epoch"]
 
 # What importing Colossal-AI needs besides the packages of lrlib itself; colossalai.lock has their versions.
 PACKAGES = (
@@ -36,226 +37,170 @@ PACKAGES = (
     "tokenizers",
     "transformers",
 )
-RANK_MODULE = "lrlib.training.backends.colossal_rank"
 LOOPBACK = "127.0.0.1"
-# How long after a first failure others are gathered: a rank that ends makes the others fail, perhaps before it is seen.
-FAILURE_SECONDS = 1
+FAILURE_SECONDS = 1  # a rank that dies makes the others fail, perhaps before its death is noticed
+_last_ranks = None
+_rank: dict = {}  # in a rank: its Booster as a backend, and the data
 
 
-@dataclass(frozen=True)
-class ColossalAI:
-    """A backend as lrlib.training.backends has it.
+def check(processes, problem):
+    """Any number of processes can train any Problem."""
 
-    plugin: a name of colossal_rank.PLUGINS. device: "cpu", or "cuda" for a device of its own for each process.
+
+def describe(processes, optimizer):
+    """Return what an epoch's name holds of this backend. Raises BackendError if Colossal-AI is not installed."""
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise BackendError(f"backend colossalai requires {missing[0]}: type `make colossalai`")
+    version = importlib.metadata.version("colossalai")
+    return plain.describe(processes, optimizer) | {"plugin": "TorchDDPPlugin", "colossalai": version}
+
+
+def train_epoch(state, *, processes, inputs, targets, order, **settings):
+    """`lrlib.training.epoch.train_epoch`, each batch shared by so many processes.
+
+    Raises:
+        BackendError: A process failed or died; all are ended.
     """
-
-    plugin: str
-    device: str
-
-    def check(self, processes, problem):
-        """Raise ValueError where it cannot train that Problem; any number of processes can share a batch."""
-
-    def describe(self, processes, optimizer="sgd"):
-        """What stands in an epoch's name besides what is so for every backend.
-
-        Raises BackendError where there are fewer devices than processes, or Colossal-AI is not installed.
-        """
-        about = plain.describe(processes, optimizer) | {"plugin": self.plugin}
-        if self.device == "cuda":
-            n_devices = torch.cuda.device_count()
-            if n_devices < processes:
-                raise BackendError(
-                    f"{self.plugin} needs a CUDA device for each of {processes} processes, and {n_devices} are here; "
-                    "take fewer processes, or the backend colossalai, which trains on a CPU"
-                )
-            about["device"] = torch.cuda.get_device_name()
-            about["cuda"], about["cudnn"] = torch.version.cuda, torch.backends.cudnn.version()
-        missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-        if missing:
-            raise BackendError(
-                f"backend colossalai needs {missing[0]}, which is not installed here; type `make colossalai`"
-            )
-        return about | {"colossalai": importlib.metadata.version("colossalai")}
-
-    def train_epoch(self, state, *, processes, inputs, targets, order, **settings):
-        """lrlib.training.epoch.train_epoch, each batch shared by so many processes.
-
-        Raises BackendError with the first error of a process, or the signal that ended it; none is left then.
-        """
-        ranks = _start_ranks(self, processes)
-        ranks.send_data(inputs, targets)
-        arrays = {name: tensor.numpy() for name, tensor in state.items()}
-        arrays, losses = ranks.ask("train_epoch", state=arrays, order=order.numpy(), **settings)
-        return {name: torch.from_numpy(array) for name, array in arrays.items()}, losses
-
-    def evaluate(self, state, **settings):
-        """lrlib.training.epoch.evaluate, in this process and on its CPU."""
-        return epoch.evaluate(state, **settings)
-
-
-torch_ddp = ColossalAI("TorchDDPPlugin", "cpu")
-low_level_zero = ColossalAI("LowLevelZeroPlugin", "cuda")
+    task = {name: tensor.numpy() for name, tensor in state.items()}, order.numpy(), settings
+    try:
+        arrays, losses = _find_ranks(processes, inputs, targets).ask(_train, *task)
+    except BrokenProcessPool:  # one died since the last epoch
+        close_ranks()
+        arrays, losses = _find_ranks(processes, inputs, targets).ask(_train, *task)
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}, losses
 
 
 class Ranks:
-    """The processes that train together, and the connection to each; made ready by the constructor.
+    """The processes that train together. Raises BackendError if they cannot."""
 
-    Raises BackendError where they cannot be.
-    """
-
-    def __init__(self, backend, processes):
-        self.backend, self.inputs, self.targets = backend, None, None
-        # What they print; without a name, so that nothing of it can be left behind.
-        self.log = tempfile.TemporaryFile()  # noqa: SIM115 (close does that)
-        self.processes, self.connections = [], []
+    def __init__(self, processes):
+        self.n, self.data = processes, (None, None)
         # The ranks meet at a store in this process, as those of torchrun do; its port is taken before it is named.
         listener = socket.create_server((LOOPBACK, 0))
         port = listener.getsockname()[1]
         self.store = TCPStore(
             LOOPBACK, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach()
         )
-        environment = _rank_environment(port, processes)
-        try:
-            for rank in range(processes):
-                self._start(environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
-        except BaseException:
-            self.close()
-            raise
-        self.ask("join", plugin=backend.plugin, device=backend.device)
+        shared = {"MASTER_ADDR": LOOPBACK, "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
+        shared |= {"TORCHELASTIC_USE_AGENT_STORE": "True"}
+        loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), None)
+        shared |= {"GLOO_SOCKET_IFNAME": loopback} if loopback else {}
+        self.pools = [start_pool(1, shared | {"RANK": str(n), "LOCAL_RANK": str(n)}) for n in range(processes)]
+        self.ask(_join)
 
-    def _start(self, environment):
-        ours, theirs = multiprocessing.connection.Pipe()
-        self.connections.append(ours)
-        with theirs:
-            self.processes.append(
-                subprocess.Popen(
-                    [sys.executable, "-P", "-m", RANK_MODULE, str(theirs.fileno())],
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=self.log,
-                    stderr=self.log,
-                    pass_fds=[theirs.fileno()],
-                    process_group=0,  # so that a terminal's Ctrl-C goes past them, to those who end them
-                )
-            )
+    def ask(self, function, *arguments):
+        """Have every rank call a function; return what the first rank's returns.
 
-    def send_data(self, inputs, targets):
-        """Give every rank the training split, unless it has these same tensors; they must not change afterwards."""
-        if self.inputs is not inputs or self.targets is not targets:
-            self.ask("take_data", inputs=inputs.numpy(), targets=targets.numpy())
-            self.inputs, self.targets = inputs, targets
-
-    def ask(self, method, **arguments):
-        """Have every rank call a method of its Rank with these arguments, which travel without torch's tensors.
-
-        Returns what the first rank's returns. Raises BackendError where a rank fails or ends; then all are ended.
+        Raises:
+            BrokenProcessPool: A rank had died before.
+            BackendError: A rank fails or dies; then all are ended.
         """
+        with block_sigint():
+            futures = [pool.submit(function, *arguments) for pool in self.pools]
         try:
-            for connection in self.connections:
-                with contextlib.suppress(ConnectionError):  # of a rank that ended: found when its answer is read
-                    connection.send((method, arguments))
-            answers, errors, ended = self._gather_answers()
-            if ended or errors:
-                raise BackendError(self._explain(errors, ended))
+            wait(futures, return_when=FIRST_EXCEPTION)
+            if any(future.done() and future.exception() for future in futures):
+                wait(futures, timeout=FAILURE_SECONDS)
+                raise BackendError(self._explain({n: f.exception() for n, f in enumerate(futures) if f.done()}))
         except BaseException:
             self.close()
             raise
-        return answers[0]
+        return futures[0].result()
 
-    def _gather_answers(self):
-        """Answers and errors by rank, and the ranks that ended, each in the order in which they came."""
-        answers, errors, ended = {}, {}, []
-        waiting = {connection: rank for rank, connection in enumerate(self.connections)}
-        while waiting:
-            seconds = FAILURE_SECONDS if errors or ended else None
-            ready = multiprocessing.connection.wait(list(waiting), seconds)
-            if not ready:
-                break
-            for connection in ready:
-                rank = waiting.pop(connection)
-                try:
-                    is_error, answer = connection.recv()
-                except (EOFError, ConnectionError):
-                    ended.append(rank)
-                else:
-                    (errors if is_error else answers)[rank] = answer
-        return answers, errors, ended
-
-    def _explain(self, errors, ended):
-        """One line on the first rank that ended, since others then fail for want of it, else the first that failed."""
-        rank = next(iter(ended or errors))
-        what = f"process {rank} of {len(self.processes)} of backend colossalai"
-        if not ended:
-            return f"{what} failed: {errors[rank]}"
-        status = self.processes[rank].wait()
-        if status < 0:
-            return f"{what} was ended by signal {-status}"
-        return f"{what} ended with status {status}: {self._read_last_line()}"
-
-    def _read_last_line(self):
-        self.log.seek(0)
-        lines = self.log.read().decode(errors="replace").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
-
-    def are_alive(self):
-        return bool(self.processes) and all(process.poll() is None for process in self.processes)
+    def _explain(self, errors):
+        """A sentence on the first rank that died, since others then fail, otherwise on the first that failed."""
+        failed = {n: error for n, error in errors.items() if error}
+        died = {n: error for n, error in failed.items() if isinstance(error, BrokenProcessPool)}
+        rank, error = next(iter((died or failed).items()))
+        lines = str(error).strip().splitlines() or [repr(error)]
+        what = f"died ({lines[-1]})" if died else f"failed: {type(error).__name__}: {lines[0]}"
+        return f"process {rank} of {self.n} of backend colossalai {what}"
 
     def close(self):
-        """End every rank, wherever it is; what is closed stays so."""
-        for process in self.processes:
-            process.kill()
-        for process in self.processes:
-            process.wait()
-        for connection in self.connections:
-            connection.close()
-        self.processes, self.connections = [], []
-        self.store = None
-        self.log.close()
+        """End every rank, wherever it is."""
+        for pool in self.pools:
+            pool.shutdown(wait=True, kill_workers=True)
+        self.pools = []
 
 
-_last_ranks = None
-
-
-def _start_ranks(backend, processes):
-    """The ranks of this process, one set at a time, started anew where others are wanted or one of them ended."""
+def _find_ranks(processes, *data):
+    """The ranks of this process, one set at a time, with the training split; its tensors must not change afterwards."""
     global _last_ranks
-    ranks = _last_ranks
-    if ranks and ranks.are_alive() and (ranks.backend, len(ranks.processes)) == (backend, processes):
-        return ranks
-    close_ranks()
-    _last_ranks = Ranks(backend, processes)
+    if _last_ranks is None or len(_last_ranks.pools) != processes:
+        close_ranks()
+        _last_ranks = Ranks(processes)
+    if not all(ours is theirs for ours, theirs in zip(_last_ranks.data, data, strict=True)):
+        _last_ranks.ask(_take_data, *(tensor.numpy() for tensor in data))
+        _last_ranks.data = data
     return _last_ranks
 
 
 def close_ranks():
     """End the ranks of this process, if there are any."""
     global _last_ranks
-    if _last_ranks:
+    if _last_ranks is not None:
         _last_ranks.close()
     _last_ranks = None
 
 
-def _rank_environment(port, processes):
-    loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), None)
-    return (
-        os.environ
-        | {
-            # What this process can import, they can, from the same places.
-            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
-            "MASTER_ADDR": LOOPBACK,
-            "MASTER_PORT": str(port),
-            "WORLD_SIZE": str(processes),
-            "TORCHELASTIC_USE_AGENT_STORE": "True",
-            "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # without it cuBLAS is not deterministic
-        }
-        | ({"GLOO_SOCKET_IFNAME": loopback} if loopback else {})
+class BoostedTorch(PlainTorch):
+    """A Booster in place of plain PyTorch: this rank takes its part of every batch."""
+
+    def __init__(self, booster, *, rank, world_size):
+        self.booster, self.rank, self.world_size = booster, rank, world_size
+
+    def boost(self, model, optimizer):
+        boosted_model, boosted_optimizer, *_ = self.booster.boost(model, optimizer)
+        return boosted_model, boosted_optimizer
+
+    def share(self, batch):
+        return batch.tensor_split(self.world_size)[self.rank]
+
+    def backward(self, loss, optimizer):
+        self.booster.backward(loss, optimizer)
+
+    def average(self, loss):
+        total = loss.detach().double()
+        torch.distributed.all_reduce(total)
+        return total.item() / self.world_size
+
+
+def _join():
+    """Import Colossal-AI and join the other ranks; what it prints is dropped."""
+    silent = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(silent, stream)
+    import colossalai.accelerator
+    from colossalai.booster import Booster
+    from colossalai.booster.plugin import TorchDDPPlugin
+
+    colossalai.accelerator.set_accelerator("cpu")  # it would take CUDA wherever there is a device
+    colossalai.launch_from_torch(verbose=False)
+    fix_numerics()
+    world_size = torch.distributed.get_world_size()
+    _rank["backend"] = BoostedTorch(
+        Booster(plugin=TorchDDPPlugin()), rank=torch.distributed.get_rank(), world_size=world_size
     )
+
+
+def _take_data(inputs, targets):
+    _rank["data"] = {"inputs": torch.from_numpy(inputs), "targets": torch.from_numpy(targets)}
+
+
+def _train(state, order, settings):
+    """`train_epoch` on this rank's part of every batch, from and to arrays; all ranks return the same."""
+    state = {name: torch.from_numpy(array) for name, array in state.items()}
+    after, losses = train_on_rank(
+        state, order=torch.from_numpy(order), backend=_rank["backend"], **_rank["data"], **settings
+    )
+    return {name: tensor.numpy() for name, tensor in after.items()}, losses
 
 
 if __name__ == "__main__":
     try:
-        version = torch_ddp.describe(1)["colossalai"]
-        Ranks(torch_ddp, 1).close()
+        version = describe(1, "sgd")["colossalai"]
+        Ranks(1).close()
     except BackendError as err:
         sys.exit(f"lrlib: {err}")
     print(f"Colossal-AI {version} is ready: make report BACKEND=colossalai")

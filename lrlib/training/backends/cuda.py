@@ -1,41 +1,24 @@
-"""CUDA: a training step as a CUDA graph, with data, learning rates and losses on the device.
+"""CUDA: the plain training step as a CUDA graph, which spares Python the launch of each of its short kernels.
 
-A step's kernels are shorter than Python's way from one to the next. So one step, from the choice of its images to the
-update of the parameters, is captured once and replayed for every batch; what differs between steps it reads on the
-device, from tables that are filled once an epoch. Within an epoch the host never waits for the device.
-One process drives the device. Several runs at once are threads of it, each with a graph and a stream of its own, so
-that their kernels, which are too small to fill a device, run side by side; what runs beside changes no bit.
-
-This file's code and that of thin_conv.py are part of the name of every epoch that it trains; so are the device and its
-libraries' versions.
+A graph holds a step on a full batch, with the samples' indices and the optimizer's rates in tensors that stay in place;
+a short last batch runs without it.
 """
 
-import math
 import os
-import threading
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import torch
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from lrlib.problems.registry import DEFAULT, load_problem
+from lrlib.training import epoch
 from lrlib.training.backends import BackendError
-from lrlib.training.backends.thin_conv import make_thin
+from lrlib.training.epoch import check_steps, load_model
 from lrlib.training.optimizers import OPTIMIZERS
 
-WARM_UP_STEPS = 3  # before a capture, so that libraries have chosen their kernels and made their workspaces
-EVALUATED_AT_ONCE = 2500  # images; a compromise between launches and memory
-
-# Read when CUDA starts, which importing torch does not do. Without the first cuBLAS is not deterministic; with the 8
-# queues that CUDA has by default, more than 8 threads would wait for each other.
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
-
-_preparing = threading.Lock()  # torch allows a process one capture at a time, and data is copied once
-_on_device = WeakTensorKeyDictionary()  # a tensor of the host -> its copy on the device
+WARM_UP_STEPS = 3  # before a capture, so that libraries have chosen their kernels
+BUFFERS = {"sgd": ("momentum_buffer",), "adam": ("exp_avg", "exp_avg_sq")}
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; without it cuBLAS varies
 
 
 def check(processes, problem):
@@ -45,18 +28,15 @@ def check(processes, problem):
     with torch.device("meta"):
         has_buffers = bool(list(problem.build_model().buffers()))
     if has_buffers:
-        raise ValueError(f"problem {problem.name!r} has buffers; backend cuda does not support them, use 'torch'")
+        raise ValueError(f"backend cuda cannot train {problem.name!r}, whose model has buffers; use backend='torch'")
 
 
-def describe(processes, optimizer="sgd"):
-    """What stands in an epoch's name besides what is so for every backend.
-
-    Raises BackendError where there is no CUDA device.
-    """
+def describe(processes, optimizer):
+    """Return what an epoch's name holds of this backend. Raises BackendError if there is no CUDA device."""
     if not torch.cuda.is_available():
         raise BackendError(
-            f"backend cuda needs a CUDA device, and torch {torch.__version__} finds none here; "
-            "install its driver, or take the backend torch"
+            f"backend cuda requires a CUDA device, and torch {torch.__version__} finds none; install its driver, or use "
+            "backend='torch'"
         )
     return {
         "torch": torch.__version__,
@@ -68,290 +48,148 @@ def describe(processes, optimizer="sgd"):
 
 
 def train_epoch(
-    state,
-    *,
-    processes,
-    lr,
-    momentum,
-    inputs,
-    targets,
-    order,
-    batch_size,
-    optimizer,
-    weight_decay,
-    problem=DEFAULT,
-):
-    """lrlib.training.epoch.train_epoch on the device; state, inputs, targets and order are tensors of the host, as
-    there.
-
-    Raises ValueError for an optimizer that has no update here, or if lr or momentum is not one value a step.
-    """
-    n_steps = math.ceil(len(order) / batch_size)
-    if len(lr) != n_steps or len(momentum) != n_steps:
-        raise ValueError(
-            f"lr and momentum must have one value for each of {n_steps} steps, got {len(lr)} and {len(momentum)}"
-        )
-    if optimizer not in UPDATES:
-        raise ValueError(
-            f"optimizer must be one of {', '.join(UPDATES)} for backend cuda, got {optimizer!r}; take the backend torch"
-        )
+    state, *, processes, lr, momentum, inputs, targets, order, batch_size, optimizer, weight_decay, problem=DEFAULT,
+):  # fmt: skip
+    """`lrlib.training.epoch.train_epoch` on the device, from and to tensors of the host; optimizers: those of BUFFERS."""
+    check_steps(lr, momentum, order, batch_size)
+    if optimizer not in BUFFERS:
+        raise ValueError(f"optimizer must be one of {', '.join(BUFFERS)} for backend cuda, got {optimizer!r}")
     _fix_numerics()
     data = _copy_to_device(inputs), _copy_to_device(targets)
-    step = _capture_step(*data, len(order), batch_size, optimizer, weight_decay, problem, threading.get_ident())
-    return run_epoch(step, state, lr=lr, momentum=momentum, order=order)
+    step = _capture_step(*data, min(batch_size, len(order)), optimizer, weight_decay, problem)
+    return step.run_epoch(state, np.asarray(lr, float), np.asarray(momentum, float), order)
 
 
-def evaluate(state, *, inputs, targets, batch_size, problem=DEFAULT):
-    """lrlib.training.epoch.evaluate on the device: the mean of the batch means, and the number of right answers."""
+def evaluate(state, *, inputs, targets, **settings):
+    """`lrlib.training.epoch.evaluate` on the device."""
     _fix_numerics()
-    inputs, targets = _copy_to_device(inputs), _copy_to_device(targets)
-    model, losses, n_correct = _build_to_evaluate(problem, inputs.device, threading.get_ident()), [], 0
-    problem = load_problem(problem)
-    model.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})
-    with torch.inference_mode():
-        for part, right in zip(inputs.split(EVALUATED_AT_ONCE), targets.split(EVALUATED_AT_ONCE)):
-            outputs = model(part)
-            losses.append(problem.losses(outputs, right))
-            if problem.hits is not None:
-                n_correct = n_correct + problem.hits(outputs, right).sum()
-        losses = torch.cat(losses).double().cpu()
-    loss = float(torch.stack([batch.mean() for batch in losses.split(batch_size)]).mean())
-    return loss, None if problem.hits is None else n_correct.item()
-
-
-def run_epoch(step, state, *, lr, momentum, order):
-    """An epoch from a state to the next, by a TrainingStep for as many images and this batch size.
-
-    Arguments and results as of lrlib.training.epoch.train_epoch.
-    """
-    with torch.cuda.stream(step.stream):
-        after, losses = step.repeat(state, lr=lr, momentum=momentum, order=order)
-        bad = np.flatnonzero(~np.isfinite(losses))
-        if len(bad):
-            # The device went on, so the steps before the bad one are taken again, to the same bits.
-            losses[bad[0] + 1 :] = np.nan
-            before = slice(0, bad[0])
-            order = order[: bad[0] * step.batch_size]
-            after, _ = step.repeat(state, lr=lr[before], momentum=momentum[before], order=order)
-    return after, losses
+    return epoch.evaluate(state, inputs=_copy_to_device(inputs), targets=_copy_to_device(targets), **settings)
 
 
 class TrainingStep:
-    """One training step in tensors that stay where they are, so that a CUDA graph can hold it.
+    """One training step in tensors that stay where they are; without `capture`, as on a CPU, it runs by itself."""
 
-    inputs, targets: (N, ...), both on the device that is to train.
-    n_samples: how many of them an epoch sees. optimizer: a name of UPDATES.
-    Until `capture` is called, and on a CPU, the same step runs by itself, uncaptured.
-    """
-
-    def __init__(self, inputs, targets, *, n_samples, batch_size, optimizer, weight_decay, problem=DEFAULT):
+    def __init__(self, inputs, targets, batch_size, optimizer, weight_decay, problem):
         device = inputs.device
-        self.inputs, self.targets, self.problem = inputs, targets, load_problem(problem)
-        self.n_samples, self.batch_size = n_samples, batch_size
-        self.update, self.weight_decay = UPDATES[optimizer], weight_decay
-        n_steps = math.ceil(n_samples / batch_size)
-        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self.graphs = {}
-        self.model = _build_model(self.problem, device)
-        make_thin(self.model)
-        self.names, self.weights = zip(*self.model.named_parameters())
-        # All parameters in one tensor, of which the model's are views: an update is then a few kernels for all of them.
-        self.parameters = torch.zeros(sum(weight.numel() for weight in self.weights), device=device)
-        for weight, part in zip(self.weights, self._split(self.parameters)):
-            weight.data = part
-        self.buffers = {name: torch.zeros_like(self.parameters) for name in self.update.buffers}
-        self.table = torch.ones(n_steps, self.update.n_columns, device=device)
-        self.batches = torch.zeros(n_steps, batch_size, dtype=torch.int64, device=device)
-        self.losses = torch.zeros(n_steps, device=device)
-        self.steps = torch.arange(n_steps, device=device)
-        self.step = torch.zeros(1, dtype=torch.int64, device=device)
-        if self.stream:
-            self.stream.wait_stream(torch.cuda.current_stream(device))  # on which all of this was made
-
-    def take(self, size):
-        """Take the step that `self.step` says, on the first `size` samples of its batch; then the next one is due."""
-        batch = self.batches.index_select(0, self.step)[0, :size]
-        outputs = self.model(self.inputs.index_select(0, batch))
-        loss = self.problem.losses(outputs, self.targets.index_select(0, batch)).mean()
-        gradient = torch.cat([part.flatten() for part in torch.autograd.grad(loss, self.weights)])
-        with torch.no_grad():
-            if self.weight_decay:
-                gradient.add_(self.parameters, alpha=self.weight_decay)
-            row = self.table.index_select(0, self.step)[0]
-            self.update.apply(self.parameters, gradient, *self.buffers.values(), *row)
-            torch.where(self.steps == self.step, loss, self.losses, out=self.losses)
-            self.step.add_(1)
+        self.inputs, self.targets, self.losses = inputs, targets, load_problem(problem).losses
+        self.optimizer, self.weight_decay, self.graph = optimizer, weight_decay, None
+        self.model = load_model(epoch.initial_state(0, problem), problem).train().to(device)
+        self.names, self.weights = map(list, zip(*self.model.named_parameters(), strict=True))
+        self.buffers = {key: [torch.zeros_like(weight) for weight in self.weights] for key in BUFFERS[optimizer]}
+        self.batch = torch.zeros(batch_size, dtype=torch.int64, device=device)
+        self.rates, self.loss = torch.ones(3, device=device), torch.zeros((), device=device)
 
     def capture(self):
-        """Capture the step in CUDA graphs, one for full batches and one for a short last batch."""
-        last = self.n_samples - (len(self.steps) - 1) * self.batch_size
-        with torch.cuda.stream(self.stream):
-            for size in {min(self.batch_size, self.n_samples), last}:
-                for _ in range(WARM_UP_STEPS):
-                    self.step.zero_()
-                    self.take(size)
-                # Not by torch.cuda.graph, which has the device come to rest and hand its free memory back first.
-                # thread_local: other threads of a worker may go on using the device meanwhile.
-                graph = torch.cuda.CUDAGraph()
-                graph.capture_begin(capture_error_mode="thread_local")
-                try:
-                    self.take(size)
-                finally:
-                    graph.capture_end()
-                self.graphs[size] = graph
+        """Capture the step on a full batch as a graph."""
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP_STEPS):
+                self.take(self.batch)
+        torch.cuda.current_stream().wait_stream(stream)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.take(self.batch)
 
-    def repeat(self, state, *, lr, momentum, order):
-        """Take len(lr) steps from a state; order may be shorter than n_samples.
+    def take(self, batch):
+        """Take a step on a batch, at `self.rates`; the loss before it goes to `self.loss`."""
+        outputs = self.model(self.inputs.index_select(0, batch))
+        loss = self.losses(outputs, self.targets.index_select(0, batch)).mean()
+        gradients = torch.autograd.grad(loss, self.weights)
+        with torch.no_grad():
+            self.loss.copy_(loss)
+            if self.weight_decay:
+                gradients = torch._foreach_add(gradients, self.weights, alpha=self.weight_decay)
+            torch._foreach_sub_(self.weights, getattr(self, f"_update_{self.optimizer}")(gradients))
 
-        Returns state, losses as lrlib.training.epoch.train_epoch does, whatever the losses are.
-        """
+    def _update_sgd(self, gradients):
+        lr, momentum, _ = self.rates.unbind()
+        [buffers] = self.buffers.values()
+        torch._foreach_mul_(buffers, momentum)
+        torch._foreach_add_(buffers, gradients)
+        return torch._foreach_mul(buffers, lr)
+
+    def _update_adam(self, gradients):
+        step_size, beta1, root = self.rates.unbind()
+        beta2, eps = OPTIMIZERS["adam"]["beta2"], OPTIMIZERS["adam"]["eps"]
+        mean, square = self.buffers.values()
+        torch._foreach_mul_(mean, beta1)
+        torch._foreach_add_(mean, torch._foreach_mul(gradients, 1 - beta1))
+        torch._foreach_mul_(square, beta2)
+        torch._foreach_addcmul_(square, gradients, gradients, 1 - beta2)
+        scale = torch._foreach_sqrt(square)
+        torch._foreach_div_(scale, root)
+        torch._foreach_add_(scale, eps)
+        update = torch._foreach_div(mean, scale)
+        torch._foreach_mul_(update, step_size)
+        return update
+
+    def run_epoch(self, state, lr, momentum, order):
+        """`lrlib.training.epoch.train_epoch` for an order whose batches are as this step's; the last may be short."""
+        after, losses = self._run(state, lr, momentum, order)
+        bad = np.flatnonzero(~np.isfinite(losses))
+        if len(bad):  # the device ran on: take the steps before the bad one again
+            losses[bad[0] + 1 :] = np.nan
+            before = slice(0, bad[0])
+            after, _ = self._run(state, lr[before], momentum[before], order[: bad[0] * len(self.batch)])
+        return after, losses
+
+    def _run(self, state, lr, momentum, order):
         n_before = self._load(state)
-        table = self.update.tabulate(np.asarray(lr, float), np.asarray(momentum, float), n_before)
-        self.table[: len(lr)].copy_(torch.from_numpy(table))
-        self.batches.view(-1)[: len(order)].copy_(order)
-        self.step.zero_()
-        for first in range(0, len(order), self.batch_size):
-            size = min(self.batch_size, len(order) - first)
-            if size in self.graphs:
-                self.graphs[size].replay()
+        device, size = self.batch.device, len(self.batch)
+        rates = torch.from_numpy(self._tabulate(lr, momentum, n_before)).float().to(device)
+        order, losses = order.to(device), torch.zeros(len(lr), device=device)
+        for number, batch in enumerate(order.split(size) if len(lr) else ()):
+            self.rates.copy_(rates[number])
+            if self.graph is not None and len(batch) == size:
+                self.batch.copy_(batch)
+                self.graph.replay()
             else:
-                self.take(size)
-        losses = self.losses[: len(lr)].double().cpu().numpy()
-        has_buffers = self._has_buffers(state) or self.update.fills_buffers(momentum)
-        return self._save(n_before + len(lr), has_buffers), losses
+                self.take(batch)
+            losses[number].copy_(self.loss)
+        return self._save(n_before + len(lr), momentum.any()), losses.double().cpu().numpy()
+
+    def _tabulate(self, lr, momentum, n_before):
+        """The rates of each step: lr, momentum; or Adam's step size, beta1 and root of the second bias correction."""
+        if self.optimizer == "sgd":
+            return np.stack([lr, momentum, lr], axis=1)
+        number = n_before + 1 + np.arange(len(lr))
+        root = np.sqrt(1 - OPTIMIZERS["adam"]["beta2"] ** number)
+        return np.stack([lr / (1 - momentum**number), momentum, root], axis=1)
 
     def _load(self, state):
-        """Put a state into the tensors. Returns the number of steps that its optimizer counts before."""
-        self.parameters.copy_(torch.cat([state[f"model.{name}"].flatten() for name in self.names]))
-        for key, buffer in self.buffers.items():
-            if self._has_buffers(state):
-                buffer.copy_(torch.cat([state[f"optimizer.{name}.{key}"].flatten() for name in self.names]))
-            else:
-                buffer.zero_()
+        """Put a state into the tensors. Returns how many steps its optimizer counts."""
+        self.model.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})
+        for key, buffers in self.buffers.items():
+            for name, buffer in zip(self.names, buffers, strict=True):
+                buffer.copy_(state.get(f"optimizer.{name}.{key}", torch.zeros(())))
         return int(state.get(f"optimizer.{self.names[0]}.step", 0))
 
-    def _save(self, n_steps, has_buffers):
-        state = {f"model.{name}": part for name, part in zip(self.names, self._split(self.parameters.cpu()))}
-        if has_buffers:
-            for key, buffer in self.buffers.items():
-                parts = self._split(buffer.cpu())
-                state.update({f"optimizer.{name}.{key}": part for name, part in zip(self.names, parts)})
-            if self.update.counts_steps:
-                state.update({f"optimizer.{name}.step": torch.tensor(float(n_steps)) for name in self.names})
-        return {name: part.clone() for name, part in state.items()}
-
-    def _has_buffers(self, state):
-        return f"optimizer.{self.names[0]}.{self.update.buffers[0]}" in state
-
-    def _split(self, flat):
-        """A tensor (number of parameters,) as views in the parameters' shapes."""
-        parts = flat.split([weight.numel() for weight in self.weights])
-        return [part.view(weight.shape) for part, weight in zip(parts, self.weights)]
+    def _save(self, n_steps, has_momentum):
+        state = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        if has_momentum or self.optimizer == "adam":
+            for key, buffers in self.buffers.items():
+                state |= {f"optimizer.{name}.{key}": b for name, b in zip(self.names, buffers, strict=True)}
+        if self.optimizer == "adam":
+            state |= {f"optimizer.{name}.step": torch.tensor(float(n_steps)) for name in self.names}
+        return {name: value.detach().cpu().clone() for name, value in state.items()}
 
 
-@dataclass(frozen=True)
-class Update:
-    """An optimizer's update as torch.optim has it, in operations that a graph can hold.
-
-    buffers: the names of its buffers in a state. counts_steps: whether a state also has the number of steps so far.
-    tabulate(lr, momentum, n_before): what each step needs, float64 (n_steps, n_columns); n_before: steps before these.
-    apply(parameters, gradient, *buffers, *row): change parameters and buffers in place; row: the step's, 0-d tensors.
-    fills_buffers(momentum): whether these steps leave something in the buffers.
-    """
-
-    buffers: tuple
-    counts_steps: bool
-    n_columns: int
-    tabulate: Callable
-    apply: Callable
-    fills_buffers: Callable
-
-
-def _tabulate_sgd(lr, momentum, n_before):
-    return np.stack([lr, momentum], axis=1)
-
-
-def _apply_sgd(parameters, gradient, momentum_buffer, lr, momentum):
-    direction = torch.addcmul(gradient, momentum_buffer, momentum)
-    # torch leaves the buffer as it is at a step without momentum.
-    torch.where(momentum != 0, direction, momentum_buffer, out=momentum_buffer)
-    parameters.addcmul_(direction, lr, value=-1)
-
-
-def _tabulate_adam(lr, momentum, n_before):
-    """Columns: the step size, 1 - beta1, and the root of the second moment's bias correction (Kingma & Ba 2015)."""
-    step = n_before + 1 + np.arange(len(lr))
-    root = np.sqrt(1 - OPTIMIZERS["adam"]["beta2"] ** step)
-    return np.stack([lr / (1 - momentum**step), 1 - momentum, root], axis=1)
-
-
-def _apply_adam(parameters, gradient, exp_avg, exp_avg_sq, step_size, one_minus_beta1, root):
-    beta2, eps = OPTIMIZERS["adam"]["beta2"], OPTIMIZERS["adam"]["eps"]
-    exp_avg.lerp_(gradient, one_minus_beta1)
-    exp_avg_sq.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-    parameters.addcdiv_(exp_avg * step_size, exp_avg_sq.sqrt().div_(root).add_(eps), value=-1)
-
-
-UPDATES = {
-    "sgd": Update(
-        buffers=("momentum_buffer",),
-        counts_steps=False,
-        n_columns=2,
-        tabulate=_tabulate_sgd,
-        apply=_apply_sgd,
-        fills_buffers=lambda momentum: bool(np.any(momentum)),
-    ),
-    "adam": Update(
-        buffers=("exp_avg", "exp_avg_sq"),
-        counts_steps=True,
-        n_columns=3,
-        tabulate=_tabulate_adam,
-        apply=_apply_adam,
-        fills_buffers=lambda momentum: len(momentum) > 0,
-    ),
-}
-
-
-@lru_cache(maxsize=64)
-def _capture_step(inputs, targets, n_samples, batch_size, optimizer, weight_decay, problem, thread):
-    """The captured TrainingStep of these settings; one for each thread, since a step's tensors are its state."""
-    with _preparing:
-        step = TrainingStep(
-            inputs,
-            targets,
-            n_samples=n_samples,
-            batch_size=batch_size,
-            optimizer=optimizer,
-            weight_decay=weight_decay,
-            problem=problem,
-        )
-        step.capture()
+@lru_cache(maxsize=8)
+def _capture_step(*settings):
+    step = TrainingStep(*settings)
+    step.capture()
     return step
 
 
-@lru_cache(maxsize=64)
-def _build_to_evaluate(problem, device, thread):
-    """A model for states to be loaded into; one for each thread, as of `_capture_step`."""
-    return _build_model(load_problem(problem), device).eval()
-
-
-def _build_model(problem, device):
-    """A problem's model with parameters yet to be filled, so that threads need not take turns at drawing them."""
-    with torch.device("meta"):
-        model = problem.build_model()
-    return model.to_empty(device=device)
-
-
+@lru_cache(maxsize=8)
 def _copy_to_device(tensor):
-    """The copy of a tensor on the current device, made once for as long as the tensor lives, which must not change."""
-    with _preparing:
-        if tensor not in _on_device:
-            _on_device[tensor] = tensor.cuda()
-        return _on_device[tensor]
+    """The copy of a tensor, which must not change, on the current device."""
+    return tensor.cuda()
 
 
 def _fix_numerics():
-    """Have this process compute in float32 throughout, with kernels that are always the same."""
+    """Compute in float32 throughout, by kernels that are always the same."""
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = False
