@@ -1,9 +1,12 @@
-"""Workers of a Dask cluster that somebody started, on this machine or others. Only imported where one is used."""
+"""Workers of a Dask cluster that somebody started. Only imported where one is used."""
 
 import contextlib
 import logging
+import pickle
 import queue
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import dask
 from distributed import Client, Security, WorkerPlugin
@@ -12,13 +15,12 @@ from lrlib.runs.engine import FAILED, EngineError, receive_data
 
 NO_WORKER_SECONDS = 60  # how long a cluster may have no worker
 COUNT_SECONDS = 1  # how often they are counted
-TASKS_PER_THREAD = 2  # one is computed while the next is ready; more would fill the scheduler's memory with states
-# Results are bytes, and a worker that sends a pickle is refused: unpickling runs code.
-READABLE = ["msgpack", "error"]
+TASKS_PER_THREAD = 2  # one is computed while the next is ready
+READABLE = ["msgpack", "error"]  # what a result may be sent as: bytes, and no pickle, which runs code
 
 
 class DataPlugin(WorkerPlugin):
-    """Gives every worker the data of a problem, once, also those that join or are replaced later."""
+    """Gives every worker data, once, also those that join or are replaced later."""
 
     idempotent = True
 
@@ -30,42 +32,38 @@ class DataPlugin(WorkerPlugin):
 
 
 class DaskWorkers:
-    """The workers of a cluster.
+    """The workers of a cluster, as `lrlib.runs.engine` has them.
 
     Args:
         address: The scheduler's.
-        data: Digest -> what `lrlib.runs.engine.receive_data` takes.
+        data: (problem, digest) -> Data.
         security: Dask's certificates; default: what Dask is configured with.
-
-    Raises:
-        EngineError: The address does not answer.
     """
 
-    def __init__(self, address: str, data: dict[str, bytes], *, security: Security | None = None) -> None:
-        self._opened = contextlib.ExitStack()
-        self._opened.callback(logging.getLogger("distributed").setLevel, logging.getLogger("distributed").level)
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # EngineError says what matters
-        # Dask keeps the last thousand messages of each connection; ours carry states of half a megabyte.
-        self._opened.enter_context(dask.config.set({"distributed.admin.low-level-log-length": 10}))
-        try:
-            if security is None and address.startswith("tls://"):
-                security = Security()
-                if not security.get_connection_args("client")["ssl_context"]:
-                    raise ValueError("it is encrypted: name the key in Dask's configuration, see lrlib/runs/README.md")
-            client = Client(address, security=security, timeout="10s", set_as_default=False, deserializers=READABLE)
-        except (OSError, ValueError) as err:
-            self._opened.close()
-            raise EngineError(
-                f"the Dask scheduler {address} does not answer; start `dask scheduler` there or unset "
-                f"DASK_SCHEDULER_ADDRESS ({_find_cause(err)})"
-            ) from err
-        self._client = self._opened.enter_context(client)
-        self._address, self._done, self._futures = address, queue.SimpleQueue(), {}
+    def __init__(self, address: str, data: Mapping[tuple[str, str], Any], security: Security | None = None) -> None:
+        self._address, self._futures = address, {}
+        self._done: queue.SimpleQueue = queue.SimpleQueue()
         self._n_threads, self._counted, self._last_seen = 0, -COUNT_SECONDS, time.monotonic()
-        for digest, content in data.items():
-            if not client.get_metadata(["lrlib", digest], False):
-                client.register_plugin(DataPlugin(f"lrlib-data-{digest}", content))
-                client.set_metadata(["lrlib", digest], True)
+        with contextlib.ExitStack() as opened:
+            log = logging.getLogger("distributed")
+            opened.callback(log.setLevel, log.level)
+            log.setLevel(logging.CRITICAL)  # EngineError says what matters
+            # Dask keeps the last thousand messages of each connection; ours carry states of half a megabyte.
+            opened.enter_context(dask.config.set({"distributed.admin.low-level-log-length": 10}))
+            try:
+                about = {"security": security, "timeout": "10s", "set_as_default": False, "deserializers": READABLE}
+                self._client = opened.enter_context(Client(address, **about))
+            except (OSError, ValueError) as err:
+                raise EngineError(
+                    f"the Dask scheduler {address} does not answer ({_find_cause(err)}); start `dask scheduler` there, "
+                    "unset DASK_SCHEDULER_ADDRESS, or name its keys in Dask's configuration (lrlib/runs/README.md)"
+                ) from err
+            for key, value in data.items():
+                name = f"lrlib-data-{' '.join(key)}"
+                if not self._client.get_metadata([name], False):
+                    self._client.register_plugin(DataPlugin(name, pickle.dumps({key: value})))
+                    self._client.set_metadata([name], True)
+            self._opened = opened.pop_all()
 
     def count_slots(self) -> int:
         now = time.monotonic()
@@ -79,13 +77,17 @@ class DaskWorkers:
         elif now - self._last_seen > NO_WORKER_SECONDS:
             raise EngineError(
                 f"the Dask scheduler {self._address} has had no worker for {NO_WORKER_SECONDS} s; finished epochs are "
-                f"cached; start `dask worker {self._address} --nthreads 1` and make the same call again"
+                f"cached: start `dask worker {self._address} --nthreads 1` and make the same call again"
             )
         return TASKS_PER_THREAD * self._n_threads
 
     def submit(self, name: str, task: bytes, priority: int) -> None:
-        future = self._client.submit(_by_value(), task, key=name, priority=priority)
-        self._futures[name] = future
+        def run(task):  # travels by value, since a scheduler need not have lrlib
+            from lrlib.runs.engine import run_task
+
+            return run_task(task)
+
+        self._futures[name] = future = self._client.submit(run, task, key=name, priority=priority)
         future.add_done_callback(self._done.put)
 
     def wait(self) -> tuple[str, bytes] | None:
@@ -95,12 +97,10 @@ class DaskWorkers:
             return None
         try:
             content = future.result(timeout=NO_WORKER_SECONDS)
-        except TimeoutError:
-            if future.status == "error":
-                return future.key, FAILED + b"it timed out"
-            future.add_done_callback(self._done.put)  # its worker died with the result: it is computed again
-            return None
         except Exception as err:
+            if isinstance(err, TimeoutError) and future.status != "error":  # its worker died: it is computed again
+                future.add_done_callback(self._done.put)
+                return None
             if future.status != "error" and not isinstance(err, TypeError):
                 raise EngineError(self._describe_loss()) from err
             content = FAILED + f"its worker failed ({type(err).__name__}: {_find_cause(err)})".encode()
@@ -118,17 +118,6 @@ class DaskWorkers:
             f"the Dask scheduler {self._address} was lost, or dropped an epoch; finished epochs are cached: make the "
             "same call again"
         )
-
-
-def _by_value():
-    """The task as a function that a scheduler without lrlib can unpickle."""
-
-    def run(task):
-        from lrlib.runs.engine import run_task
-
-        return run_task(task)
-
-    return run
 
 
 def _find_cause(err):

@@ -1,7 +1,11 @@
 """Epochs as tasks of workers, parents before children.
 
-A task carries its parent's state with it, so it depends on no other task: a worker that dies takes nothing with it.
-What a worker returns is the file to store, and is only ever read as safetensors.
+A task carries its parent's file, so it depends on no other task: a worker that dies takes nothing with it. A worker
+returns the file to store, which is only ever read as safetensors.
+
+Workers (`lrlib.runs.local`, `lrlib.runs.cluster`) have `count_slots()`, how many tasks to have submitted at once;
+`submit(name, task, priority)`, higher ones first; `wait()`, the (name, result) of a task that is done, or None after a
+second without one; and `close()`. They raise EngineError.
 """
 
 import heapq
@@ -9,10 +13,11 @@ import pickle
 from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from lrlib.errors import LrlibError
 from lrlib.problems.data import Data
@@ -23,31 +28,16 @@ from lrlib.training.compute import compute_epoch
 from lrlib.training.registry import load_backend, name_numerics
 
 FAILED = b"failed: "  # no safetensors file begins so: its first eight bytes are a length
-VALUES = {"diverged", "test_loss", "n_correct", "n_test", "train_seconds", "test_seconds"}
-
-# (problem, digest) -> Data that the caller sent to this worker.
-_received: dict[tuple[str, str], Data] = {}
+_VALUES = {"diverged", "test_loss", "n_correct", "n_test", "train_seconds", "test_seconds"}
+_received: dict[tuple[str, str], Data] = {}  # (problem, digest) -> Data that the caller sent to this worker
 
 
 class EngineError(LrlibError):
     """Training failed because of a worker or the cluster, not because of the runs."""
 
 
-class Workers(Protocol):
-    """What computes tasks: processes of this machine, or a Dask cluster."""
-
-    def count_slots(self) -> int:
-        """Return how many tasks to have submitted at once. Raises EngineError if the workers are gone."""
-
-    def submit(self, name: str, task: bytes, priority: int) -> None:
-        """Have `run_task` called with the bytes of `pack_task`; a higher priority goes first."""
-
-    def wait(self) -> tuple[str, bytes] | None:
-        """Return the name and the result of a task that is done, None after about a second. Raises EngineError."""
-
-
 def compute_epochs(
-    epochs: Sequence[Epoch], *, store: Store, workers: Workers
+    epochs: Sequence[Epoch], *, store: Store, workers: Any
 ) -> Generator[tuple[Epoch, Artefact | None], None, None]:
     """Compute epochs and store each, parents before children, the longest chains first.
 
@@ -67,15 +57,17 @@ def compute_epochs(
     children = defaultdict(list)
     for epoch in epochs:
         children[epoch.parent].append(epoch)
-    n_below = _count_longest_below(epochs, children)
+    n_below: dict[str, int] = {}  # of the longest chain below an epoch
+    for epoch in sorted(epochs, key=lambda epoch: -epoch.number):
+        n_below[epoch.name] = max((1 + n_below[child.name] for child in children[epoch.name]), default=0)
     rank = {epoch.name: (-n_below[epoch.name], place, epoch.name) for place, epoch in enumerate(epochs)}
     ready = sorted(rank[epoch.name] for epoch in epochs if epoch.parent not in by_name)  # sorted is a heap too
     running: set[str] = set()
     while ready or running:
         while ready and len(running) < workers.count_slots():
-            epoch = by_name[heapq.heappop(ready)[-1]]
-            workers.submit(epoch.name, pack_task(epoch, store), n_below[epoch.name])
-            running.add(epoch.name)
+            name = heapq.heappop(ready)[-1]
+            workers.submit(name, pack_task(by_name[name], store), n_below[name])
+            running.add(name)
         if (done := workers.wait()) is None:
             continue
         name, content = done
@@ -84,8 +76,10 @@ def compute_epochs(
         running.remove(name)
         yield by_name[name], artefact
         if artefact.values["diverged"]:
-            for below in _list_below(by_name[name], children):
-                yield below, None
+            below = list(children[name])
+            for epoch in below:
+                below.extend(children[epoch.name])
+                yield epoch, None
         else:
             for child in children[name]:
                 heapq.heappush(ready, rank[child.name])
@@ -93,21 +87,17 @@ def compute_epochs(
 
 def pack_task(epoch: Epoch, store: Store) -> bytes:
     """Return what `run_task` takes. Raises StoreError if the epoch's parent is not in the store."""
-    parent = None
-    if epoch.parent:
-        found = store.read(epoch.parent)
-        if found is None:
-            raise StoreError(f"{store.path(epoch.parent)} is needed and was removed; make the same call again")
-        parent = found[0]
-    return pickle.dumps((epoch, parent, numerics_of(epoch, load_data(epoch.settings.problem))))
+    try:
+        parent = store.path(epoch.parent).read_bytes() if epoch.parent else None
+    except OSError as err:
+        raise StoreError(
+            f"{store.path(epoch.parent or '')} is needed and was removed; make the same call again"
+        ) from err
+    return pickle.dumps((epoch, parent, name_numerics(epoch.settings, load_data(epoch.settings.problem))))
 
 
 def run_task(task: bytes) -> bytes:
-    """Compute an epoch on a worker.
-
-    Returns:
-        The file of the epoch, as `lrlib.runs.store.encode` returns it; or FAILED and the reason.
-    """
+    """Compute an epoch on a worker. Returns its file, as `encode` makes it, or FAILED and the reason."""
     try:
         epoch, parent, numerics = pickle.loads(task)
         return encode(epoch.name, _compute(epoch, parent, numerics))
@@ -115,12 +105,17 @@ def run_task(task: bytes) -> bytes:
         return FAILED + (str(err) or repr(err)).encode()
 
 
+def receive_data(content: bytes) -> None:
+    """Keep data that a caller sent: pickled (problem, digest) -> Data."""
+    _received.update(pickle.loads(content))
+
+
 def _compute(epoch: Epoch, parent: bytes | None, numerics: Mapping[str, object]) -> Artefact:
     settings = epoch.settings
     data = _received.get((settings.problem, epoch.data))
     if data is None:
         raise RuntimeError("the worker has not received the dataset; start it again")
-    if (here := numerics_of(epoch, data)) != numerics:
+    if (here := name_numerics(settings, data)) != numerics:
         differ = ", ".join(f"{k} {here.get(k)!r} instead of {v!r}" for k, v in numerics.items() if here.get(k) != v)
         raise RuntimeError(
             f"a worker's numerics differ from the caller's: {differ}; install the same versions there and restart both"
@@ -138,18 +133,24 @@ def _compute(epoch: Epoch, parent: bytes | None, numerics: Mapping[str, object])
     return Artefact(tensors, values | {"epoch": asdict(settings) | about})
 
 
-def receive_data(content: bytes) -> None:
-    """Keep data that a caller sent: pickled (problem, digest) -> Data."""
-    _received.update(pickle.loads(content))
+def _read_result(name, content):
+    if content.startswith(FAILED):
+        raise EngineError(f"an epoch could not be computed: {content[len(FAILED) :].decode(errors='replace')}")
+    try:
+        artefact = decode(name, content)
+    except ValueError as err:
+        raise EngineError(f"a worker returned something else than an epoch: {err}") from err
+    if not is_epoch(artefact):
+        raise EngineError("a worker returned an epoch of another version of lrlib; install this version there")
+    return artefact
 
 
-def numerics_of(epoch: Epoch, data: Data) -> dict[str, object]:
-    """Return the numerics of this process that stand in an epoch's name."""
-    s = epoch.settings
-    return name_numerics(s.backend, s.processes, s.problem, s.optimizer, s.batch_size, data)
+def is_epoch(artefact: Artefact) -> bool:
+    """Return whether an artefact is an epoch of this version of lrlib."""
+    return artefact.values.keys() >= _VALUES and "losses" in artefact.tensors
 
 
-def state_of(artefact: Artefact) -> dict[str, Any]:
+def state_of(artefact: Artefact) -> dict[str, torch.Tensor]:
     """Return the state among an epoch's tensors: what `train_epoch` takes and returns."""
     return {name: tensor for name, tensor in artefact.tensors.items() if name != "losses"}
 
@@ -175,35 +176,3 @@ def round_losses(losses: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     """
     bits = np.ascontiguousarray(losses, dtype=np.float32).view(np.uint32)
     return ((bits + np.uint32(0x80)) & np.uint32(0xFFFFFF00)).view(np.float32).astype(np.float64)
-
-
-def is_epoch(artefact: Artefact) -> bool:
-    """Return whether an artefact is an epoch of this version of lrlib."""
-    return artefact.values.keys() >= VALUES and "losses" in artefact.tensors
-
-
-def _read_result(name, content):
-    if content.startswith(FAILED):
-        raise EngineError(f"an epoch could not be computed: {content[len(FAILED) :].decode(errors='replace')}")
-    try:
-        artefact = decode(name, content)
-    except ValueError as err:
-        raise EngineError(f"a worker returned something else than an epoch: {err}") from err
-    if not is_epoch(artefact):
-        raise EngineError("a worker returned an epoch of another version of lrlib; install this version there")
-    return artefact
-
-
-def _list_below(epoch, children):
-    below = list(children[epoch.name])
-    for child in below:
-        below.extend(children[child.name])
-    return below
-
-
-def _count_longest_below(epochs, children):
-    """name -> number of epochs on the longest chain below it; a run's last epoch has 0."""
-    longest = {}
-    for epoch in sorted(epochs, key=lambda epoch: epoch.number, reverse=True):
-        longest[epoch.name] = max((1 + longest[child.name] for child in children[epoch.name]), default=0)
-    return longest

@@ -119,7 +119,7 @@ def plan_epochs(run: Run) -> list[Epoch]:
     steps_per_epoch = problem.count_steps(len(data.train[0]), settings.batch_size)
     lr, momentum = _plan_steps(run.schedule, run.epochs, steps_per_epoch, run.momentum)
     decisive = asdict(settings) | {"data": data.digest, "optimizer_settings": _optimizer_settings(settings)}
-    numerics = name_numerics(run.backend, run.processes, run.problem, settings.optimizer, settings.batch_size, data)
+    numerics = name_numerics(settings, data)
     history = _digest({key: value for key, value in decisive.items() if key not in ("backend", "processes")})
     chain: list[Epoch] = []
     for number in range(1, run.epochs + 1):

@@ -22,24 +22,16 @@ from lrlib import schedules
 from lrlib.errors import LrlibError
 from lrlib.problems.registry import load_data
 from lrlib.project import project_folder
-from lrlib.runs.engine import numerics_of, record_of, state_of
+from lrlib.runs.engine import record_of, state_of
 from lrlib.runs.plan import Epoch, Run, plan_epochs
 from lrlib.runs.store import Artefact, Store, write_whole
+from lrlib.training.registry import name_numerics
 
 VARIABLE = "LRLIB_RESULTS"
 FORMAT = 1
-# The columns of the file, one value an epoch: "history" is cut to 16 bytes, "weights" is `digest_weights`.
-COLUMNS = {
-    "history": "V16",
-    "weights": "V8",
-    "numerics": "u1",
-    "n_steps": "<u4",
-    "test_loss": "<f8",
-    "test_accuracy": "<f8",
-    "n_test": "<u4",
-    "seconds": "<f4",
-    "diverged": "?",
-}
+FIGURES = {"test_loss": "<f8", "test_accuracy": "<f8", "n_test": "<u4", "seconds": "<f4", "diverged": "?"}
+# Arrays of one value an epoch. "history" is cut to 16 bytes, "weights" is `digest_weights`.
+COLUMNS = {"history": "V16", "weights": "V8", "numerics": "u1", "n_steps": "<u4", **FIGURES}
 
 
 class PublishedError(LrlibError):
@@ -56,7 +48,7 @@ class Published:
         commit: The commit that they were made from.
         numerics: What computed them, as `lrlib.training.registry.name_numerics` returns it, for each kind of run.
         runs: The runs.
-        rows: History -> row of COLUMNS and the place of its first loss.
+        rows: History -> COLUMNS, and `start`, the place of an epoch's first loss.
         losses: float32, the step losses of all epochs.
     """
 
@@ -75,19 +67,11 @@ class Published:
         """
         records: list[dict[str, Any]] = []
         for epoch in chain:
-            row = self.rows.get(bytes.fromhex(epoch.history)[:16])
-            if row is None:
+            if (row := self.rows.get(_shorten(epoch))) is None:
                 return None
             losses = self.losses[row["start"] : row["start"] + row["n_steps"]].astype(np.float64)
-            records.append(
-                {
-                    "train_loss": losses.mean(),
-                    **{name: row[name] for name in ("test_loss", "test_accuracy", "n_test", "seconds", "diverged")},
-                    "losses": losses,
-                    "weights": row["weights"],
-                    "numerics": self.numerics[row["numerics"]],
-                }
-            )
+            about = {"train_loss": losses.mean(), "losses": losses, "numerics": self.numerics[row["numerics"]]}
+            records.append(about | {name: row[name] for name in ("weights", *FIGURES)})
             if row["diverged"]:
                 break
         return records
@@ -128,36 +112,30 @@ def write(path: Path, runs: Iterable[Run], *, commit: str, store: Store) -> str:
         OSError: The file cannot be written.
     """
     runs, numerics, losses = list(dict.fromkeys(runs)), [], []
-    rows: dict[bytes, tuple] = {}
+    rows: dict[bytes, dict[str, Any]] = {}
     for run in runs:
         for epoch in plan_epochs(run):
-            history = bytes.fromhex(epoch.history)[:16]
+            history = _shorten(epoch)
             if history not in rows:
                 if (artefact := store.load(epoch.name)) is None:
                     raise PublishedError(f"{run.label} (seed {run.seed}) is not in {store.folder}; train it first")
-                record, computed = record_of(artefact), numerics_of(epoch, load_data(run.problem))
+                record, computed = record_of(artefact), name_numerics(epoch.settings, load_data(run.problem))
                 numerics += [] if computed in numerics else [computed]
-                values = {"history": history, "weights": digest_weights(artefact), "numerics": numerics.index(computed)}
-                values |= {"n_steps": len(record["losses"])} | {k: record[k] for k in COLUMNS if k in record}
-                rows[history] = tuple(values[name] for name in COLUMNS)
-                losses.append(record["losses"].astype(np.float32))
-            if rows[history][-1]:
+                losses.append(record["losses"].astype("<f4"))
+                about = {"weights": digest_weights(artefact), "numerics": numerics.index(computed)}
+                rows[history] = record | about | {"history": history, "n_steps": len(losses[-1])}
+            if rows[history]["diverged"]:
                 break
-    # Bytes of equal weight stand together; the lowest is zero by `round_losses`.
-    planes = np.concatenate(losses).astype("<f4").view(np.uint8).reshape(-1, 4).T
-    assert not planes[0].any()
-    arrays = {
-        name: np.array([row[place] for row in rows.values()], kind)
-        for place, (name, kind) in enumerate(COLUMNS.items())
-    }
-    arrays["losses"] = np.ascontiguousarray(planes[1:])
+    arrays = {name: np.array([row[name] for row in rows.values()], kind) for name, kind in COLUMNS.items()}
+    # Bytes of equal weight stand together; the lowest are zero, by `round_losses`.
+    arrays["losses"] = np.ascontiguousarray(np.concatenate(losses).view(np.uint8).reshape(-1, 4)[:, 1:].T)
     about = {"format": FORMAT, "commit": commit, "numerics": numerics, "runs": [_describe_run(run) for run in runs]}
     about["sha256"] = _digest(about, arrays)
     arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_LZMA) as archive:
         for name, array in arrays.items():
-            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as file:  # the same time always: the same bytes
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as file:  # of a fixed time: the same bytes
                 np.lib.format.write_array(file, array, allow_pickle=False)
     write_whole(path, content.getvalue())
     return hashlib.sha256(content.getvalue()).hexdigest()
@@ -170,8 +148,7 @@ def read(path: Path) -> Published:
         PublishedError: The file is missing, damaged, foreign or of a newer lrlib.
     """
     try:
-        stat = path.stat()
-        return _read(path, stat.st_mtime_ns, stat.st_size)
+        return _read(path, path.stat().st_mtime_ns, path.stat().st_size)
     except OSError as err:
         raise PublishedError(f"the published results {path} cannot be read ({err.strerror or err})") from err
 
@@ -195,14 +172,13 @@ def _read(path, *_):
     planes[:, 1:] = arrays["losses"].T
     columns = {name: arrays[name].tolist() for name in COLUMNS}
     columns["start"] = [0, *np.cumsum(arrays["n_steps"], dtype=np.int64).tolist()[:-1]]
-    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     return Published(
         path=path,
         checksum=hashlib.sha256(content).hexdigest(),
         commit=about["commit"],
         numerics=about["numerics"],
         runs=[_make_run(values) for values in about["runs"]],
-        rows={row["history"]: row for row in rows},
+        rows={row[0]: dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)},
         losses=planes.reshape(-1).view("<f4"),
     )
 
@@ -214,6 +190,10 @@ def digest_weights(artefact: Artefact) -> bytes:
         digest.update(name.encode())
         digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
     return digest.digest()[:8]
+
+
+def _shorten(epoch):
+    return bytes.fromhex(epoch.history)[:16]
 
 
 def _digest(about, arrays):

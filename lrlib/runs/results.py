@@ -44,19 +44,18 @@ class Results:
         records: Mapping[Run, Sequence[Mapping[str, Any]]],
         store: Store,
         *,
-        published: Iterable[Run] = (),
-        train: Callable[..., "Results"] | None = None,
+        published: Iterable[Run],
+        train: Callable[..., "Results"],
         n_computed: int = 0,
         computed_seconds: float = 0.0,
     ) -> None:
         self._chains, self._records, self._store, self._train = chains, records, store, train
         self.runs, self.published = list(chains), list(published)
         self.n_computed, self.computed_seconds = n_computed, computed_seconds
-        self.n_epochs = len({epoch.name for chain in chains.values() for epoch in chain})
         known = {e.name: record for run in self.runs for e, record in zip(chains[run], records[run], strict=False)}
-        self.n_known = len(known)
+        self.n_known, self.seconds = len(known), sum(record["seconds"] for record in known.values())
+        self.n_epochs = len({epoch.name for chain in chains.values() for epoch in chain})
         self.n_epochs_apart = sum(run.epochs for run in self.runs)
-        self.seconds = sum(record["seconds"] for record in known.values())
 
     @property
     def epochs(self) -> pd.DataFrame:
@@ -66,21 +65,13 @@ class Results:
         (mean of the step losses), test_loss (mean of the test batches' losses), test_accuracy (fraction in [0, 1], NaN
         if the problem has none), n_test, seconds (on one core), diverged. The figures after a run diverged are NaN.
         """
-        return pd.DataFrame(
-            [
-                {
-                    "run": run.label,
-                    "problem": run.problem,
-                    "seed": run.seed,
-                    "epoch": epoch.number,
-                    "lr": epoch.lr[-1],
-                    "momentum": epoch.momentum[-1],
-                    **{name: record[name] for name in _AFTER_DIVERGENCE},
-                }
-                for run in self.runs
-                for epoch, record in zip_longest(self._chains[run], self._records[run], fillvalue=_AFTER_DIVERGENCE)
-            ]
-        )
+        rows = []
+        for run, chain in self._chains.items():
+            about = {"run": run.label, "problem": run.problem, "seed": run.seed}
+            for epoch, record in zip_longest(chain, self._records[run], fillvalue=_AFTER_DIVERGENCE):
+                rates = {"epoch": epoch.number, "lr": epoch.lr[-1], "momentum": epoch.momentum[-1]}
+                rows.append(about | rates | {name: record[name] for name in _AFTER_DIVERGENCE})
+        return pd.DataFrame(rows)
 
     @property
     def steps(self) -> pd.DataFrame:

@@ -20,11 +20,9 @@ import torch
 
 from lrlib.errors import LrlibError
 
-SUFFIX = ".safetensors"
-PART = ".part"
-MAX_HEADER = 10**8  # bytes; safetensors' own limit
+SUFFIX, PART = ".safetensors", ".part"
 _UNSEALED = "0" * 64
-# What reading a foreign file can raise: JSON may be too deep, or of another shape than ours.
+# What reading a foreign file can raise: its JSON may be too deep, or of another shape than ours.
 _FOREIGN = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError, safetensors.SafetensorError)
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)  # ESTALE: another machine replaced it on a network file system
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
@@ -36,12 +34,7 @@ class StoreError(LrlibError):
 
 @dataclass(frozen=True)
 class Artefact:
-    """The content of a file.
-
-    Args:
-        tensors: Name -> CPU tensor.
-        values: Name -> what JSON can hold.
-    """
+    """The content of a file: CPU tensors by name, and values that JSON can hold."""
 
     tensors: dict[str, torch.Tensor]
     values: dict[str, Any]
@@ -83,32 +76,26 @@ class Store:
         """Return the file of a name."""
         return self.folder / f"{name}{SUFFIX}"
 
-    def read(self, name: str) -> tuple[bytes, Artefact] | None:
-        """Return a file's bytes and artefact, None if there is none; a damaged file is warned of and counts as none.
+    def load(self, name: str) -> Artefact | None:
+        """Return the artefact of a name, None if there is none; a damaged file is warned of once and counts as none.
 
         Raises:
             StoreError: The file is there and may not be read.
         """
-        path, why = self.path(name), ""
+        path = self.path(name)
         try:
-            content = path.read_bytes()
-            return content, decode(name, content)
+            return decode(name, path.read_bytes())
         except OSError as err:
             if err.errno in _GONE:
                 return None
             if err.errno != errno.EIO:  # which is how a disk reports that it lost the content
                 raise StoreError(f"{path} cannot be read ({err.strerror}); make it readable or delete it") from err
-        except ValueError as err:
-            why = "" if "checksum" in str(err) else " or foreign"
+        except ValueError:
+            pass
         if name not in self._warned_of:
             self._warned_of.add(name)
-            warnings.warn(f"{path} is damaged{why} and is computed again", stacklevel=2)
+            warnings.warn(f"{path} is damaged and is computed again", stacklevel=2)
         return None
-
-    def load(self, name: str) -> Artefact | None:
-        """Return the artefact of a name. As `read`."""
-        found = self.read(name)
-        return found[1] if found else None
 
     def save(self, name: str, artefact: Artefact | bytes) -> None:
         """Keep an artefact, or the bytes of `encode`, under a name.
@@ -159,8 +146,8 @@ class Store:
             yield
         except OSError as err:
             raise StoreError(
-                f"the store {self.folder} cannot be written ({err.strerror or err}); free space, get "
-                "write permission from its owner, or set LRLIB_STORE to another folder"
+                f"the store {self.folder} cannot be written ({err.strerror or err}); free space, get write permission "
+                "from its owner, or set LRLIB_STORE to another folder"
             ) from err
 
     def list_files(self) -> dict[str, tuple[int, float]]:
@@ -171,15 +158,6 @@ class Store:
     def list_parts(self) -> dict[Path, tuple[int, float]]:
         """Return path -> (bytes, time of writing) of unfinished files: a writer was killed, or is at work."""
         return _list_sizes(self.folder.glob(f".*{PART}"))
-
-    def read_values(self, name: str) -> dict[str, Any]:
-        """Return the values of a stored artefact, unchecked and without its tensors; {} if they cannot be read."""
-        try:
-            with open(self.path(name), "rb") as file:
-                header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), MAX_HEADER)))
-            return json.loads(header["__metadata__"]["values"])
-        except (OSError, *_FOREIGN):
-            return {}
 
 
 def _list_sizes(paths):

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from lrlib.problems.registry import load_data
 from lrlib.project import store_folder
-from lrlib.runs.engine import EngineError, Workers, compute_epochs, is_epoch, record_of
+from lrlib.runs.engine import EngineError, compute_epochs, is_epoch, record_of
 from lrlib.runs.plan import Epoch, Run, plan_epochs
 from lrlib.runs.published import Published, asked_for
 from lrlib.runs.results import Results
@@ -56,24 +56,21 @@ def train(
         >>> results.epochs
     """
     store = store or Store(store_folder())
-    chains = {run: plan_epochs(run) for run in dict.fromkeys(runs)}
-    records: dict[str, Any] = {}
-    taken = _take_published(chains, records, store, asked_for() if published == "asked for" else published)
-    own = {run: chain for run, chain in chains.items() if run not in taken}
+    found = _Found(runs, store, asked_for() if published == "asked for" else published)
     n_computed, seconds = 0, 0.0
-    if list_missing(own, records, store):
+    if found.list_missing():
         with store.lock():
-            missing = list_missing(own, records, store)  # another process may have trained them meanwhile
+            missing = found.list_missing()  # another process may have trained them meanwhile
             with (
                 open_workers(missing, store, client) as workers,
                 tqdm(total=len(missing), unit="epoch", desc="training", disable=not progress, smoothing=0.1) as bar,
             ):
                 for epoch, artefact in compute_epochs(missing, store=store, workers=workers):
                     if artefact is not None:
-                        record = records[epoch.name] = record_of(artefact)
+                        record = found.records[epoch.name] = record_of(artefact)
                         n_computed, seconds = n_computed + 1, seconds + record["seconds"]
                     bar.update()
-    return _collect(chains, records, taken, store, n_computed=n_computed, computed_seconds=seconds)
+    return found.collect(n_computed=n_computed, computed_seconds=seconds)
 
 
 def find_results(runs: Iterable[Run], *, store: Store | None = None) -> Results | None:
@@ -83,66 +80,64 @@ def find_results(runs: Iterable[Run], *, store: Store | None = None) -> Results 
         Results; None if an epoch is missing, or a backend not installed.
 
     Raises:
-        DatasetError: A dataset is unavailable.
-        StoreError: The cache cannot be read.
-        PublishedError: The published results cannot be read.
+        DatasetError, StoreError, PublishedError: As `train`.
     """
-    store, records = store or Store(store_folder()), {}
     try:
-        chains = {run: plan_epochs(run) for run in dict.fromkeys(runs)}
+        found = _Found(runs, store or Store(store_folder()), asked_for())
     except BackendError:
         return None
-    taken = _take_published(chains, records, store, asked_for())
-    if list_missing({run: chain for run, chain in chains.items() if run not in taken}, records, store):
-        return None
-    return _collect(chains, records, taken, store)
+    return None if found.list_missing() else found.collect()
 
 
-def _take_published(chains, records, store, published):
-    """run -> records, for runs that are published and not wholly in the store: a run is never made of both."""
-    if published is None:
-        return {}
-    found = {run: published.find(chain) for run, chain in chains.items() if list_missing({run: chain}, records, store)}
-    return {run: records for run, records in found.items() if records}
+class _Found:
+    """What is known of runs before they are trained: name -> record of stored epochs, run -> records if published.
 
+    A run is never made of both: it is published if it is, and not wholly stored.
+    """
 
-def _collect(chains, records, taken, store, **about):
-    """Results, with the records of each run up to its last epoch or the one that diverged."""
-    own = {
-        run: [records[epoch.name] for epoch in chain if epoch.name in records]
-        for run, chain in chains.items()
-        if run not in taken
-    }
-    records = {run: taken.get(run) or own[run] for run in chains}
-    return Results(chains, records, store, published=taken, train=train, **about)
+    def __init__(self, runs: Iterable[Run], store: Store, published: Published | None) -> None:
+        self.chains, self.store = {run: plan_epochs(run) for run in dict.fromkeys(runs)}, store
+        self.records: dict[str, dict[str, Any]] = {}
+        self.published: dict[Run, Sequence[Mapping[str, Any]]] = {}
+        for run, chain in self.chains.items() if published else ():
+            if self._list_missing([chain]) and (records := published.find(chain)):
+                self.published[run] = records
 
+    def list_missing(self) -> list[Epoch]:
+        """The epochs to be computed, each once, parents first; those that are stored by now become records."""
+        return self._list_missing(chain for run, chain in self.chains.items() if run not in self.published)
 
-def list_missing(chains: Mapping[Run, Sequence[Epoch]], records: dict[str, Any], store: Store) -> list[Epoch]:
-    """Return the epochs to be computed, each once, parents first; add name -> record of those that are stored."""
-    missing: dict[str, Epoch] = {}
-    for chain in chains.values():
-        for epoch in chain:
-            name = epoch.name
-            if name not in records and name not in missing and (artefact := store.load(name)):
-                if is_epoch(artefact):
-                    records[name] = record_of(artefact)
-                else:
-                    warnings.warn(
-                        f"{store.path(name)} is of another version of lrlib and is computed again", stacklevel=3
-                    )
-            if name not in records:
-                missing[name] = epoch
-            elif records[name]["diverged"]:
-                break  # nothing is trained below it
-    return list(missing.values())
+    def _list_missing(self, chains):
+        missing: dict[str, Epoch] = {}
+        for chain in chains:
+            for epoch in chain:
+                name = epoch.name
+                if name not in self.records and name not in missing and (artefact := self.store.load(name)):
+                    if is_epoch(artefact):
+                        self.records[name] = record_of(artefact)
+                    else:
+                        path = self.store.path(name)
+                        warnings.warn(f"{path} is of another version of lrlib and is computed again", stacklevel=4)
+                if name not in self.records:
+                    missing[name] = epoch
+                elif self.records[name]["diverged"]:
+                    break  # nothing is trained below it
+        return list(missing.values())
+
+    def collect(self, **about: Any) -> Results:
+        """Results, with the records of each run up to its last epoch or the one that diverged."""
+        records = {
+            run: self.published.get(run) or [self.records[epoch.name] for epoch in chain if epoch.name in self.records]
+            for run, chain in self.chains.items()
+        }
+        return Results(self.chains, records, self.store, published=self.published, train=train, **about)
 
 
 @contextlib.contextmanager
-def open_workers(missing: Sequence[Epoch], store: Store, client: "Client | None" = None) -> Iterator[Workers]:
+def open_workers(missing: Sequence[Epoch], store: Store, client: "Client | None" = None) -> Iterator[Any]:
     """Workers for epochs: of the client's cluster, of that at $DASK_SCHEDULER_ADDRESS, or of this machine."""
     data = {(epoch.settings.problem, epoch.data): load_data(epoch.settings.problem) for epoch in missing}
-    backends = {epoch.settings.backend for epoch in missing}
-    for backend in backends:
+    for backend in {epoch.settings.backend for epoch in missing}:
         getattr(load_backend(backend), "prepare", lambda folder: None)(store.folder)  # once, and not in each worker
     address = client.scheduler.address if client else os.environ.get("DASK_SCHEDULER_ADDRESS")
     if address:
@@ -151,10 +146,7 @@ def open_workers(missing: Sequence[Epoch], store: Store, client: "Client | None"
         except ModuleNotFoundError as err:
             raise EngineError(f"a Dask cluster requires {err.name}: pip install 'lrlib[cluster]'") from err
 
-        sent = {
-            f"{problem} {digest}": pickle.dumps({(problem, digest): each}) for (problem, digest), each in data.items()
-        }
-        workers = DaskWorkers(address, sent, security=client.security if client else None)
+        workers: Any = DaskWorkers(address, data, client.security if client else None)
     else:
         from lrlib.runs.local import LocalWorkers, count_workers
 

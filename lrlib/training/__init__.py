@@ -1,1 +1,1 @@
-"""One epoch as a pure function, its numerics, and the backends that carry it out: with problems, what decides the bits."""
+"""One epoch as a pure function, its numerics, and the backends that carry it out."""

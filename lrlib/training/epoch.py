@@ -15,7 +15,6 @@ from torch import nn
 from lrlib.problems.registry import DEFAULT, load_problem
 from lrlib.training.optimizers import OPTIMIZERS, build_optimizer
 
-
 _drawing = threading.RLock()  # building a model draws from torch's one random generator: one thread at a time
 
 

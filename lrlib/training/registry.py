@@ -19,8 +19,8 @@ from lrlib.problems.problem import Problem
 from lrlib.problems.registry import DEFAULT, find_module
 from lrlib.training import epoch
 from lrlib.training.backends import compiled
+from lrlib.training.compute import Settings
 from lrlib.training.numerics import code_digest, fixed_numerics
-
 
 AUTO = "auto"
 BACKENDS = {
@@ -60,21 +60,20 @@ def describe_numerics(
     return {"backend": backend, "world_size": processes, **about, "code": code_digest(*modules)}
 
 
-@lru_cache(maxsize=64)
-def name_numerics(
-    backend: str, processes: int, problem: str, optimizer: str, batch_size: int, data: Data
-) -> dict[str, object]:
+def name_numerics(settings: Settings, data: Data) -> dict[str, object]:
     """Return `describe_numerics`, with a fingerprint where the processor decides bits: what stands in an epoch's name.
 
     Libraries choose their kernels by the processor and by variables such as MKL_CBWR and ONEDNN_MAX_CPU_ISA; no list of
     those is complete, so two steps of training and a test are tried: 0.2 s, once a process.
     """
-    numerics = describe_numerics(backend, processes, problem, optimizer)
+    problem, optimizer = settings.problem, settings.optimizer
+    numerics = describe_numerics(settings.backend, settings.processes, problem, optimizer)
     if "cpu_capability" in numerics:
-        numerics["fingerprint"] = _take_fingerprint(problem, optimizer, batch_size, data)
+        numerics["fingerprint"] = _take_fingerprint(problem, optimizer, settings.batch_size, data)
     return numerics
 
 
+@lru_cache(maxsize=64)
 def _take_fingerprint(problem, optimizer, batch_size, data):
     inputs, targets = (part[: 2 * batch_size] for part in data.train)
     steps = math.ceil(len(inputs) / batch_size)

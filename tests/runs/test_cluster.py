@@ -222,7 +222,7 @@ def test_a_lost_scheduler_is_an_error_and_what_is_done_is_kept(remote, tmp_path,
         remote.processes[0].kill()
         with pytest.raises(EngineError, match="was lost"):
             list(results)
-    with pytest.raises(EngineError, match="does not answer; start `dask scheduler` there or unset"):
+    with pytest.raises(EngineError, match="does not answer .* start `dask scheduler` there"):
         train(RUNS, store=store, progress=False)
     assert 1 <= len(store.list_files()) < 12
     monkeypatch.delenv("DASK_SCHEDULER_ADDRESS")

@@ -6,6 +6,7 @@ import torch
 from conftest import ROOT
 
 from lrlib.problems.registry import load_data
+from lrlib.training.compute import Settings
 from lrlib.training.numerics import code_digest, fixed_numerics, import_closure, normalize_code
 from lrlib.training.registry import describe_numerics, name_numerics
 
@@ -68,16 +69,18 @@ def test_code_that_changes_renames_the_epochs_of_the_problem_that_imports_it(tmp
     assert digest() != before
 
 
+SETTINGS = Settings("lenet5_sample", 0, "sgd", 32, 5e-4, "torch", 1)
 FINGERPRINT = """
 from lrlib.problems.registry import load_data
 from lrlib.training.registry import name_numerics
-print(name_numerics("torch", 1, {problem!r}, "sgd", 32, load_data({problem!r}))["fingerprint"])
+from lrlib.training.compute import Settings
+print(name_numerics({settings!r}, load_data({settings.problem!r}))["fingerprint"])
 """
 
 
-def take_fingerprint(problem="lenet5_sample", **environment):
+def take_fingerprint(**environment):
     done = subprocess.run(
-        [sys.executable, "-c", FINGERPRINT.format(problem=problem)],
+        [sys.executable, "-c", FINGERPRINT.format(settings=SETTINGS)],
         cwd=ROOT,
         env={"PATH": "", "PYTHONPATH": f"{ROOT}:{ROOT}/tests/training", **environment},
         capture_output=True,
@@ -89,7 +92,7 @@ def take_fingerprint(problem="lenet5_sample", **environment):
 
 def test_the_fingerprint_is_that_of_every_process_and_not_that_of_other_kernels():
     threads = torch.get_num_threads()
-    here = name_numerics("torch", 1, "lenet5_sample", "sgd", 32, load_data("lenet5_sample"))["fingerprint"]
+    here = name_numerics(SETTINGS, load_data("lenet5_sample"))["fingerprint"]
     assert torch.get_num_threads() == threads and not torch.are_deterministic_algorithms_enabled()
     assert take_fingerprint() == here
     assert take_fingerprint(MKL_CBWR="COMPATIBLE", ONEDNN_MAX_CPU_ISA="SSE41", ATEN_CPU_CAPABILITY="default") != here
