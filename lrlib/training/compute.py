@@ -66,12 +66,12 @@ def compute_epoch(
         the test loss or a number of the state is not finite.
     """
     fix_numerics()
-    state = initial_state(settings.seed, settings.problem) if state is None else state
-    start = time.perf_counter()
     with _alone, torch.random.fork_rng(devices=[]):
         # What a step may draw, as dropout does, is decided by (seed, epoch) alone.
         noise = hashlib.sha256(f"noise of seed {settings.seed} epoch {number}".encode()).digest()
         torch.manual_seed(int.from_bytes(noise[:8], "little", signed=True))
+        state = initial_state(settings.seed, settings.problem) if state is None else state
+        start = time.perf_counter()
         state, losses = backend.train_epoch(
             state,
             processes=settings.processes,

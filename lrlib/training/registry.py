@@ -78,7 +78,8 @@ def _take_fingerprint(problem, optimizer, batch_size, data):
     inputs, targets = (part[: 2 * batch_size] for part in data.train)
     steps = math.ceil(len(inputs) / batch_size)
     about = {"inputs": inputs, "targets": targets, "batch_size": batch_size, "problem": problem}
-    with fixed_numerics():
+    with fixed_numerics(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
         state, losses = epoch.train_epoch(
             epoch.initial_state(0, problem),
             lr=np.full(steps, 0.01),

@@ -185,7 +185,8 @@ def test_an_edit_of_the_data_trains_on_the_new_data_and_of_the_code_needs_a_new_
     """The scheduler lives on, the worker is started again after the first edit, and not after the second."""
     module, script = tmp_path / "line_problem.py", tmp_path / "script.py"
     script.write_text(
-        "import sys\nfrom lrlib import Run, train\nfrom lrlib.runs.store import Store\nfrom lrlib.schedules import Constant\n"
+        "import sys\nfrom lrlib import Run, train\n"
+        "from lrlib.runs.store import Store\nfrom lrlib.schedules import Constant\n"
         "run = Run(Constant(0.1), problem='line_problem:line', epochs=1, batch_size=8)\n"
         "print(train([run], store=Store(sys.argv[1]), progress=False).epochs['test_loss'][0])\n"
     )

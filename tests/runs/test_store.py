@@ -162,7 +162,8 @@ def test_files_of_a_killed_writer_are_listed_apart(store, artefact):
 
 
 def test_the_lock_is_held_by_one_process_and_ends_with_it(store, capfd):
-    code = f"from lrlib.runs.store import Store\nwith Store({str(store.folder)!r}).lock():\n  print(1, flush=True); input()"
+    code = "from lrlib.runs.store import Store\n"
+    code += f"with Store({str(store.folder)!r}).lock():\n  print(1, flush=True); input()"
     other = subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

@@ -84,7 +84,8 @@ def test_tables_are_tidy_and_agree(store, train):
     run = Run(OneCycle(0.1), problem="lenet5_sample", epochs=2)
     results = train([run], store=store, progress=False)
     assert list(results.epochs.columns) == [
-        "run", "problem", "seed", "epoch", "lr", "momentum", "train_loss", "test_loss", "test_accuracy", "n_test", "seconds",
+        "run", "problem", "seed", "epoch", "lr", "momentum", "train_loss", "test_loss", "test_accuracy", "n_test",
+        "seconds",
         "diverged",
     ]  # fmt: skip
     assert list(results.steps.columns) == ["run", "problem", "seed", "step", "lr", "momentum", "loss"]

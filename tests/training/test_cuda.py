@@ -129,7 +129,7 @@ def test_what_it_cannot_do_is_an_error(data):
 
 
 def test_a_model_with_buffers_is_refused():
-    with pytest.raises(ValueError, match="cannot train 'small_problems:normed', whose model has buffers"):
+    with pytest.raises(ValueError, match="cannot train 'small_problems:normed', which has buffers"):
         cuda.check(1, load_problem("small_problems:normed"))
     cuda.check(1, load_problem("small_problems:mlp"))
 

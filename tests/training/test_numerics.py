@@ -31,7 +31,8 @@ def test_the_import_closure_follows_every_import_and_leaves_out_what_is_installe
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / "start.py").write_text(
-        "import numpy as np\nfrom . import near\ndef f():\n    import far_module.deep as d\nfrom lrlib import suggest, Run as R\n"
+        "import numpy as np\nfrom . import near\ndef f():\n    import far_module.deep as d\n"
+        "from lrlib import suggest, Run as R\n"
     )
     (package / "near.py").write_text("from lrlib.problems import losses\n")
     (tmp_path / "far_module").mkdir()

@@ -28,15 +28,15 @@ def check(processes, problem):
     with torch.device("meta"):
         has_buffers = bool(list(problem.build_model().buffers()))
     if has_buffers:
-        raise ValueError(f"backend cuda cannot train {problem.name!r}, whose model has buffers; use backend='torch'")
+        raise ValueError(f"backend cuda cannot train {problem.name!r}, which has buffers; use backend='torch'")
 
 
 def describe(processes, optimizer):
     """Return what an epoch's name holds of this backend. Raises BackendError if there is no CUDA device."""
     if not torch.cuda.is_available():
         raise BackendError(
-            f"backend cuda requires a CUDA device, and torch {torch.__version__} finds none; install its driver, or use "
-            "backend='torch'"
+            f"backend cuda requires a CUDA device, and torch {torch.__version__} finds none; install its driver, or "
+            "use backend='torch'"
         )
     return {
         "torch": torch.__version__,
@@ -50,7 +50,7 @@ def describe(processes, optimizer):
 def train_epoch(
     state, *, processes, lr, momentum, inputs, targets, order, batch_size, optimizer, weight_decay, problem=DEFAULT,
 ):  # fmt: skip
-    """`lrlib.training.epoch.train_epoch` on the device, from and to tensors of the host; optimizers: those of BUFFERS."""
+    """`lrlib.training.epoch.train_epoch` on the device, from and to tensors of the host; BUFFERS has its optimizers."""
     check_steps(lr, momentum, order, batch_size)
     if optimizer not in BUFFERS:
         raise ValueError(f"optimizer must be one of {', '.join(BUFFERS)} for backend cuda, got {optimizer!r}")
