@@ -16,7 +16,7 @@ OPTIMIZERS: dict[str, dict[str, float]] = {
 def build_optimizer(
     name: str, parameters: Iterable[torch.Tensor], *, lr: float, momentum: float, weight_decay: float
 ) -> torch.optim.Optimizer:
-    """Return the optimizer of that name with its remaining settings (table OPTIMIZERS), updating all tensors at once."""
+    """Return the optimizer of that name, with what else OPTIMIZERS says of it, updating all tensors at once."""
     given: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay, "fused": True}
     if name == "sgd":
         return torch.optim.SGD(parameters, momentum=momentum, **given)
