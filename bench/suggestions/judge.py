@@ -289,10 +289,9 @@ def check_targets(judged: pd.DataFrame) -> pd.DataFrame:
         refined = by_cell(part)[REFINED, purpose].dropna()
         rows.append((REFINED, purpose, "mean at most 1 %", f"{refined.mean():.1f} %", refined.mean() <= 1))
         rows.append((REFINED, purpose, "worst at most 5 %", f"{refined.max():.1f} %", refined.max() <= 5))
-        for other in (HALF, HALVING):
-            found = compare(part, REFINED, other, purpose)
-            words = f"{abs(found):.1f points} {'above' if found.mean > 0 else 'below'}"
-            rows.append((REFINED, purpose, f"not worse than {other}", words, found.low <= 0))
+        found = compare(part, REFINED, HALF, purpose)
+        words = f"{abs(found):.1f points} {'above' if found.mean > 0 else 'below'}"
+        rows.append((REFINED, purpose, f"not worse than {HALF}", words, found.low <= 0))
         reliable = part[(part["rule"] == OURS) & (part["confidence"] != "low")]["regret"]
         words = f"{reliable.mean():.1f} % of {len(reliable)}"
         rows.append((OURS, purpose, "mean of reliable suggestions at most 1.5 %", words, reliable.mean() <= 1.5))
