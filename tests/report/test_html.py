@@ -188,3 +188,10 @@ def test_a_citation_of_nothing_is_marked_and_warned_of(tmp_path):
     with pytest.warns(UserWarning, match="nobody2000 not found"):
         export_html(merge_notebooks([section]), out=tmp_path / "r.html")
     assert "nobody2000?" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_a_table_within_words_scrolls_by_itself(tmp_path):
+    section = write_section(tmp_path, "1", "a", [prose("# A\n\n| a_b | b |\n|---|---|\n| 1 | 2 |")])
+    export_html(merge_notebooks([section]), out=tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert BeautifulSoup(text, "html.parser").select_one("section > .scroll > table") and "a_<wbr>b" in text

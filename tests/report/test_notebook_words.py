@@ -1,4 +1,4 @@
-"""The section notebooks as they read in JupyterLab: links where the report has citations and numbers, and nothing raw."""
+"""The section notebooks as they read in JupyterLab: links for citations and references, and nothing raw."""
 
 import re
 

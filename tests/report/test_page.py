@@ -1,4 +1,4 @@
-"""What the page does in a browser: values under the pointer and by keys, series, previews, narrow screens, no script."""
+"""The page in a browser: values under the pointer and by keys, series, previews, narrow screens, no script."""
 
 import os
 import sys
@@ -53,14 +53,16 @@ def path(tmp_path_factory):
         )
         data = pd.DataFrame({"run": ["ours", "theirs"], "loss": [1.0, 2.0]})
         display.show_figure(draw(), label="curves", caption="Curves of @smith2017.", alt="Two panels.", data=data)
-        columns = {"id": ["C1", "C2"], "claim": [LONG] * 2, "verdict": ["✓ reproduced", "✗ not reproduced"],
-                   "evidence": ["it fell by 90 %", "it rose by 3 % [2.1, 3.4]"], **{f"more{i}": ["12.345"] * 2 for i in range(3)}}  # fmt: skip
+        columns = {"id": ["C1", "C2"], "claim": [LONG] * 2, "verdict": ["✓ reproduced", "✗ not reproduced"]}
+        columns |= {"evidence": ["it fell by 90 %", "it rose by 3 %"]} | {f"more{i}": ["12.345"] * 2 for i in range(3)}
         display.show_table(pd.DataFrame(columns), label="evidence", caption="Claims.", anchors=["claim-c1", "claim-c2"])
         display.show_text("Words that were computed.")
         display.show_findings(
             "One of *three*.\n\n- ✓ reproduced: [C1. It falls.](#claim-c1)\n- ✗ not reproduced: [C2](#claim-c2)"
         )
-    text = f"# The test\n\nAfter [Smith 2017](https://arxiv.org/abs/1506.01186), see [x](#fig-curves), [y](#tbl-evidence). {LONG}"
+    text = (
+        "# The test\n\nAfter [Smith 2017](https://arxiv.org/abs/1506.01186), see [x](#fig-curves), [y](#tbl-evidence)."
+    )
     sections = [
         write_section(folder, "", "abstract", [prose(f"# Title\n\n{LONG}"), shows(outputs[-1])]),
         write_section(folder, "1", "test", [prose(text), shows(*outputs[:-1])]),

@@ -167,7 +167,7 @@ def test_no_table_s_head_is_parted_from_its_rows_wherever_on_a_page_it_begins(tm
 
 
 def test_a_figure_stands_between_the_words_before_and_after_it_at_its_own_size(tmp_path):
-    svg = '<svg xmlns="http://www.w3.org/2000/svg" width="300pt" height="200pt" viewBox="0 0 300 200"><path d="M 0 0 L 300 200"/></svg>'
+    svg = SVG.replace('"9pt" height="9pt"', '"300pt" height="200pt"')
     cells = [prose("# A\n\nBefore it."), shows(figure("one", svg=svg)), prose("After it.")]
     section = write_section(tmp_path, "1", "a", cells)
     export_pdf(merge_notebooks([section]), out=tmp_path / "r.pdf")

@@ -1,4 +1,4 @@
-"""What a document says of its origin, in copies of the project with git repositories of their own, of others, or none."""
+"""What a document says of its origin, in copies of the project with repositories of their own, of others, or none."""
 
 import os
 import subprocess

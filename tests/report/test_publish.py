@@ -17,7 +17,7 @@ from lrlib.runs import published
 from lrlib.runs.store import Store, StoreError
 from lrlib.schedules import Constant
 
-README = "# T\n<!-- accuracies -->\nold\n<!-- /accuracies -->\n<!-- curve -->\n<!-- /curve -->\n<!-- made -->\n<!-- /made -->\n"
+README = "# T\n" + "".join(f"<!-- {name} -->\nold\n<!-- /{name} -->\n" for name in ("accuracies", "curve", "made"))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from lrlib.report.page.about import list_authors, list_tags, write_bibtex
 from lrlib.report.page.figures import inline_svg, panels_json, plot_style
 from lrlib.report.page.merge import find_findings
 from lrlib.report.page.pandoc import TEMPLATES, render_markdown
-from lrlib.report.page.tables import color_verdicts, finish_table
+from lrlib.report.page.tables import finish_markdown
 from lrlib.runs.store import write_whole
 
 PLAIN_DATA = 50_000  # characters of a CSV that a link holds as they are; more are packed by gzip
@@ -52,7 +52,7 @@ class HtmlReport(TemplateExporter):
 
     def default_filters(self):
         yield from super().default_filters()
-        for function in (inline_svg, plot_style, panels_json, finish_table, color_verdicts):
+        for function in (inline_svg, plot_style, panels_json, finish_markdown):
             yield function.__name__, function
 
     def from_notebook_node(self, nb, resources=None, **kw):

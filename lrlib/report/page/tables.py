@@ -5,17 +5,21 @@ import re
 _VERDICT = re.compile(r"✓ reproduced\b|✗ not reproduced\b|\? inconclusive\b")
 
 
-def color_verdicts(html):
-    """HTML with each verdict, such as `✓ reproduced`, in its colour."""
+def finish_markdown(html):
+    """HTML with each verdict, such as `✓ reproduced`, in its colour, and tables that scroll by themselves.
 
-    def color(found):
-        sign, word = found[0].split(" ", 1)
-        kind = word.replace(" ", "-")
-        return f'<span class="verdict {kind}"><span aria-hidden="true">{sign}</span> {word}</span>'
-
-    return _VERDICT.sub(color, html)
+    Names in tables, such as minimum_over_ten, may continue in the next line.
+    """
+    html = re.sub(r"<table.*?</table>", _finish_table, html, flags=re.S)
+    return _VERDICT.sub(_color_verdict, html)
 
 
-def finish_table(html):
-    """A table's HTML: verdicts in colour, and names like minimum_over_ten may go on in the next line."""
-    return color_verdicts(re.sub(r"(<[^>]*>)|_(?=\w)", lambda found: found[1] or "_<wbr>", html))
+def _finish_table(found):
+    table = re.sub(r"(<[^>]*>)|_(?=\w)", lambda part: part[1] or "_<wbr>", found[0])
+    return f'<div class="scroll" tabindex="0" role="group" aria-label="Table">\n{table}\n</div>'
+
+
+def _color_verdict(found):
+    sign, word = found[0].split(" ", 1)
+    kind = word.replace(" ", "-")
+    return f'<span class="verdict {kind}"><span aria-hidden="true">{sign}</span> {word}</span>'
