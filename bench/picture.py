@@ -1,6 +1,6 @@
 """Draws README's picture, report/range-test.svg: README's lines on LeNet-5 and MNIST. Half a minute on a core.
 
-    python bench/picture.py
+python bench/picture.py
 """
 
 import matplotlib

@@ -97,6 +97,7 @@ def test_compiled(state, images, labels):
 def prepare_jax(model, train, test):
     """run() for an epoch of a model's layers in JAX, a jitted function a step; it sets the model's parameters."""
     import jax
+
     images, labels, test_images, test_labels = (jax.numpy.asarray(each.numpy()) for each in (*train, *test))
 
     def convolve_pool(x, weight, bias):

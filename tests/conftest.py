@@ -70,7 +70,8 @@ def start_lrlib(project, *arguments, environment=None, **options):
     kept = {k: v for k, v in os.environ.items() if k not in ("LRLIB_STORE", "LRLIB_DATA", "LRLIB_BUILD", "PYTHONPATH")}
     return subprocess.Popen(
         [sys.executable, "-m", "lrlib", *arguments],
-        cwd=project, env=kept | (environment or {}), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+        cwd=project, env=kept | (environment or {}), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The package as it is installed: a wheel with all that it needs, which says what only a checkout or an extra can do."""
+"""The package as installed: a wheel with all that it needs, which says what only a checkout or an extra can do."""
 
 import os
 import re
@@ -31,7 +31,8 @@ import torch, lrlib
 model = torch.nn.Linear(3, 1)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 batches = [(torch.randn(8, 3), torch.randn(8, 1)) for _ in range(4)]
-result = lrlib.range_test(model, optimizer, torch.nn.functional.mse_loss, batches, num_iter=60, repeats=2, progress=False)
+loss_fn = torch.nn.functional.mse_loss
+result = lrlib.range_test(model, optimizer, loss_fn, batches, num_iter=60, repeats=2, progress=False)
 print(result)
 result.suggest()
 result.save("sweep.json")
@@ -72,7 +73,11 @@ def installed(wheel, tmp_path):
 
 def test_a_wheel_holds_every_file_of_the_package_and_nothing_else(root, wheel):
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    ours = [path for path in (root / "lrlib").rglob("*") if path.suffix in (".py", ".csv", ".toml") or path.name == "py.typed"]
+    ours = [
+        path
+        for path in (root / "lrlib").rglob("*")
+        if path.suffix in (".py", ".csv", ".toml") or path.name == "py.typed"
+    ]
     assert names == {path.relative_to(root).as_posix() for path in ours}
 
 

@@ -140,8 +140,8 @@ def test_a_schedule_is_read_from_its_call(text, expected):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "OneCycle", "OneCycle()", "OneCycle(0.1, peak=2)", "Cycle(0.1)", "OneCycle(max_lr=open('x'))", "OneCycle(**{})",
-     "os.system('true')", "OneCycle(0.1) or 1", "(" * 500],
+    ["", "OneCycle", "OneCycle()", "OneCycle(0.1, peak=2)", "Cycle(0.1)", "OneCycle(max_lr=open('x'))",
+     "OneCycle(**{})", "os.system('true')", "OneCycle(0.1) or 1", "(" * 500],
 )  # fmt: skip
 def test_what_is_no_call_of_a_schedule_is_refused_and_not_evaluated(text):
     with pytest.raises(ValueError, match="a schedule must be a call of Constant"):

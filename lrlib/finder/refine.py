@@ -4,7 +4,7 @@ A sweep's late steps profit from its early ones, and a sweep is too short for a 
 not suffer from either: each starts from the same state, sees the same batches, and is judged by the loss it reaches.
 The search starts at a learning rate that the sweep gives and goes downhill until the loss rises on both sides.
 
-Origin of the constants: FACTOR, MAX_HOLDS and PEAK were found on ten tasks outside the benchmark; CLOSE, CAP, the limits
+Constants: FACTOR, MAX_HOLDS and PEAK were found on ten tasks outside the benchmark; CLOSE, CAP, the limits
 in `first_lr` and the share of steps left to a momentum on thirty other tasks outside its frozen half.
 """
 

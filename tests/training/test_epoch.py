@@ -62,7 +62,8 @@ def sgd(parameters):
         (MultiStep(0.1, [1, 2]), "sgd", sgd, lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [1, 2]), "epoch"),
         (
             OneCycle(0.1, final_div_factor=4), "sgd", sgd,
-            lambda o: torch.optim.lr_scheduler.OneCycleLR(o, 0.1, total_steps=EPOCHS * STEPS, final_div_factor=4), "step",
+            lambda o: torch.optim.lr_scheduler.OneCycleLR(o, 0.1, total_steps=EPOCHS * STEPS, final_div_factor=4),
+            "step",
         ),
         (MultiStep(0.01, [2]), "adam", lambda p: torch.optim.Adam(p, lr=0.01, betas=(0.9, 0.999), eps=1e-9, fused=True),
          lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [2]), "epoch"),

@@ -125,7 +125,9 @@ def test_functions_are_near_those_of_float64(name):
 def measure_gradients(model, data, dtype):
     model = model.to(dtype)
     loss = F.cross_entropy(model(data[0].to(dtype) / 255), data[1])
-    return loss.item(), dict(zip(dict(model.named_parameters()), torch.autograd.grad(loss, model.parameters())))
+    return loss.item(), dict(
+        zip(dict(model.named_parameters()), torch.autograd.grad(loss, model.parameters()), strict=True)
+    )
 
 
 @pytest.mark.parametrize("n", [1, 7, 96, 128])
@@ -133,7 +135,7 @@ def test_gradients_are_as_near_to_float64_as_those_of_plain_layers(n):
     state, data = initial_state(1), make_data(n)
     work = compiled.Workspace(state, *data)
     losses, _ = work.run(torch.arange(n), n, True)
-    gradients = dict(zip(compiled.NAMES, work.read("gradients")))
+    gradients = dict(zip(compiled.NAMES, work.read("gradients"), strict=True))
     exact_loss, exact = measure_gradients(load_model(state), data, torch.float64)
     _, plain = measure_gradients(load_model(state), data, torch.float32)
     assert losses[0] == pytest.approx(exact_loss, abs=3e-7)
@@ -181,7 +183,7 @@ def test_what_is_not_finite_shows_in_the_loss(name, value):
     ],
 )
 def test_data_that_the_kernels_cannot_take_are_refused(change, message):
-    data = dict(zip(("inputs", "targets"), make_data(20))) | change
+    data = dict(zip(("inputs", "targets"), make_data(20), strict=True)) | change
     with pytest.raises(ValueError, match=message):
         compiled.evaluate(initial_state(0), batch_size=20, **data)
 
