@@ -224,8 +224,10 @@ def suggest_lr(
     """
     steps = max(len(np.asarray(lr)) if sweep_steps is None else sweep_steps, 1)
     total_steps = steps if total_steps is None else total_steps
-    if not total_steps >= 1:
-        raise ValueError(f"total_steps must be at least 1, got {total_steps}; pass the updates of the training to come")
+    if isinstance(total_steps, str) or not 1 <= total_steps < np.inf:
+        raise ValueError(
+            f"total_steps must be at least 1 and finite, got {total_steps!r}; pass the updates of the training to come"
+        )
 
     def recommend(curve: Curve) -> tuple[float, float, float]:
         lowest, slows = bottom(curve), _slows(curve)
@@ -363,6 +365,10 @@ def _judge(curve: Curve, loss: Floats) -> tuple[Confidence, str]:
     """The confidence in what is read from a curve of these losses, and its reason."""
     if not np.isfinite(loss[0]):
         return "low", "the loss is not finite before any update: check the model and the data"
+    if curve.n_finite < MIN_POINTS and curve.ends_not_finite:
+        return "low", (
+            f"the loss is not finite after {curve.n_finite} steps: look for a broken sample, or use a smaller start_lr"
+        )
     if curve.n_finite < MIN_POINTS:
         return "low", f"{curve.n_finite} finite losses, but at least {MIN_POINTS} are needed: use more steps"
     if not falls(curve, times_noise=FALL_TIMES_NOISE):
@@ -371,9 +377,12 @@ def _judge(curve: Curve, loss: Floats) -> tuple[Confidence, str]:
     drop = curve.start - least
     turns_up = curve.exploded or curve.level[-1] - least >= max(0.05 * drop, 3 * curve.error[-1])
     if curve.at_once:
-        effect = "use a smaller start_lr; if it still falls at once, something else lowers it (a second optimizer?)"
-        effect = effect if turns_up else "and never rises: the learning rate seems to have no effect"
-        return "low", f"the loss falls from the first learning rate on: {effect}"
+        effect = ": use a smaller start_lr; if it still falls at once, something else lowers it (a second optimizer?)"
+        if not turns_up:
+            effect = " and never rises: the learning rate seems to have no effect"
+        if curve.x[-1] - curve.x[0] < LEVEL_DECADES:
+            effect = f", and the sweep covers {curve.x[-1] - curve.x[0]:.2g} decades only: use a wider range"
+        return "low", f"the loss falls from the first learning rate on{effect}"
     if not turns_up and curve.x[-1] - slows > LEVEL_DECADES:
         return "low", (
             f"the loss does not diverge up to lr {_lr(curve.x[-1]):.3g}, though 95 % of its fall is made at "

@@ -49,6 +49,11 @@ def inputs_and_targets(batch: Any) -> tuple[Any, Any]:
     """The two halves of a batch. Raises TypeError if it does not have two."""
     if isinstance(batch, (tuple, list)) and len(batch) == 2:
         inputs, targets = batch
+        if isinstance(targets, Tensor) and targets.dim() == 0:
+            raise ValueError(
+                "a batch must hold several samples, got a single one, with a target of shape (); pass a DataLoader "
+                "with a batch_size, or step_fn"
+            )
         return inputs, targets
     kind = type(batch).__name__ + (f" of {len(batch)}" if isinstance(batch, (tuple, list)) else "")
     raise TypeError(

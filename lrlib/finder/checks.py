@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset, IterableDataset, Sampler
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 
@@ -35,7 +35,7 @@ def check_model(model: Any, optimizer: Any) -> None:
         raise ValueError("optimizer must hold parameters of the model, got none; build it from model.parameters()")
     if not any(p.requires_grad for p in held):
         raise ValueError("a parameter of the optimizer must require grad, got all frozen; unfreeze what should train")
-    if any(p.is_meta for p in held):
+    if any(p.is_meta for p in (*held, *model.parameters())):
         raise ValueError("the model must have values, got parameters on the meta device; load its weights first")
 
 
@@ -59,7 +59,7 @@ def check_step(loss_fn: Any, step_fn: Any, loader: Any) -> None:
 
 def check_validation(val_loader: Any, val_metric: Any, loss_fn: Any) -> None:
     """Raise ValueError for a metric that is unknown or has no use."""
-    if not (val_metric in ("loss", "accuracy") or callable(val_metric)):
+    if not callable(val_metric) and not (isinstance(val_metric, str) and val_metric in ("loss", "accuracy")):
         raise ValueError(f'val_metric must be "loss", "accuracy" or a function, got {val_metric!r}; choose one')
     if val_loader is None and val_metric != "loss":
         raise ValueError(f"val_metric requires val_loader, got {val_metric!r} without it; pass a val_loader")
@@ -108,6 +108,10 @@ def group_momenta(optimizer: Any) -> tuple[float, ...]:
 
 def check_gradients(model: nn.Module, optimizer: Any, *, scaler: Any, clip_norm: float | None) -> None:
     """Raise ValueError where gradients could not be unscaled, or would be clipped while scaled."""
+    if scaler is not None and (
+        isinstance(scaler, type) or not (hasattr(scaler, "scale") or hasattr(scaler, "backward"))
+    ):
+        raise TypeError(f"scaler must be a torch.amp.GradScaler, an Accelerator or a Fabric, got {scaler!r}; pass one")
     own = getattr(optimizer, "scaler", None) or getattr(optimizer, "loss_scaler", None)
     if clip_norm is not None and own is not None:
         raise ValueError(
@@ -131,6 +135,12 @@ def check_loader(name: str, loader: Any) -> None:
             f"{name} must yield batches, got a {type(loader).__name__}, which yields samples; pass "
             "DataLoader(dataset, batch_size=32, shuffle=True)"
         )
+    if isinstance(loader, Sampler):
+        raise TypeError(
+            f"{name} must yield batches, got a {type(loader).__name__}, which yields indices; pass a DataLoader with it"
+        )
+    if isinstance(loader, (type, str, Mapping)):
+        raise TypeError(f"{name} must be an iterable of batches, got {_described(loader)}; pass one DataLoader")
     if not isinstance(loader, Iterator):
         if not hasattr(loader, "__iter__") and not hasattr(loader, "__getitem__"):
             raise TypeError(f"{name} must be an iterable of batches, got {_described(loader)}; pass a DataLoader")
@@ -152,13 +162,24 @@ def check_loss(loss: Any) -> None:
         raise ValueError("the loss must require grad, got one that does not; compute it without no_grad")
 
 
-def check_accuracy(logits: Tensor, targets: Tensor) -> None:
+def check_accuracy(logits: Any, targets: Any) -> None:
     """Raise ValueError unless the outputs are (..., classes) and the targets class indices of the shape before."""
-    if logits.dim() < 2 or logits.shape[-1] < 2 or logits.shape[:-1] != targets.shape:
+    found = [tuple(each.shape) if isinstance(each, Tensor) else _described(each) for each in (logits, targets)]
+    is_shaped = isinstance(logits, Tensor) and isinstance(targets, Tensor) and logits.dim() > 1 and logits.shape[-1] > 1
+    if not is_shaped or logits.shape[:-1] != targets.shape or targets.is_floating_point():
         raise ValueError(
-            f'val_metric "accuracy" requires outputs (N, classes) and targets (N,), got {tuple(logits.shape)} and '
-            f"{tuple(targets.shape)}; pass a function of a batch, for example the share of errors"
+            f'val_metric "accuracy" requires outputs (N, classes) and integer targets (N,), got {found[0]} and '
+            f"{found[1]}; pass a function of a batch, for example the share of errors"
         )
+
+
+def check_metric(value: Any) -> float:
+    """The value that a metric returned. Raises TypeError unless it is one number."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else _described(value)
+        raise TypeError(f"val_metric must return one number, got {got}; return for example its mean") from None
 
 
 def sharded_root(model: nn.Module) -> Any:

@@ -98,12 +98,27 @@ class Reach:
             waiting.extend((child, held, data) for child, held in self._keep_one(name, thing, data))
 
     def keep_used(self, name: str, function: Any) -> None:
-        """Keep the state that a function uses from outside its arguments; bare tensors may be data and are watched."""
-        for child, held in _used_by(function):
-            if isinstance(held, Tensor) and id(held) not in self._seen:
-                self._watch(f"{name}'s {child}", held)
-            elif not isinstance(held, Tensor):
-                self.keep(f"{name}'s {child}", held)
+        """Keep the state that a function uses from outside its arguments, also through functions that it calls.
+
+        State is: modules, optimizers, schedulers, generators, objects with a state_dict, a user's objects and containers
+        that hold tensors (a hand-written moving average), and variables that are tensors or floats. Bare tensors may be
+        data: they are watched, not copied. What holds no tensors, such as a list of losses, is the user's own record.
+        """
+        for child, held, rebind in _used_by(function):
+            where = f"{name}'s {child}"
+            if rebind is not None and isinstance(held, (Tensor, float, type(None))):
+                self.parts.append((where, rebind))
+            if isinstance(held, Tensor):
+                if id(held) not in self._seen:
+                    self._watch(where, held)
+                continue
+            found = _state_of(where, held)
+            for path, thing in found:
+                self.keep(path, thing)
+            is_entered = not isinstance(held, (*ATOMS, *OF_DATA)) and _is_entered(held)
+            table = held if isinstance(held, dict) else getattr(held, "__dict__", None) if is_entered else None
+            if not found and isinstance(table, dict):
+                self.parts.append((where, _if_filled(table)))
 
     def _keep_one(self, name: str, thing: Any, data: bool) -> Children:
         """Keep one thing. Returns what it holds."""
@@ -124,6 +139,8 @@ class Reach:
         if data and any(isinstance(value, threading.Thread) for value in attributes.values()):
             warnings.warn(f"{name} ({_kind(thing)}) runs threads, so its position is not restored", stacklevel=2)
             return ()
+        if id(thing) in self._roots and isinstance(getattr(type(thing), "__call__", None), types.FunctionType):
+            self.keep_used(name, type(thing).__call__)
         self.loaders += [thing] if isinstance(thing, DataLoader) else []
         self.data_generators += [thing] if data and isinstance(thing, GENERATORS) else []
         restore, slots = _restorer(thing), _slots(thing)
@@ -154,7 +171,9 @@ class Reach:
                 f"cannot snapshot {name} ({_kind(tensor)}): clone() is not supported; sweep with plain tensors"
             ) from err
         is_distributed = type(tensor).__module__.startswith("torch.distributed")
-        return () if is_distributed or not tensor.__dict__ else self._keep_dict(name, tensor.__dict__)
+        hooks = [tensor._backward_hooks, getattr(tensor, "_post_accumulate_grad_hooks", None)]
+        used = [(f"a hook of {name}", hook) for table in hooks for hook in (table or {}).values()]
+        return used if is_distributed or not tensor.__dict__ else [*used, *self._keep_dict(name, tensor.__dict__)]
 
     def _keep_module(self, name: str, module: nn.Module) -> Children:
         training = module.training
@@ -337,67 +356,95 @@ def _kind(thing: Any) -> str:
 # What a function uses
 
 
-def _used_by(function: Any) -> Iterator[tuple[str, Any]]:
-    """(name, thing) of the state that a function uses from outside its arguments, also through functions it calls.
-
-    State is: modules, optimizers, schedulers, generators, objects with a state_dict, a user's objects and containers
-    that hold tensors (a hand-written moving average), and tensors. Other variables, such as a list of losses, are the
-    user's own records.
-    """
+def _used_by(function: Any) -> Iterator[tuple[str, Any, Callable[[], None] | None]]:
+    """What _names_of yields of a function and those that it calls, apart from the functions."""
     waiting, seen = [function], set[int]()
     while waiting:
         current = waiting.pop()
         if id(current) in seen or _top_package(current) == "torch":
             continue
         seen.add(id(current))
-        for name, held in _names_of(current):
-            if isinstance(held, Tensor) or _is_of_training(held):
-                yield name, held
-            elif isinstance(held, FUNCTIONS):
-                waiting += [held] if _top_package(held) not in LEFT_ALONE else []
-            elif _holds_tensors(held):
-                yield name, held
-            elif not isinstance(held, (*ATOMS, *OF_DATA)) and _is_entered(held):
-                inner = getattr(held, "__dict__", None) or {}
-                yield from ((f"{name}.{key}", value) for key, value in inner.items() if _is_of_training(value))
+        for name, held, rebind in _names_of(current):
+            if not isinstance(held, FUNCTIONS):
+                yield name, held, rebind
+            elif _top_package(held) not in LEFT_ALONE:
+                waiting.append(held)
 
 
 def _is_of_training(thing: Any) -> bool:
     return isinstance(thing, OF_TRAINING) or has_state_dict(thing)
 
 
-def _holds_tensors(thing: Any, depth: int = 3) -> bool:
-    """Whether an object's attributes, or a container's items, are tensors, apart from those of modules and datasets."""
-    if isinstance(thing, Tensor) or depth == 0:
-        return isinstance(thing, Tensor)
-    is_container = isinstance(thing, CONTAINERS)
-    if isinstance(thing, (*ATOMS, *OF_DATA)) or _is_of_training(thing) or not (is_container or _is_entered(thing)):
-        return False
-    items = list(thing.values() if isinstance(thing, dict) else thing)[:MANY] if is_container else []
-    return any(_holds_tensors(item, depth - 1) for item in [*items, *getattr(thing, "__dict__", {}).values()])
+def _state_of(name: str, held: Any) -> list[tuple[str, Any]]:
+    """The parts of an object that are state: all of it if it holds tensors, else what is of the training."""
+    if isinstance(held, type) and _top_package(held) not in LEFT_ALONE:
+        return [state for key, value in vars(held).items() for state in _state_of(f"{name}.{key}", value)]
+    found, seen = list[tuple[str, Any]](), set[int]()
+    waiting = collections.deque([(name, held)])
+    while waiting and len(seen) < MANY:
+        path, thing = waiting.popleft()
+        if isinstance(thing, Tensor):
+            return [(name, held)]
+        if isinstance(thing, (*ATOMS, *OF_DATA, *FUNCTIONS)) or id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        if _is_of_training(thing):
+            found.append((path, thing))
+        elif isinstance(thing, CONTAINERS):
+            entries = dict.items(thing) if isinstance(thing, dict) else enumerate(thing)
+            waiting.extend((f"{path}[{_shown(key)}]", value) for key, value in itertools.islice(entries, MANY))
+        elif _is_entered(thing):
+            slots = [slot.__name__ for slot in _slots(thing) if hasattr(thing, slot.__name__)]
+            waiting.extend((f"{path}.{slot}", getattr(thing, slot)) for slot in slots)
+            waiting.extend((f"{path}.{key}", value) for key, value in getattr(thing, "__dict__", {}).items())
+    return found
 
 
-def _names_of(function: Any) -> Iterator[tuple[str, Any]]:
-    """(name, object) of all that a function, method or partial has from outside its arguments."""
+def _if_filled(table: dict[Any, Any]) -> Callable[[], None]:
+    """Restores a dict that holds state by then, such as an average that is made at the first step."""
+    restore = _dict_restorer(table)
+    return lambda: restore() if _state_of("", table) else None
+
+
+def _rebinder(get: Callable[[], Any], put: Callable[[Any], None], value: Any) -> Callable[[], None]:
+    """Gives a variable its value back; one that was None stays the user's record unless it holds state by then."""
+
+    def restore() -> None:
+        now = get()
+        if now is not value and (value is not None or _state_of("", now)):
+            put(value)
+
+    return restore
+
+
+def _names_of(function: Any) -> Iterator[tuple[str, Any, Callable[[], None] | None]]:
+    """(name, object, what rebinds the name to it) of all that a function, method or partial has from outside."""
     if isinstance(function, functools.partial):
-        yield "function", function.func
-        yield from ((str(i), value) for i, value in enumerate(function.args))
-        yield from function.keywords.items()
+        yield "function", function.func, None
+        yield from ((str(key), value, None) for key, value in (*enumerate(function.args), *function.keywords.items()))
     elif isinstance(function, types.MethodType):
-        yield "object", function.__self__
-        yield "function", function.__func__
+        yield "object", function.__self__, None
+        yield "function", function.__func__, None
     elif isinstance(function, types.FunctionType):
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             with contextlib.suppress(ValueError):  # a name that has no value yet
-                yield name, cell.cell_contents
-        yield from ((str(i), value) for i, value in enumerate(function.__defaults__ or ()))
-        yield from (function.__kwdefaults__ or {}).items()
-        used = _global_names(function.__code__)
-        yield from ((name, value) for name, value in function.__globals__.items() if name in used)
+                get = functools.partial(getattr, cell, "cell_contents")
+                put = functools.partial(setattr, cell, "cell_contents")
+                yield name, get(), _rebinder(get, put, get())
+        named = {**(function.__kwdefaults__ or {}), **function.__dict__}
+        yield from ((str(key), value, None) for key, value in (*enumerate(function.__defaults__ or ()), *named.items()))
+        variables = function.__globals__
+        for name in sorted(_global_names(function.__code__) & variables.keys()):
+            get, put = functools.partial(variables.get, name), functools.partial(variables.__setitem__, name)
+            yield name, variables[name], _rebinder(get, put, variables[name])
 
 
 @functools.lru_cache(maxsize=1024)
 def _global_names(code: types.CodeType) -> frozenset[str]:
     nested = (const for const in code.co_consts if isinstance(const, types.CodeType))
-    own = {step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    own = {
+        step.argval
+        for step in dis.get_instructions(code)
+        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL")
+    }
     return frozenset(own).union(*map(_global_names, nested))

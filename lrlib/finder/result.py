@@ -20,7 +20,7 @@ from lrlib.finder import drawing, loggers
 from lrlib.finder.checks import group_momenta, group_ratios
 from lrlib.finder.one_sweep import Sweep
 from lrlib.finder.refine import refined
-from lrlib.finder.settings import Settings
+from lrlib.finder.settings import Settings, whole
 from lrlib.suggest import Suggestion
 
 if TYPE_CHECKING:
@@ -87,6 +87,8 @@ class RangeTestResult:
                 found = heuristics.combine(each, spacing_decades=self._spacing())
             if self.holds and found.heuristic == "suggest_lr":
                 found = refined(found, self.sweeps[0], self.holds, self.settings)
+            if not isinstance(heuristic, str):  # a function as a key could not be pickled
+                return found
             self._suggested[key] = found
         return self._suggested[key]
 
@@ -99,7 +101,7 @@ class RangeTestResult:
             rule = getattr(heuristics, rule)
         if total_steps is not None and rule is not heuristics.suggest_lr:
             raise ValueError(f"total_steps applies to suggest_lr, got it with {heuristic!r}; leave it out")
-        length = self.settings.num_iter if total_steps is None else total_steps
+        length = self.settings.num_iter if total_steps is None else whole("total_steps", total_steps, 1, "10_000")
         each = []
         for sweep in self.sweeps:
             lengths = {"total_steps": length, "sweep_steps": len(sweep.lr)} if rule is heuristics.suggest_lr else {}
@@ -152,6 +154,7 @@ class RangeTestResult:
             not reliable.
         """
         ratios, momenta = self._groups(optimizer)
+        total_steps = whole("total_steps", total_steps, 1, "10_000")
         peak = self._suggested_or_warned(heuristic).upper
         made = {"max_lr": _per_group(peak, ratios), "total_steps": total_steps, "div_factor": div_factor}
         return {**made, **_momentum_bounds(momenta)}
@@ -196,6 +199,7 @@ class RangeTestResult:
             A dict. Warns if the suggestion is not reliable.
         """
         ratios, _ = self._groups(optimizer)
+        total_steps = whole("total_steps", total_steps, 10, "10_000")
         peak = self._suggested_or_warned(heuristic).lr
         share = max(warmup, 2 / total_steps)
         made = {"max_lr": _per_group(peak, ratios), "total_steps": total_steps, "pct_start": share}
@@ -234,7 +238,7 @@ class RangeTestResult:
         ax: "Axes | None" = None,
         *,
         path: str | os.PathLike[str] | None = None,
-        marks: "Iterable[Suggestion | str | float] | None" = None,
+        marks: "Iterable[Suggestion | str | float] | Suggestion | str | float | None" = None,
     ) -> "Axes":
         """Draw the losses over the learning rate.
 
@@ -248,7 +252,8 @@ class RangeTestResult:
             The axes.
         """
         ax = drawing.new_axes() if ax is None else ax
-        named = [self.suggest()] if marks is None else [self.suggest(m) if isinstance(m, str) else m for m in marks]
+        marks = [self.suggest()] if marks is None else [marks] if isinstance(marks, (Suggestion, str, float)) else marks
+        named = [self.suggest(mark) if isinstance(mark, str) else mark for mark in marks]
         drawing.draw_range_test(ax, self, named)
         if path is not None:
             figure: Any = ax.get_figure()

@@ -60,10 +60,10 @@ class Settings:
         plain: dict[str, Any] = {
             "start_lr": _positive("start_lr", self.start_lr, "1e-6"),
             "end_lr": _positive("end_lr", self.end_lr, "10"),
-            "num_iter": _whole("num_iter", self.num_iter, MIN_ITER, "300"),
-            "repeats": _whole("repeats", self.repeats, 1, "3"),
-            "seed": _whole("seed", self.seed, 0, "0"),
-            "accumulation_steps": _whole("accumulation_steps", self.accumulation_steps, 1, "1"),
+            "num_iter": whole("num_iter", self.num_iter, MIN_ITER, "300"),
+            "repeats": whole("repeats", self.repeats, 1, "3"),
+            "seed": whole("seed", self.seed, 0, "0"),
+            "accumulation_steps": whole("accumulation_steps", self.accumulation_steps, 1, "1"),
         }
         for name, example in {"max_seconds": "60", "clip_norm": "1.0"}.items():
             if getattr(self, name) is not None:
@@ -77,7 +77,15 @@ class Settings:
             raise ValueError(
                 f"start_lr must be smaller than end_lr, got {plain['start_lr']:g} and {plain['end_lr']:g}; swap them"
             )
-        plain["refine"] = bool(self.refine)
+        if plain["end_lr"] < 1.01 * plain["start_lr"] or plain["end_lr"] / plain["start_lr"] == math.inf:
+            raise ValueError(
+                f"end_lr must be between 1.01 and 1e300 times start_lr, got {plain['start_lr']:g} and "
+                f"{plain['end_lr']:g}; pass for example 1e-6 and 10"
+            )
+        if not isinstance(self.refine, bool):
+            raise TypeError(f"refine must be True or False, got {self.refine!r}; pass True")
+        if plain["seed"] >= 2**62:
+            raise ValueError(f"seed must be below 2**62, got {plain['seed']}; pass 0")
         made = replace(self, **plain)
         if made.refine and made.hold_steps < MIN_HOLD_STEPS:
             raise ValueError(
@@ -100,7 +108,7 @@ def _positive(name: str, value: Any, example: str) -> float:
     return number
 
 
-def _whole(name: str, value: Any, least: int, example: str) -> int:
+def whole(name: str, value: Any, least: int, example: str) -> int:
     try:
         number = operator.index(value)
     except TypeError:

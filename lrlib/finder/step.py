@@ -1,6 +1,7 @@
 """One update, and one validation, of a user's model, in one process or several."""
 
 import inspect
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from lrlib.finder.batches import inputs_and_targets, moves_itself, n_samples, on_device, tensors_of
-from lrlib.finder.checks import check_accuracy, check_loss, sharded_root
+from lrlib.finder.checks import check_accuracy, check_loss, check_metric, sharded_root
 from lrlib.finder.settings import Settings
 
 T = TypeVar("T")
@@ -40,6 +41,7 @@ class Training:
         self.n_skipped = 0  # updates that the scaler left out
         self._outputs: list[Tensor] = []
         self._finite_outputs: bool | None = None  # whether those of the first update were
+        self._finite_parameters: list[tuple[str, Tensor]] = []  # that were so before the first update
         self._lr = 0.0
         self._momentum = [{key: group[key] for key in MOMENTUM if key in group} for group in optimizer.param_groups]
 
@@ -47,9 +49,12 @@ class Training:
     def watched(self) -> Iterator[None]:
         """Around a sweep: the model's outputs are seen, and lr is set again right before each optimizer step."""
         handles = [self.model.register_forward_hook(self._see_output)]
-        if isinstance(getattr(self.optimizer, "_optimizer_step_pre_hooks", None), OrderedDict):
-            handles.append(self.optimizer.register_step_pre_hook(self._set_lr))
+        for optimizer in _with_hooks(self.optimizer):
+            handles.append(optimizer.register_step_pre_hook(self._set_lr))
+            handles.append(optimizer.register_step_post_hook(self._check_lr))
+            optimizer._optimizer_step_post_hooks.move_to_end(handles[-1].id, last=False)
         self.n_skipped, self._finite_outputs = 0, None
+        self._finite_parameters = [(name, p) for name, p in self.model.named_parameters() if _are_finite([p])]
         if not self.model.training:
             self.model.train()
         _set_mode(self.optimizer, "train")
@@ -91,7 +96,7 @@ class Training:
         with torch.no_grad():
             for batch in batches:
                 n = n_samples(batch)
-                total += n * float(self._metric(on_device(batch, self.device)))
+                total += n * check_metric(self._metric(on_device(batch, self.device)))
                 n_seen += n
         for module, training in modes:
             module.training = training
@@ -105,7 +110,7 @@ class Training:
             return f"the loss was {float(self.loss)}"
         if self._finite_outputs and not _are_finite(self._outputs):
             return "the model's output was not finite"
-        broken = [name for name, p in self.model.named_parameters() if not _are_finite([p])]
+        broken = [name for name, p in self._finite_parameters if not _are_finite([p])]
         return f"{broken[0]} was not finite" if broken else None
 
     def _see_output(self, *received: Any) -> None:
@@ -120,6 +125,15 @@ class Training:
             else:
                 group["lr"] = self._lr * ratio
             group.update(momentum)
+
+    def _check_lr(self, *_: Any) -> None:
+        """Raise ValueError if the optimizer's step has set another lr than that of the sweep."""
+        group, ratio = self.optimizer.param_groups[0], self.settings.group_ratios[0]
+        if not math.isclose(float(group["lr"]), self._lr * ratio, rel_tol=1e-5):
+            raise ValueError(
+                f"{type(self.optimizer).__name__}.step() must use the learning rate of the sweep, got "
+                f"{float(group['lr']):.3g} instead of {self._lr * ratio:.3g}; pass the optimizer without its own schedule"
+            )
 
     def _backward(self, loss: Tensor) -> None:
         if self.scaler is None:
@@ -238,6 +252,17 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
             f"these ({err}); pass step_fn, for example lambda batch: loss_fn(model(batch[0]), batch[1])"
         ) from err
     return model(*arguments, **named)
+
+
+def _with_hooks(optimizer: Any) -> list[Any]:
+    """The torch optimizers that make an optimizer's step: itself, or those that a wrapper holds."""
+    each = {id(each): each for each in (optimizer, *getattr(optimizer, "__dict__", {}).values())}.values()
+    return [
+        one
+        for one in each
+        if isinstance(getattr(one, "_optimizer_step_pre_hooks", None), OrderedDict)
+        and any(group is optimizer.param_groups[0] for group in one.param_groups)
+    ]
 
 
 def _are_finite(tensors: Sequence[Tensor]) -> bool:

@@ -33,7 +33,33 @@ def bad_inputs():
     binary["optimizer"] = sgd(binary["model"])
     relative = sgd(model)
     relative.param_groups[0]["relative_step"] = True
+    half_meta, recurrent = nn.Sequential(nn.Linear(6, 3), meta), nn.LSTM(6, 3)
+    of_tuple = {**one_column, "loss_fn": lambda out, _: out[0].mean()}
+    metric = lambda value: {"val_metric": value, "val_loader": loader}  # noqa: E731
     return {
+        "half meta": (ValueError, "on the meta device", {"model": half_meta, "optimizer": sgd(half_meta[0])}),
+        "sampler": (TypeError, "got a RandomSampler, which yields indices", {"loader": loader.sampler}),
+        "several loaders": (TypeError, "got a dict; pass one DataLoader", {"loader": {"train": loader}}),
+        "samples": (ValueError, "got a single one", {"loader": [*loader.dataset]}),
+        "narrow range": (ValueError, "between 1.01 and 1e300", {"start_lr": 1.0, "end_lr": 1.0 + 1e-15}),
+        "endless range": (ValueError, "between 1.01 and 1e300", {"start_lr": 1e-10, "end_lr": 1e300}),
+        "refine": (TypeError, "refine must be True or False, got 'no'", {"refine": "no"}),
+        "seed": (ValueError, "seed must be below", {"seed": 2**70}),
+        "scaler": (TypeError, "scaler must be a torch.amp.GradScaler", {"scaler": 1}),
+        "scaler class": (TypeError, "scaler must be a torch.amp.GradScaler", {"scaler": torch.amp.GradScaler}),
+        "vector metric": (TypeError, r"one number, got shape \(32,\)", metric(lambda batch: batch[1])),
+        "no metric": (TypeError, "one number, got None", metric(lambda batch: None)),
+        "array as metric": (ValueError, "val_metric must be", metric(np.ones(2))),
+        "accuracy of a tuple": (
+            ValueError,
+            "got a tuple and",
+            {"model": recurrent, "optimizer": sgd(recurrent), **of_tuple},
+        ),
+        "accuracy of floats": (
+            ValueError,
+            "integer targets",
+            {**one_column, "val_loader": [(torch.ones(4, 6), torch.ones(4))]},
+        ),
         "swapped": (TypeError, "model comes before optimizer", {"model": optimizer, "optimizer": model}),
         "no module": (TypeError, "model must be a torch.nn.Module, got a function", {"model": lambda x: x}),
         "several optimizers": (TypeError, "must be a torch optimizer, got a list", {"optimizer": [optimizer]}),

@@ -526,6 +526,52 @@ def test_a_hand_written_average_is_restored_and_the_users_records_are_not(how):
     assert everything(model, optimizer, average) == before and len(records) >= 60
 
 
+class Static:
+    shadow = {}
+
+
+@pytest.mark.parametrize(
+    "place", ["function attribute", "class attribute", "deep", "variable", "callable", "tensor hook", "first step"]
+)
+def test_an_average_is_restored_wherever_it_lies(place):
+    model, variable = net(), torch.ones(1)
+    optimizer, average, deep, empty = torch.optim.SGD(model.parameters(), lr=0.1), HandWritten(model), {}, {}
+    Static.shadow = average.shadow
+    deep["trainer"] = types.SimpleNamespace(parts=[types.SimpleNamespace(averaged={"copy": net()})])
+
+    def update(shadow):
+        for name, p in model.named_parameters():
+            shadow[name] = 0.9 * shadow.get(name, 0) + 0.1 * p.detach()
+
+    def step_fn(batch):
+        nonlocal variable
+        if place == "function attribute":
+            update(step_fn.shadow)
+        elif place == "class attribute":
+            update(Static.shadow)
+        elif place == "deep":
+            deep["trainer"].parts[0].averaged["copy"][0].weight.data.mul_(0.9)
+        elif place == "variable":
+            variable = 0.9 * variable
+        elif place == "first step":
+            update(empty)
+        return cross_entropy(model(batch[0]), batch[1])
+
+    class Callable:
+        def __call__(self, batch):
+            update(average.shadow)
+            return cross_entropy(model(batch[0]), batch[1])
+
+    if place == "function attribute":
+        step_fn.shadow = average.shadow
+    elif place == "tensor hook":
+        model[0].weight.register_post_accumulate_grad_hook(lambda p: update(average.shadow))
+    held = (model, optimizer, average, deep["trainer"].parts[0].averaged["copy"], empty)
+    before, value = everything(*held), variable
+    sweep(model, optimizer, data(), step_fn=Callable() if place == "callable" else step_fn, repeats=2)
+    assert everything(*held) == before and variable is value
+
+
 def test_a_bare_tensor_that_step_fn_changes_is_named_in_a_warning():
     model, moving = net(), torch.zeros(3)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import stat
 from dataclasses import FrozenInstanceError, replace
 
@@ -144,6 +145,13 @@ def test_heuristics_go_by_name_and_no_other_rule_knows_a_length(result):
         result.suggest("valley", total_steps=500)
 
 
+@pytest.mark.parametrize("length", ["10", 1.5, 0, True, float("inf")])
+def test_a_length_is_a_whole_number(result, length):
+    for use in (lambda n: result.suggest(total_steps=n), result.one_cycle, result.warmup_cosine):
+        with pytest.raises((TypeError, ValueError), match="total_steps must be .*; pass"):
+            use(length)
+
+
 def test_a_longer_training_gets_a_lower_constant_rate_and_the_same_peak(result):
     plain, longer = result.suggest(), result.suggest(total_steps=15_000)
     assert longer.lr < plain.lr and longer.upper == plain.upper and longer.lower <= longer.lr
@@ -218,6 +226,8 @@ def test_a_picture_names_what_was_swept_and_marks_what_it_is_given(result, doubt
         line.get_xdata()[0] for line in ax.lines if len(set(line.get_xdata())) == 1 and len(line.get_xdata()) == 2
     ]
     assert verticals == [result.suggest().lr, result.suggest("steepest").lr, 3e-4]
+    ax = result.plot(matplotlib.figure.Figure().add_subplot(), marks="steepest")
+    assert result.suggest("steepest").lr in [line.get_xdata()[0] for line in ax.lines]
     ax = doubtful.plot(matplotlib.figure.Figure().add_subplot())
     assert not [line for line in ax.lines if len(line.get_xdata()) == 2] and not ax.patches
 
@@ -252,6 +262,8 @@ def test_a_saved_result_is_the_same_when_loaded_and_its_file_has_the_usual_mode(
     finally:
         os.umask(before)
     loaded = RangeTestResult.load(path)
+    result.suggest(lambda lr, loss: suggest.valley(lr, loss))  # leaves nothing behind that could not be pickled
+    assert pickle.loads(pickle.dumps(result)) == result
     assert loaded == result and repr(loaded) == repr(result) and loaded.suggest() == result.suggest()
     assert list(tmp_path.iterdir()) == [path] and stat.S_IMODE(path.stat().st_mode) == 0o644
     json.loads(path.read_text(), parse_constant=pytest.fail)  # NaN and Infinity are no JSON

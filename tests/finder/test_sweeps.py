@@ -340,19 +340,61 @@ def test_a_scheduler_that_is_stepped_meanwhile_moves_neither_the_rate_nor_the_mo
     assert fingerprint(model, optimizer, loader, schedulers=[scheduler]) == before
 
 
-def test_an_optimizer_that_makes_its_own_rate_is_refused():
-    class OwnRate(torch.optim.Optimizer):
-        @torch.no_grad()
-        def step(self, closure=None):
-            for p in self.param_groups[0]["params"]:
-                p -= 0.01 * p.grad
+class OwnRate(torch.optim.Optimizer):
+    n = 0
 
+    @torch.no_grad()
+    def step(self, closure=None):
+        for p in self.param_groups[0]["params"]:
+            p -= 0.01 * p.grad
+
+
+class OwnSchedule(torch.optim.SGD):
+    n = 0
+
+    def step(self, closure=None):
+        self.n += 1
+        if self.n > 20:
+            self.param_groups[0]["lr"] = 0.01
+        return super().step(closure)
+
+
+class Wrapper:
+    """Has no hooks of its own, and sets the rate of the optimizer inside."""
+
+    def __init__(self, params, defaults):
+        self.inner, self.n = torch.optim.Adam(params, lr=0.1), 0
+        self.param_groups, self.zero_grad = self.inner.param_groups, self.inner.zero_grad
+
+    def step(self):
+        self.n += 1
+        self.param_groups[0]["lr"] = 0.001 * self.n
+        self.inner.step()
+
+
+@pytest.mark.parametrize(
+    "kind, message",
+    [
+        (OwnRate, "the learning rate has no effect on OwnRate"),
+        (OwnSchedule, r"OwnSchedule.step\(\) must use the learning rate of the sweep, got 0.01 instead of .*; pass"),
+    ],
+)
+def test_an_optimizer_that_makes_its_own_rate_is_refused(kind, message):
     model, _, loader = build()
-    optimizer = OwnRate(model.parameters(), {"lr": 0.1})
+    optimizer = kind(model.parameters(), {"lr": 0.1} if kind is OwnRate else 0.1)
     before = fingerprint(model, optimizer, loader)
-    with pytest.raises(ValueError, match="the learning rate has no effect on OwnRate"):
+    with pytest.raises(ValueError, match=message):
         sweep(model, optimizer, loader)
-    assert fingerprint(model, optimizer, loader) == before
+    assert fingerprint(model, optimizer, loader) == before and optimizer.n == 0
+
+
+def test_the_optimizer_in_a_wrapper_uses_the_rate_of_the_sweep():
+    model, _, loader = build()
+    optimizer = Wrapper(model.parameters(), {})
+    used = []
+    optimizer.inner.register_step_post_hook(lambda *_: used.append(optimizer.param_groups[0]["lr"]))
+    [swept] = sweep(model, optimizer, loader).sweeps
+    assert used[: len(swept.lr)] == swept.lr.tolist() and optimizer.n == 0
 
 
 def test_schedule_free_optimizers_are_in_eval_mode_where_the_model_is():
@@ -379,6 +421,20 @@ def test_schedule_free_optimizers_are_in_eval_mode_where_the_model_is():
 
 
 # What a curve cannot show
+
+
+def test_a_loss_that_is_nan_within_ten_steps_is_not_told_to_use_more():
+    model, optimizer, loader = build()
+    loader.dataset.tensors[0][::100] = float("inf")
+    found = sweep(model, optimizer, loader, repeats=3).suggest()
+    assert not found.reliable and "broken sample" in found.reason and "more steps" not in found.reason
+
+
+def test_rates_beyond_float32_are_left_out():
+    model, optimizer, loader = build()
+    loss_fn = lambda out, _: 0 * out.sum()  # noqa: E731
+    [swept] = sweep(model, optimizer, loader, loss_fn=loss_fn, end_lr=1e60).sweeps
+    assert 1e37 < swept.lr[-1] < 3.5e38 and np.isfinite(swept.loss).all()
 
 
 def test_a_loss_that_is_nan_before_any_update_is_said_to_be_so():
