@@ -220,7 +220,7 @@ class Watch:
 
 
 def lrs_of(settings: Settings) -> list[float]:
-    """The learning rate of every update: start_lr * (end_lr / start_lr) ** (k / (num_iter - 1)), up to float32's end."""
+    """The learning rates: start_lr * (end_lr / start_lr) ** (k / (num_iter - 1)), as far as float32 goes."""
     share = np.arange(settings.num_iter) / (settings.num_iter - 1)
     lrs = settings.start_lr * (settings.end_lr / settings.start_lr) ** share
     return lrs[lrs <= np.finfo(np.float32).max].tolist()

@@ -100,9 +100,9 @@ class Reach:
     def keep_used(self, name: str, function: Any) -> None:
         """Keep the state that a function uses from outside its arguments, also through functions that it calls.
 
-        State is: modules, optimizers, schedulers, generators, objects with a state_dict, a user's objects and containers
-        that hold tensors (a hand-written moving average), and variables that are tensors or floats. Bare tensors may be
-        data: they are watched, not copied. What holds no tensors, such as a list of losses, is the user's own record.
+        State is: modules, optimizers, schedulers, generators, objects with a state_dict, a user's objects and
+        containers that hold tensors (a hand-written moving average), and variables that are tensors or floats. Bare
+        tensors may be data: they are watched, not copied. Other things, such as lists of losses, are the user's records.
         """
         for child, held, rebind in _used_by(function):
             where = f"{name}'s {child}"
@@ -139,7 +139,7 @@ class Reach:
         if data and any(isinstance(value, threading.Thread) for value in attributes.values()):
             warnings.warn(f"{name} ({_kind(thing)}) runs threads, so its position is not restored", stacklevel=2)
             return ()
-        if id(thing) in self._roots and isinstance(getattr(type(thing), "__call__", None), types.FunctionType):
+        if id(thing) in self._roots and isinstance(vars(type(thing)).get("__call__"), types.FunctionType):
             self.keep_used(name, type(thing).__call__)
         self.loaders += [thing] if isinstance(thing, DataLoader) else []
         self.data_generators += [thing] if data and isinstance(thing, GENERATORS) else []

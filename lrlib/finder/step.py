@@ -42,7 +42,7 @@ class Training:
         self._outputs: list[Tensor] = []
         self._finite_outputs: bool | None = None  # whether those of the first update were
         self._finite_parameters: list[tuple[str, Tensor]] = []  # that were so before the first update
-        self._lr = 0.0
+        self._lr, self._is_checked = 0.0, False
         self._momentum = [{key: group[key] for key in MOMENTUM if key in group} for group in optimizer.param_groups]
 
     @contextmanager
@@ -67,7 +67,7 @@ class Training:
     def update(self, batches: Iterator[Any], lr: float) -> Tensor:
         """One update at a learning rate. Returns the mean loss of its batches, a tensor of shape ()."""
         n_batches = self.settings.accumulation_steps
-        self._lr = lr
+        self._lr, self._is_checked = lr, False
         self._set_lr()
         self.optimizer.zero_grad()
         self.loss, self._outputs = None, []
@@ -128,11 +128,14 @@ class Training:
 
     def _check_lr(self, *_: Any) -> None:
         """Raise ValueError if the optimizer's step has set another lr than that of the sweep."""
+        if self._is_checked:  # a subclass's step() calls its base's, and the hooks of both run
+            return
+        self._is_checked = True
         group, ratio = self.optimizer.param_groups[0], self.settings.group_ratios[0]
         if not math.isclose(float(group["lr"]), self._lr * ratio, rel_tol=1e-5):
             raise ValueError(
                 f"{type(self.optimizer).__name__}.step() must use the learning rate of the sweep, got "
-                f"{float(group['lr']):.3g} instead of {self._lr * ratio:.3g}; pass the optimizer without its own schedule"
+                f"{float(group['lr']):.3g} instead of {self._lr * ratio:.3g}; pass one without a schedule of its own"
             )
 
     def _backward(self, loss: Tensor) -> None:

@@ -349,14 +349,14 @@ class OwnRate(torch.optim.Optimizer):
             p -= 0.01 * p.grad
 
 
-class OwnSchedule(torch.optim.SGD):
-    n = 0
-
+class OwnSchedule(OwnRate):
+    @torch.no_grad()
     def step(self, closure=None):
         self.n += 1
         if self.n > 20:
             self.param_groups[0]["lr"] = 0.01
-        return super().step(closure)
+        for p in self.param_groups[0]["params"]:
+            p -= self.param_groups[0]["lr"] * p.grad
 
 
 class Wrapper:
@@ -381,7 +381,7 @@ class Wrapper:
 )
 def test_an_optimizer_that_makes_its_own_rate_is_refused(kind, message):
     model, _, loader = build()
-    optimizer = kind(model.parameters(), {"lr": 0.1} if kind is OwnRate else 0.1)
+    optimizer = kind(model.parameters(), {"lr": 0.1})
     before = fingerprint(model, optimizer, loader)
     with pytest.raises(ValueError, match=message):
         sweep(model, optimizer, loader)
@@ -461,8 +461,8 @@ def test_max_seconds_ends_the_range_test_and_complete_sweeps_count():
         return cross_entropy(out, targets)
 
     began = time.perf_counter()
-    result = sweep(model, optimizer, loader, loss_fn=slow, num_iter=50, repeats=100, end_lr=1, max_seconds=1.5)
+    result = sweep(model, optimizer, loader, loss_fn=slow, num_iter=50, repeats=100, end_lr=1, max_seconds=3)
     assert time.perf_counter() - began < 15
-    assert 1 <= len(result.sweeps) < 3 and all(len(swept.lr) == 50 for swept in result.sweeps)
+    assert 1 <= len(result.sweeps) < 7 and all(len(swept.lr) == 50 for swept in result.sweeps)
     result = sweep(model, optimizer, loader, loss_fn=slow, num_iter=1000, max_seconds=0.5)
     assert len(result.sweeps[0].lr) < 60 and "max_seconds" in result.suggest().reason
