@@ -365,12 +365,9 @@ def _judge(curve: Curve, loss: Floats) -> tuple[Confidence, str]:
     """The confidence in what is read from a curve of these losses, and its reason."""
     if not np.isfinite(loss[0]):
         return "low", "the loss is not finite before any update: check the model and the data"
-    if curve.n_finite < MIN_POINTS and curve.ends_not_finite:
-        return "low", (
-            f"the loss is not finite after {curve.n_finite} steps: look for a broken sample, or use a smaller start_lr"
-        )
     if curve.n_finite < MIN_POINTS:
-        return "low", f"{curve.n_finite} finite losses, but at least {MIN_POINTS} are needed: use more steps"
+        advice = "look for a broken sample or use a smaller start_lr" if curve.ends_not_finite else "use more steps"
+        return "low", f"{curve.n_finite} finite losses, but at least {MIN_POINTS} are needed: {advice}"
     if not falls(curve, times_noise=FALL_TIMES_NOISE):
         return "low", _why_no_fall(curve, began_lowest=loss[0] <= np.nanmin(loss))
     least, lowest, slows = curve.level[curve.low], bottom(curve), _slows(curve)

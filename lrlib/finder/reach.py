@@ -102,7 +102,7 @@ class Reach:
 
         State is: modules, optimizers, schedulers, generators, objects with a state_dict, a user's objects and
         containers that hold tensors (a hand-written moving average), and variables that are tensors or floats. Bare
-        tensors may be data: they are watched, not copied. Other things, such as lists of losses, are the user's records.
+        tensors may be data: they are watched, not copied. Others, such as a list of losses, are the user's records.
         """
         for child, held, rebind in _used_by(function):
             where = f"{name}'s {child}"
