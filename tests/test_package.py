@@ -108,7 +108,8 @@ def test_what_needs_an_extra_says_which(installed, asked, sentence):
 
 
 def test_the_report_needs_its_extra(installed):
-    code = f"{HIDE}\nimport sys; sys.argv = ['lrlib', 'report']\nfrom lrlib.__main__ import main\nsys.exit(main())"
+    here = "import os, sys; os.environ['LRLIB_ENVIRONMENT'] = '1'"  # a new process would find what is hidden in this one
+    code = f"{HIDE}\n{here}; sys.argv = ['lrlib', 'report']\nfrom lrlib.__main__ import main\nsys.exit(main())"
     done = installed("-c", code)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "which is not installed; pip install 'lrlib[report]', and run this in a checkout of lrlib" in done.stderr

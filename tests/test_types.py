@@ -7,8 +7,8 @@ import sys
 import pytest
 from conftest import ROOT
 
-# What makes the report's pages and words is nobody's interface but its notebooks'.
-INSIDE = ("report/", "training/backends/")
+# Internal: the maker of documents, and compiled code, whose types Numba infers.
+INSIDE = ("report/", "training/backends/", "training/kernels/")
 ROOMS = sorted(path.relative_to(ROOT / "lrlib").as_posix() for path in (ROOT / "lrlib").rglob("*.py"))
 ROOMS = [room for room in ROOMS if not room.startswith(INSIDE)]
 

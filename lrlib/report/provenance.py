@@ -50,7 +50,7 @@ def read_origin() -> Origin:
     return Origin(*_find_commit(names), digest.hexdigest())
 
 
-def _find_commit(names):
+def _find_commit(names: list[str]) -> tuple[str, str]:
     """(commit, whether the files are its own), or ("", why it is unknown)."""
     try:
         commit = _git("rev-parse", "--verify", "HEAD").strip()

@@ -61,8 +61,8 @@ def publish_document(document: Document, made: Made) -> list[Path]:
             raise PublishError(f"{document.readme}: unknown output {name!r}; available: {', '.join(outputs)}")
         elif "image/svg+xml" in outputs[name][0]:
             figures[f"{name}.svg"] = outputs[name][0]["image/svg+xml"]
-            path = os.path.relpath(folder / f"{name}.svg", document.readme.parent)
-            content = f"![{' '.join(outputs[name][1]['alt'].split())}]({path})"
+            place = os.path.relpath(folder / f"{name}.svg", document.readme.parent)
+            content = f"![{' '.join(outputs[name][1]['alt'].split())}]({place})"
         else:
             content = re.sub(r"-{3,}", "---", outputs[name][0]["text/markdown"])
         text = fill_block(text, name, f"{content}\n")

@@ -162,7 +162,7 @@ def give_values(
         given = {n: parse_value(section.declared[n], text) for n, text in texts.items() if n in section.declared}
         values = section.values | {n: value for n, value in (quick or {}).items() if n in section.declared} | given
         section = replace(section, values=values, given=given)
-        epochs = section.all_values().get("epochs")
+        epochs: Any = section.all_values().get("epochs")
         for name in (n for n in within_epochs if epochs and n in section.declared and n not in given):
             listed = section.all_values()[name]
             kept = [epoch for epoch in listed if epoch <= epochs] or [max(1, epochs // 2)]

@@ -36,7 +36,8 @@ def plan_published_runs() -> list[Run]:
 
 def list_store(store: Store, runs: list[Run]) -> list[str]:
     """Lines that say what a store holds of the published documents' runs, and of others; an epoch is counted once."""
-    files, needed, lines = store.list_files(), set(), []
+    files, lines = store.list_files(), []
+    needed: set[str] = set()
     for run in runs:
         names = {epoch.name for epoch in plan_epochs(run)}
         own = (names - needed) & files.keys()

@@ -6,7 +6,7 @@ A claim's rule, margin and words stand in claims.toml. Here a function a claim m
 import itertools
 import subprocess
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -153,7 +153,7 @@ def _fill(text, rule, design=None):
     return text.format(**words).replace("%", " %").replace("  %", " %")
 
 
-def join(words) -> str:
+def join(words: Iterable[object]) -> str:
     """`a, b and c`."""
     *most, last = [str(word) for word in words]
     return f"{', '.join(most)} and {last}" if most else last

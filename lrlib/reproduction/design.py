@@ -6,7 +6,7 @@ A section's notebook makes a Design from its parameters, `Design.of(globals())`,
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, Self
 
 from lrlib.problems.data import SAMPLE, choose_dataset
 from lrlib.problems.lenet import name_problem
@@ -208,7 +208,7 @@ class Design:
     @property
     def settings_note(self) -> str:
         """Which settings differ from those of the published report, as a sentence; "" if none does."""
-        published = {field.name: field.default for field in fields(self)} | {"seeds": PUBLISHED_SEEDS}
+        published: dict[str, Any] = {field.name: field.default for field in fields(self)} | {"seeds": PUBLISHED_SEEDS}
         published |= {"dataset": self.dataset, "backend": "compiled"}  # of another dataset there is a note
         for name in ("turning_points", "milestones"):
             if getattr(self, name) == fit_drops(published[name], self.epochs):  # which follows from the epochs

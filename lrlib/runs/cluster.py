@@ -41,9 +41,10 @@ class DaskWorkers:
     """
 
     def __init__(self, address: str, data: Mapping[tuple[str, str], Any], security: Security | None = None) -> None:
-        self._address, self._futures = address, {}
+        self._address = address
+        self._futures: dict[str, Any] = {}
         self._done: queue.SimpleQueue = queue.SimpleQueue()
-        self._n_threads, self._counted, self._last_seen = 0, -COUNT_SECONDS, time.monotonic()
+        self._n_threads, self._counted, self._last_seen = 0, float(-COUNT_SECONDS), time.monotonic()
         with contextlib.ExitStack() as opened:
             log = logging.getLogger("distributed")
             opened.callback(log.setLevel, log.level)

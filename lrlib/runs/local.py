@@ -3,6 +3,7 @@
 import contextlib
 import queue
 from collections import Counter
+from typing import Any
 
 from joblib import cpu_count
 from joblib.externals.loky.process_executor import BrokenProcessPool
@@ -31,7 +32,8 @@ class LocalWorkers:
     """
 
     def __init__(self, n: int, data: bytes) -> None:
-        self._n, self._data, self._pool = n, data, None
+        self._n, self._data = n, data
+        self._pool: Any = None
         self._done: queue.SimpleQueue = queue.SimpleQueue()
         self._running: dict = {}
         self._deaths: Counter = Counter()

@@ -188,7 +188,7 @@ def digest_weights(artefact: Artefact) -> bytes:
     digest = hashlib.sha256()
     for name, tensor in sorted(state_of(artefact).items()):
         digest.update(name.encode())
-        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.digest()[:8]
 
 

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -68,7 +67,8 @@ class Results:
         rows = []
         for run, chain in self._chains.items():
             about = {"run": run.label, "problem": run.problem, "seed": run.seed}
-            for epoch, record in zip_longest(chain, self._records[run], fillvalue=_AFTER_DIVERGENCE):
+            records = [*self._records[run], *[_AFTER_DIVERGENCE] * (len(chain) - len(self._records[run]))]
+            for epoch, record in zip(chain, records, strict=True):
                 rates = {"epoch": epoch.number, "lr": epoch.lr[-1], "momentum": epoch.momentum[-1]}
                 rows.append(about | rates | {name: record[name] for name in _AFTER_DIVERGENCE})
         return pd.DataFrame(rows)

@@ -99,8 +99,8 @@ class _Found:
         self.chains, self.store = {run: plan_epochs(run) for run in dict.fromkeys(runs)}, store
         self.records: dict[str, dict[str, Any]] = {}
         self.published: dict[Run, Sequence[Mapping[str, Any]]] = {}
-        for run, chain in self.chains.items() if published else ():
-            if self._list_missing([chain]) and (records := published.find(chain)):
+        for run, chain in self.chains.items():
+            if published and self._list_missing([chain]) and (records := published.find(chain)):
                 self.published[run] = records
 
     def list_missing(self) -> list[Epoch]:

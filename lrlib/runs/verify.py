@@ -51,7 +51,7 @@ def verify(found: Published, *, chains: int, epochs: int, seed: int | None) -> I
         return
     with tempfile.TemporaryDirectory() as folder, open_workers(missing, Store(store_folder())) as workers:
         trained = compute_epochs(missing, store=Store(folder), workers=workers)
-        computed = {epoch.name: artefact for epoch, artefact in trained}
+        computed = {epoch.name: artefact for epoch, artefact in trained if artefact}
     for run, pair in pairs.items():
         for epoch, record in pair:
             ours, weights = record_of(computed[epoch.name]), digest_weights(computed[epoch.name])

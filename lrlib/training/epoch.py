@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from lrlib.problems.problem import Problem
 from lrlib.problems.registry import DEFAULT, load_problem
 from lrlib.training.optimizers import OPTIMIZERS, build_optimizer
 
@@ -104,7 +105,9 @@ def train_epoch(
     return capture(model, torch_optimizer), losses
 
 
-def check_steps(lr, momentum, order, batch_size) -> int:
+def check_steps(
+    lr: npt.NDArray[np.float64], momentum: npt.NDArray[np.float64], order: torch.Tensor, batch_size: int
+) -> int:
     """Return the number of an epoch's steps. Raises ValueError if lr or momentum is not one value a step."""
     n_steps = math.ceil(len(order) / batch_size)
     if len(lr) != n_steps or len(momentum) != n_steps:
@@ -148,7 +151,14 @@ def _build_once(problem):
         return load_problem(problem).build_model()
 
 
-def restore(state, problem, optimizer, *, weight_decay, device):
+def restore(
+    state: Mapping[str, torch.Tensor],
+    problem: Problem,
+    optimizer: str,
+    *,
+    weight_decay: float,
+    device: torch.device | str,
+) -> tuple[nn.Module, torch.optim.Optimizer]:
     """The model and the optimizer of a state, ready for the next step."""
     model = load_model(state, problem.name).train().to(device)
     usual = OPTIMIZERS[optimizer]["momentum"]  # each step sets its own, and its lr
@@ -171,7 +181,7 @@ def set_rates(optimizer: torch.optim.Optimizer, lr: float, momentum: float) -> N
             group["momentum"] = momentum
 
 
-def capture(model, torch_optimizer):
+def capture(model: nn.Module, torch_optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """The state that a model and its optimizer stand for, as `train_epoch` returns it."""
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
     for name, parameter in model.named_parameters():

@@ -2,13 +2,14 @@
 
 import re
 from datetime import datetime
+from typing import Any
 
 import yaml
 
 from lrlib.project import project_folder
 
 
-def read_citation() -> dict[str, object]:
+def read_citation() -> dict[str, Any]:
     """What CITATION.cff says."""
     return yaml.safe_load((project_folder() / "CITATION.cff").read_text(encoding="utf-8"))
 

@@ -87,7 +87,7 @@ def fold_making(notebook, commit) -> None:
     opening, setup = None, []
     for cell in notebook.cells:
         place = cell.metadata.lrlib
-        opening = cell if place.opens else opening
+        opening = cell if place.opens or opening is None else opening
         if cell.cell_type == "code":
             source = "" if NOT_SHOWN & set(cell.metadata.get("tags", [])) else cell.source
             setup += [source] if source and not cell.outputs else []

@@ -4,6 +4,7 @@ import os
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from lrlib.project import store_folder
 from lrlib.training.numerics import code_digest
@@ -14,7 +15,9 @@ FOLDER = "LRLIB_KERNELS"  # the environment variable that tells workers where th
 @lru_cache
 def load_kernels() -> ModuleType:
     """Return lrlib.training.kernels.lenet, with `cache_folder()` as Numba's cache. Raises ImportError without Numba."""
-    from numba import config
+    from numba import config as numba_config
+
+    config: Any = numba_config
 
     before, config.CACHE_DIR = config.CACHE_DIR, str(cache_folder())
     try:
