@@ -108,7 +108,7 @@ def test_what_needs_an_extra_says_which(installed, asked, sentence):
 
 
 def test_the_report_needs_its_extra(installed):
-    here = "import os, sys; os.environ['LRLIB_ENVIRONMENT'] = '1'"  # a new process would find what is hidden in this one
+    here = "import os, sys; os.environ['LRLIB_ENVIRONMENT'] = '1'"  # a new process would find what is hidden
     code = f"{HIDE}\n{here}; sys.argv = ['lrlib', 'report']\nfrom lrlib.__main__ import main\nsys.exit(main())"
     done = installed("-c", code)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
