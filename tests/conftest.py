@@ -62,6 +62,7 @@ def copy_project(folder):
     ignored = shutil.ignore_patterns("build", "__pycache__", "report.html", "report.pdf")
     for name in ("lrlib", "notebooks", "report"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    shutil.copy(ROOT / "CITATION.cff", folder)
     return folder
 
 

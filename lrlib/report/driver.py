@@ -198,8 +198,8 @@ def _naming(build: Path) -> Iterator[None]:
         yield
     except OSError as err:
         raise BuildError(
-            f"cannot write the build folder {build} ({err.strerror or err}); free space or permit writing there, or "
-            "set LRLIB_BUILD to another folder"
+            f"cannot make the document in {build} ({err.filename}: {err.strerror or err}); free space or permit "
+            "writing there, or set LRLIB_BUILD to another folder"
         ) from err
 
 

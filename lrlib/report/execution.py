@@ -78,7 +78,6 @@ def _describe(section, folder, failed, what):
     os.replace(output, kept)
     added = {"injected-parameters", "papermill-error-cell-tag"}
     cells = [cell for cell in cells if not added & set(cell.metadata.get("tags", []))]
-    states = [cell.metadata.get("papermill", {}).get("status") for cell in cells]
-    reached = [number for number, state in enumerate(states, 1) if state in ("running", "failed")]
-    cell = f"cell {reached[-1]} of " if reached else ""
+    started = [n for n, cell in enumerate(cells, 1) if cell.metadata.get("papermill", {}).get("start_time")]
+    cell = f"cell {started[-1]} of " if started else ""
     return f"section {section.name}: {cell}{section.path.name} {what}; the executed notebook is in {kept}"

@@ -18,6 +18,7 @@ import psutil
 import pytest
 from bs4 import BeautifulSoup
 from conftest import DONE_WITHIN, ROOT, copy_project, run_lrlib, start_lrlib
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from pypdf import PdfReader
 from test_page import AXE, chromium, need
 
@@ -29,6 +30,17 @@ from lrlib.runs.published import write
 from lrlib.runs.store import Store
 
 __all__ = ["chromium"]
+
+FIGURES = """\
+import pandas as pd
+from matplotlib import pyplot as plt
+from lrlib.report.display import show_figure
+figure, axes = plt.subplots()
+axes.plot([1, 2, 3])
+axes.set_title("title")
+show_figure(figure, label="f", caption="C", alt="A", data=pd.DataFrame({"x": [1]}))
+plt.plot([1, 2])
+plt.show()"""
 
 
 @pytest.fixture(scope="module")
@@ -175,19 +187,26 @@ def test_bad_input_is_one_line_and_status_2_before_anything_is_trained(capsys, a
     assert out == "" and re.fullmatch(f"lrlib: .*{message}.*\n", err), err
 
 
+def write_project(folder, *cells):
+    """A copy of the project with one section, "1"."""
+    project = copy_project(folder)
+    for path in (project / "notebooks").glob("*.ipynb"):
+        path.unlink()
+    cells = [new_markdown_cell("# Title"), *(new_code_cell(cell) for cell in cells)]
+    about = {"lrlib": {"section": "1", "anchor": "one"}, "kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    nbformat.write(new_notebook(cells=cells, metadata=about), project / "notebooks" / "1-one.ipynb")
+    return project
+
+
 @pytest.mark.parametrize(
     ("code", "message"), [("1 / 0", "raised ZeroDivisionError"), ("import os; os._exit(1)", "lost its kernel")]
 )
 def test_a_notebook_that_fails_is_named_with_its_cell_and_kept(tmp_path, code, message):
-    copy = copy_project(tmp_path)
-    path = copy / "notebooks" / "0-1-in-miniature.ipynb"
-    notebook = nbformat.read(path, as_version=4)
-    notebook.cells.insert(2, nbformat.v4.new_code_cell(code))
-    nbformat.write(notebook, path)
-    status, _, err = run_lrlib(copy, "section", "0-1")
+    project = write_project(tmp_path, "x = 1", code, "y = 2")
+    status, _, err = run_lrlib(project, "section", "1")
     assert status == 1
-    assert re.search(rf"^lrlib: section 0-1: cell 3 of 0-1-in-miniature.ipynb {message}.*build/failed", err, re.M), err
-    assert (copy / "report" / "build" / "failed" / path.name).exists()
+    assert re.search(rf"^lrlib: section 1: cell 3 of 1-one.ipynb {message}.*build/failed/1-one.ipynb", err, re.M), err
+    assert (project / "report" / "build" / "failed" / "1-one.ipynb").exists()
 
 
 def test_a_build_folder_that_cannot_be_written_is_named_before_anything_is_trained(tmp_path):
@@ -218,11 +237,11 @@ def test_a_user_s_own_settings_do_not_change_the_page(tmp_path):
                 (home / path).write_text(text)
             settings |= {"MATPLOTLIBRC": str(home), "PYTHONSTARTUP": str(home / "start.py"), "PYTHONOPTIMIZE": "2",
                          "PYTHONWARNINGS": "error", "MPLBACKEND": "nonsense", "JUPYTER_PATH": str(home)}  # fmt: skip
-        project = copy_project(tmp_path / name / "project")
-        process = start_lrlib(project, "section", "0-1", environment=settings)
+        project = write_project(tmp_path / name / "project", FIGURES)
+        process = start_lrlib(project, "section", "1", environment=settings)
         out, err = process.communicate(timeout=DONE_WITHIN)
         assert process.returncode == 0, err
-        pages.append((project / "report" / "build" / "sections" / "0-1-in-miniature.html").read_text("utf-8"))
+        pages.append((project / "report" / "build" / "sections" / "1-one.html").read_text("utf-8"))
     assert pages[0] == pages[1]
 
 
