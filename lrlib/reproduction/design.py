@@ -18,7 +18,7 @@ from lrlib.training.registry import AUTO, choose_backend
 SGD_SWEEP = "SGD range test"
 ADAM_SWEEP = "Adam range test"
 MAX_SEEDS = 1000  # more is taken for a seed itself
-PUBLISHED_SEEDS = 40
+PUBLISHED_SEEDS = 12
 
 # What a report says first if it is not made from the dataset of the original.
 DATASET_NOTES = {
