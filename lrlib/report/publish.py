@@ -66,7 +66,8 @@ def publish_document(document: Document, made: Made) -> list[Path]:
         else:
             content = re.sub(r"-{3,}", "---", outputs[name][0]["text/markdown"])
         text = fill_block(text, name, f"{content}\n")
-    write(document.results, made.runs, commit=made.outcome.commit, store=Store(store_folder()))
+    if made.runs:
+        write(document.results, made.runs, commit=made.outcome.commit, store=Store(store_folder()))
     for path in made.paths:
         write_whole(folder / path.name, path.read_bytes())
     for name, svg in figures.items():
