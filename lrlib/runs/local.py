@@ -2,14 +2,16 @@
 
 import contextlib
 import queue
+import tempfile
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from joblib import cpu_count
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from lrlib.runs.engine import EngineError, receive_data, run_task
-from lrlib.training.processes import block_sigint, start_pool
+from lrlib.training.processes import block_sigint, describe_death, start_pool
 
 # A training step frees and asks for the same megabytes hundreds of times a second: keep them.
 WORKER_ENVIRONMENT = {
@@ -32,8 +34,12 @@ class LocalWorkers:
     """
 
     def __init__(self, n: int, data: bytes) -> None:
-        self._n, self._data = n, data
+        self._n = n
         self._pool: Any = None
+        # A file, since loky would wait forever for a process that dies before it has read as much from a pipe.
+        self._data = tempfile.NamedTemporaryFile(prefix="lrlib-")  # noqa: SIM115 (close does that)
+        self._data.write(data)
+        self._data.flush()
         self._done: queue.SimpleQueue = queue.SimpleQueue()
         self._running: dict = {}
         self._deaths: Counter = Counter()
@@ -44,11 +50,11 @@ class LocalWorkers:
     def submit(self, name: str, task: bytes, priority: int) -> None:
         with block_sigint():
             if self._pool is None:
-                self._pool = start_pool(self._n, WORKER_ENVIRONMENT, receive_data, self._data)
+                self._pool = start_pool(self._n, WORKER_ENVIRONMENT, _receive_file, self._data.name)
             try:
                 future = self._pool.submit(run_task, task)
             except BrokenProcessPool:
-                self.close()
+                self._end_pool()
                 return self.submit(name, task, priority)
         self._running[future] = (name, task)
         return future.add_done_callback(self._done.put)
@@ -63,17 +69,26 @@ class LocalWorkers:
                 self._deaths[name] += 1
                 if self._deaths[name] == MAX_DEATHS:
                     raise EngineError(
-                        f"an epoch could not be computed: its worker died {MAX_DEATHS} times, possibly out of memory"
+                        f"an epoch could not be computed: its worker died {MAX_DEATHS} times ({describe_death(err)}), "
+                        "possibly out of memory"
                     ) from err
                 self.submit(name, task, 0)
         return None
 
     def close(self) -> None:
         """End the processes, whatever they do."""
+        self._end_pool()
+        self._data.close()
+
+    def _end_pool(self):
         if self._pool is not None:
             with block_sigint():
                 self._pool.shutdown(wait=True, kill_workers=True)
             self._pool = None
+
+
+def _receive_file(path):
+    receive_data(Path(path).read_bytes())
 
 
 def count_workers(n_tasks: int, cores_per_task: int) -> int:

@@ -59,17 +59,16 @@ def train(
     found = _Found(runs, store, asked_for() if published == "asked for" else published)
     n_computed, seconds = 0, 0.0
     if found.list_missing():
-        with store.lock():
+        with store.lock(), contextlib.ExitStack() as opened:
             missing = found.list_missing()  # another process may have trained them meanwhile
-            with (
-                open_workers(missing, store, client) as workers,
-                tqdm(total=len(missing), unit="epoch", desc="training", disable=not progress, smoothing=0.1) as bar,
-            ):
-                for epoch, artefact in compute_epochs(missing, store=store, workers=workers):
-                    if artefact is not None:
-                        record = found.records[epoch.name] = record_of(artefact)
-                        n_computed, seconds = n_computed + 1, seconds + record["seconds"]
-                    bar.update()
+            workers = opened.enter_context(open_workers(missing, store, client)) if missing else None
+            bar = tqdm(total=len(missing), unit="epoch", desc="training", disable=not progress, smoothing=0.1)
+            opened.enter_context(bar)
+            for epoch, artefact in compute_epochs(missing, store=store, workers=workers):
+                if artefact is not None:
+                    record = found.records[epoch.name] = record_of(artefact)
+                    n_computed, seconds = n_computed + 1, seconds + record["seconds"]
+                bar.update()
     return found.collect(n_computed=n_computed, computed_seconds=seconds)
 
 

@@ -17,6 +17,7 @@ import torch
 from lrlib import _MODULES, _OF_THE_REPORT
 
 THREADS = 1
+INSTALLED = {"site-packages", "dist-packages"}
 PUBLIC: dict[str, str | None] = {**_MODULES, **_OF_THE_REPORT}
 
 
@@ -100,8 +101,9 @@ def _find_places(package):
     if spec is None:
         return []
     places = [*(spec.submodule_search_locations or [spec.origin or ""])]
-    installed = tuple(sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib"))
-    return places if package == "lrlib" or not any(place.startswith(installed) for place in places) else []
+    stdlib = tuple(sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib"))
+    is_installed = any(place.startswith(stdlib) or INSTALLED & set(Path(place).parts) for place in places)
+    return places if package == "lrlib" or not is_installed else []
 
 
 def normalize_code(source: str) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing.resource_tracker
 import os
+import re
 import signal
 import threading
 import time
@@ -25,6 +26,11 @@ def start_pool(
     """
     starting = (os.getpid(), initialize, arguments)
     return ProcessPoolExecutor(n, env=environment, initializer=_begin, initargs=starting)
+
+
+def describe_death(err: Exception) -> str:
+    """Return how processes of a pool died, such as "SIGKILL(-9)"; err: loky's BrokenProcessPool."""
+    return ", ".join(re.findall(r"[A-Z]+\(-?\d+\)", str(err))) or "for an unknown reason"
 
 
 @contextlib.contextmanager

@@ -128,7 +128,7 @@ def test_ctrl_c_ends_within_seconds_quietly_and_leaves_no_process(kill, moment, 
 def test_two_callers_at_once_train_nothing_twice_and_the_second_says_that_it_waits(store, start, uninterrupted):
     callers = [start(store, 2) for _ in range(2)]
     outputs = [caller.communicate(timeout=600) for caller in callers]
-    assert sorted(output for output, _ in outputs) == ["0\n", "12\n"]
+    assert sorted(output for output, _ in outputs) == ["0\n", "12\n"], outputs
     assert sorted(len(errors.splitlines()) for _, errors in outputs) == [0, 1]
     assert_same_epochs(store, uninterrupted, RUNS)
 
@@ -151,9 +151,15 @@ def test_an_epoch_that_kills_its_workers_ends_the_training_with_an_error(store, 
         return original(self)
 
     monkeypatch.setattr(local.LocalWorkers, "wait", wait)
-    with pytest.raises(EngineError, match="its worker died 3 times, possibly out of memory"):
+    with pytest.raises(EngineError, match=r"its worker died 3 times \(SIGKILL\(-9\).*\), possibly"):
         train(RUNS[:1], store=store, progress=False)
     assert len(set(killed)) >= 3 and not find_workers()
+
+
+def test_workers_that_cannot_start_are_an_error(store, monkeypatch):
+    monkeypatch.setitem(local.WORKER_ENVIRONMENT, "PYTHONHOME", "/nowhere")
+    with pytest.raises(EngineError, match=r"its worker died 3 times \(EXIT\(1\)\), possibly"):
+        train(RUNS[:1], store=store, progress=False)
 
 
 @pytest.fixture

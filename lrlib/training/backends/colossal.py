@@ -20,7 +20,7 @@ from lrlib.training.backends import BackendError, plain
 from lrlib.training.epoch import PlainTorch, evaluate
 from lrlib.training.epoch import train_epoch as train_on_rank
 from lrlib.training.numerics import fix_numerics
-from lrlib.training.processes import block_sigint, start_pool
+from lrlib.training.processes import block_sigint, describe_death, start_pool
 
 __all__ = ["check", "describe", "evaluate", "train_epoch"]
 
@@ -113,8 +113,8 @@ class Ranks:
         failed = {n: error for n, error in errors.items() if error}
         died = {n: error for n, error in failed.items() if isinstance(error, BrokenProcessPool)}
         rank, error = next(iter((died or failed).items()))
-        lines = str(error).strip().splitlines() or [repr(error)]
-        what = f"died ({lines[-1]})" if died else f"failed: {type(error).__name__}: {lines[0]}"
+        first_line = (str(error).strip().splitlines() or [""])[0]
+        what = f"died: {describe_death(error)}" if died else f"failed: {type(error).__name__}: {first_line}"
         return f"process {rank} of {self.n} of backend colossalai {what}"
 
     def close(self):
