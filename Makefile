@@ -86,7 +86,7 @@ lab: $(ENVIRONMENT)
 	@$(RUN) -m lrlib lab $(call option,RESULTS,results) $(call value_of,LAB_OPTIONS)
 
 docs: $(ENVIRONMENT)
-	@$(RUN) -m pdoc --output-directory report/build/docs lrlib '!lrlib.report' '!lrlib.reproduction'
+	@$(RUN) -m pdoc --output-directory report/build/docs lrlib
 
 test: $(ENVIRONMENT)
 	$(RUN) -m pytest -n 2 --dist loadfile

@@ -159,7 +159,7 @@ def test_a_figure_stands_between_the_words_before_and_after_it_at_its_own_size(t
     [page] = pypdf.PdfReader(tmp_path / "r.pdf").pages
     text = page.extract_text()
     assert text.index("Before it.") < text.index("Figure 1.") < text.index("After it.")
-    assert typst_width(svg, "full") == "calc.min(16cm, 240pt)"
+    assert typst_width(svg, "full") == "calc.min(16cm, 228pt)"
 
 
 def test_the_findings_stand_first_and_link_to_the_rows_of_the_evidence(tmp_path):

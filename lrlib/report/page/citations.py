@@ -59,10 +59,7 @@ def read_bibliography() -> dict[str, Work]:
 
 @functools.cache
 def find_numbers(folder: Path) -> dict[str, tuple[str, str]]:
-    """anchor -> (what a reference says, notebook's file name), as JupyterLab shows them before a document is made.
-
-    Figures and tables are counted in the order of the notebooks' code.
-    """
+    """anchor -> (what a reference says, notebook), as JupyterLab shows them: counted in the notebooks' code."""
     found: dict[str, tuple[str, str]] = {}
     counts = dict.fromkeys(NOUNS, 0)
     for path in sorted(folder.glob("*.ipynb")):
@@ -88,11 +85,7 @@ def slug(title: str) -> str:
 
 
 def spell_out(markdown: str, folder: Path) -> str:
-    """Markdown with citations and references in their short form made links.
-
-    Args:
-        markdown: the text.
-        folder: the notebooks that references lead to.
+    """Markdown with citations and references in their short form made links; folder: the notebooks that they lead to.
 
     Raises ValueError for a citation that is not in the bibliography; a reference to nothing is left as it is.
     """
@@ -121,10 +114,7 @@ def _find(key) -> Work:
 
 
 def link_citations(markdown: str) -> tuple[str, list[str]]:
-    """Markdown whose links to works of the bibliography lead to the list of references, and the keys of those works.
-
-    Raises ValueError for such a link that gives another year than the work's.
-    """
+    """Markdown whose links to works of the bibliography lead to the list of references, and the keys of those works."""
     by_url, cited = {work.url: work for work in read_bibliography().values() if work.url}, []
 
     def replace(match):

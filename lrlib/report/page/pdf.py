@@ -63,10 +63,10 @@ class TypstReport(TemplateExporter):
 
 
 def typst_width(svg: str, width: str) -> str:
-    """How wide a figure is set: four fifths of its own width, at most the text's, or half of it."""
+    """How wide a figure is set: three quarters of its own width, at most the text's, or half of it."""
     own = re.search(r'<svg[^>]* width="([\d.]+)pt"', svg)
     most = "8cm" if width == "half" else "16cm"
-    return f"calc.min({most}, {0.8 * float(own[1]):g}pt)" if own else most
+    return f"calc.min({most}, {0.76 * float(own[1]):g}pt)" if own else most
 
 
 def typst_string(text: str) -> str:

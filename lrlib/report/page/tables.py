@@ -6,10 +6,11 @@ _VERDICT = re.compile(r"✓ reproduced\b|✗ not reproduced\b|\? inconclusive\b"
 
 
 def finish_markdown(html):
-    """HTML with each verdict, such as `✓ reproduced`, in its colour, and tables that scroll by themselves.
+    """HTML with each verdict, such as `✓ reproduced`, in its colour, and tables and code that scroll by themselves.
 
     Names in tables, such as minimum_over_ten, may continue in the next line.
     """
+    html = re.sub(r"<pre(?=[ >])", '<pre tabindex="0"', html)
     html = re.sub(r"<table.*?</table>", _finish_table, html, flags=re.S)
     return _VERDICT.sub(_color_verdict, html)
 
