@@ -95,6 +95,7 @@ class DaskWorkers:
         try:
             future = self._done.get(timeout=COUNT_SECONDS)
         except queue.Empty:
+            self.count_slots()  # raises if the workers are gone
             return None
         try:
             content = future.result(timeout=NO_WORKER_SECONDS)
