@@ -92,9 +92,9 @@ def take_fingerprint(**environment):
 
 
 def test_the_fingerprint_is_that_of_every_process_and_not_that_of_other_kernels():
-    threads = torch.get_num_threads()
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     here = name_numerics(SETTINGS, load_data("lenet5_sample"))["fingerprint"]
-    assert torch.get_num_threads() == threads and not torch.are_deterministic_algorithms_enabled()
+    assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
     assert take_fingerprint() == here
     assert take_fingerprint(MKL_CBWR="COMPATIBLE", ONEDNN_MAX_CPU_ISA="SSE41", ATEN_CPU_CAPABILITY="default") != here
 
