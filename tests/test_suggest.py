@@ -387,7 +387,7 @@ def test_agreement_never_raises_the_confidence_and_disagreement_lowers_it(confid
         (lambda: steepest([1e-2, 1e-3], [1.0, 2.0]), "must be positive and increasing"),
         (lambda: steepest([0.0, 1e-3], [1.0, 2.0]), "must be positive and increasing"),
         (lambda: turning_points([1e-3, 1e-2], [1.0, 2.0], fraction=5), r"fraction must be in \(0, 1\), got 5"),
-        (lambda: suggest_lr([], [], total_steps=0), "total_steps must be at least 1, got 0"),
+        (lambda: suggest_lr([], [], total_steps=0), "total_steps must be at least 1 and finite, got 0"),
         (lambda: combine([]), "at least one Suggestion"),
     ],
 )
