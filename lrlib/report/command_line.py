@@ -118,10 +118,10 @@ def _make(options):
 
 
 def _store(options):
-    from lrlib.report.stored import list_store, plan_published_runs, prune_store
+    from lrlib.report.stored import list_published_runs, list_store, prune_store
     from lrlib.runs.store import Store
 
-    store, runs = Store(store_folder()), plan_published_runs()
+    store, runs = Store(store_folder()), list_published_runs()
     print("\n".join(list_store(store, runs) if options.what == "list" else prune_store(store, runs, options.dry_run)))
 
 

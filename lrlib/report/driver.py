@@ -143,7 +143,7 @@ def _settle(document, sections, texts, *, quick, results) -> list[Section]:
         os.environ[published.VARIABLE] = str(document.results if results == "published" else Path(results).absolute())
     if results == "published" and (outcome := read_outcome(document.published)):
         names = {name for section in sections for name in section.declared}
-        texts = {name: text for name, text in read_command(outcome.command)[0].items() if name in names} | texts
+        texts = {name: text for name, text in read_command(outcome.command).items() if name in names} | texts
     values = document.quick if quick else None
     sections = give_values(sections, texts, quick=values, within_epochs=document.within_epochs)
     for section in sections:  # bad values are refused before a dataset is downloaded

@@ -182,11 +182,11 @@ def describe_command(document: Document, section: Section) -> str:
     return " ".join(words + ([f"PARAMS={shlex.quote(others)}"] if others else []))
 
 
-def read_command(command: str) -> tuple[dict[str, str], bool]:
-    """The values that a command such as `make publish SEEDS=40` gives, name -> text, and whether it is a quick one."""
+def read_command(command: str) -> dict[str, str]:
+    """The values that a command such as `make publish SEEDS=40` gives, name -> text."""
     words = dict(word.split("=", 1) for word in shlex.split(command) if "=" in word)
     texts = {name: words[name.upper()] for name in FLAGS if name.upper() in words}
-    return texts | parse_assignments(words.get("PARAMS", "")), words.get("QUICK") == "1"
+    return texts | parse_assignments(words.get("PARAMS", ""))
 
 
 def parse_assignments(text: str) -> dict[str, str]:

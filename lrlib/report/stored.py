@@ -1,37 +1,23 @@
 """What the cache of trained epochs holds, and which of it the published documents do not need.
 
-Their runs are planned anew from the commands that their pages carry. Names of epochs depend on this machine's numerics
-and on the training code: what another machine or version stored counts as not needed.
+Names of epochs depend on the machine's numerics and on the training code: what another machine or version stored counts as
+not needed.
 """
 
 import time
 
 from lrlib.report.documents import list_documents
-from lrlib.report.outcome import read_outcome
-from lrlib.report.sections import find_sections, give_values, plan_section, read_command
+from lrlib.runs import published
 from lrlib.runs.plan import Run, plan_epochs
 from lrlib.runs.store import Store, StoreError
-from lrlib.runs.trainer import find_results
 
 SPARED_SECONDS = 3600  # younger files may be of a training that runs now
 
 
-def plan_published_runs() -> list[Run]:
-    """The Runs of the published documents, and those that follow from results that are stored; nothing is trained."""
-    runs: list[Run] = []
-    for document in list_documents():
-        if outcome := read_outcome(document.published):
-            texts, quick = read_command(outcome.command)
-            if not quick and texts.get("dataset", "auto") == "auto":
-                texts["dataset"] = "mnist"
-            sections, values = find_sections(document), document.quick if quick else None
-            texts = {name: text for name, text in texts.items() if any(name in each.declared for each in sections)}
-            for section in give_values(sections, texts, quick=values, within_epochs=document.within_epochs):
-                wanted, more_runs = plan_section(section)
-                runs += wanted
-                if more_runs and (results := find_results(wanted)):
-                    runs += more_runs(results)
-    return list(dict.fromkeys(runs))
+def list_published_runs() -> list[Run]:
+    """The Runs of the published documents' results."""
+    paths = [document.results for document in list_documents() if document.results.exists()]
+    return list(dict.fromkeys(run for path in paths for run in published.read(path).runs))
 
 
 def list_store(store: Store, runs: list[Run]) -> list[str]:
