@@ -16,6 +16,7 @@ import pytest
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # several tests run at once, each with processes of its own
 os.environ.setdefault("LRLIB_KERNELS", str(ROOT / ".lrlib" / "kernels"))  # compiled once for all tests
 DONE_WITHIN = 300  # seconds; far more than a quick report takes, so that a hanging command fails
 
