@@ -1,7 +1,7 @@
 """What the cache of trained epochs holds, and which of it the published documents do not need.
 
-Names of epochs depend on the machine's numerics and on the training code: what another machine or version stored counts as
-not needed.
+Names of epochs depend on the machine's numerics and on the training code: what another machine or version stored
+counts as not needed.
 """
 
 import time
