@@ -92,7 +92,7 @@ def check_document(project, name, done):
         head, _, data = link["href"].partition(",")
         text = gzip.decompress(base64.b64decode(data)).decode() if "gzip" in head else unquote(data)
         assert len(list(csv.DictReader(io.StringIO(text)))) >= 1, link["download"]
-    for code in page.select("pre, code, .made"):
+    for code in page.select("pre, code, math, .made"):
         code.decompose()
     assert not re.search(r"@(fig|tbl|sec)-|\?\*\*|\{[a-z_]+[:.!}]", page.main.get_text())  # placeholders
     return page
