@@ -22,7 +22,15 @@ SAMPLE = "sample"
 AUTO = "auto"
 VALIDATION = "_validation"  # suffix of a dataset whose test split is every twelfth training image
 VALIDATION_EVERY = 12
-_PARTS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+CLASSES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}  # a dataset's name -> torchvision's class
+FILES = {  # with their MD5 in each of CLASSES
+    "train-images-idx3-ubyte": ("6bbc9ace898e44ae57da46a324031adb", "f4a8712d7a061bf5bd6d2ca38dc4d50a"),
+    "train-labels-idx1-ubyte": ("a25bea736e30d166cdddb491f175f624", "9018921c3c673c538a1fc5bad174d6f9"),
+    "t10k-images-idx3-ubyte": ("2646ac647ad5339dbf082846283269ea", "8181f5470baa50b63fa0f6fddb340f0a"),
+    "t10k-labels-idx1-ubyte": ("27ae3e4e09519cfbb04c329615203637", "15d484375f8d13e6eb1aabb0c3f46965"),
+}
+DEBIAN = {"fashion_mnist": Path("/usr/share/datasets/fashion-mnist")}  # of the package dataset-fashion-mnist
+NAMES = tuple(f"{name}{suffix}" for name in (*CLASSES, SAMPLE) for suffix in ("", VALIDATION))
 
 
 class DatasetError(LrlibError):
@@ -31,39 +39,6 @@ class DatasetError(LrlibError):
 
 class DatasetMissing(DatasetError):
     """A dataset is not on this machine and cannot be downloaded."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a dataset's idx files come from: torchvision's class, the MD5 of each of _PARTS, Debian's folder."""
-
-    torchvision_class: str
-    md5: tuple[str, ...]
-    debian: str = ""
-
-
-SOURCES = {
-    "mnist": Source(
-        "MNIST",
-        (
-            "6bbc9ace898e44ae57da46a324031adb",
-            "a25bea736e30d166cdddb491f175f624",
-            "2646ac647ad5339dbf082846283269ea",
-            "27ae3e4e09519cfbb04c329615203637",
-        ),
-    ),
-    "fashion_mnist": Source(
-        "FashionMNIST",
-        (
-            "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-            "9018921c3c673c538a1fc5bad174d6f9",
-            "8181f5470baa50b63fa0f6fddb340f0a",
-            "15d484375f8d13e6eb1aabb0c3f46965",
-        ),
-        debian="/usr/share/datasets/fashion-mnist",
-    ),
-}
-NAMES = tuple(f"{name}{suffix}" for name in (*SOURCES, SAMPLE) for suffix in ("", VALIDATION))
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +58,7 @@ class Data:
         digest = hashlib.sha256()
         for tensor in (*self.train, *self.test):
             digest.update(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
-            digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+            digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
 
 
@@ -94,8 +69,9 @@ def choose_dataset(name: str) -> str:
         DatasetMissing: A dataset that was asked for by name is unavailable.
         DatasetError: One of its files is damaged.
     """
+    chosen = "mnist" if name == AUTO else name
     try:
-        read_images("mnist" if name == AUTO else name)
+        read_images(chosen)
     except DatasetMissing as err:
         if name != AUTO:
             raise
@@ -104,13 +80,7 @@ def choose_dataset(name: str) -> str:
             stacklevel=2,
         )
         return SAMPLE
-    return "mnist" if name == AUTO else name
-
-
-def is_present(name: str) -> bool:
-    """Return whether a dataset is on this machine or bundled; nothing is downloaded or checked."""
-    name = _require_known(name).removesuffix(VALIDATION)
-    return name == SAMPLE or any(_locate(folder, file) for folder in _list_folders(name) for file in _PARTS)
+    return chosen
 
 
 def load_dataset(name: str) -> Data:
@@ -131,25 +101,33 @@ def read_images(name: str) -> list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.i
         DatasetMissing: There are no files, and they cannot be downloaded.
         DatasetError: A file is damaged or missing.
     """
-    whole = _require_known(name).removesuffix(VALIDATION)
+    if name not in NAMES:
+        raise ValueError(f"dataset must be one of {', '.join((*NAMES, AUTO))}, got {name!r}")
+    whole = name.removesuffix(VALIDATION)
     images, labels, test_images, test_labels = _read_sample() if whole == SAMPLE else _read_files(whole)
     splits = [(images, labels.astype(np.int64)), (test_images, test_labels.astype(np.int64))]
     if name.endswith(VALIDATION):
         held_out = np.arange(len(labels)) % VALIDATION_EVERY == VALIDATION_EVERY - 1
-        splits = [tuple(part[rows] for part in splits[0]) for rows in (~held_out, held_out)]
+        images, labels = splits[0]
+        splits = [(images[rows], labels[rows]) for rows in (~held_out, held_out)]
     return splits
 
 
-def _require_known(name):
-    if name not in NAMES:
-        raise ValueError(f"dataset must be one of {', '.join((*NAMES, AUTO))}, got {name!r}")
-    return name
-
-
-def _list_folders(name):
-    source = SOURCES[name]
-    folders = [folder / source.torchvision_class / "raw" for folder in data_folders()]
-    return folders + ([Path(source.debian)] if source.debian else [])
+def _read_files(name):
+    own = download_folder() / CLASSES[name] / "raw"
+    folders = [folder / CLASSES[name] / "raw" for folder in data_folders()]
+    for folder in folders + ([DEBIAN[name]] if name in DEBIAN else []):
+        if any(_locate(folder, file) for file in FILES):
+            try:
+                return _read_folder(folder, name)
+            except DatasetError:
+                if folder != own:
+                    raise
+                for file in FILES:  # an interrupted download; torchvision checks the compressed files itself
+                    (folder / file).unlink(missing_ok=True)
+                break
+    _download(name)
+    return _read_folder(own, name)
 
 
 def _locate(folder, file):
@@ -157,27 +135,11 @@ def _locate(folder, file):
     return next((path for path in (folder / file, folder / f"{file}.gz") if path.exists()), None)
 
 
-def _read_files(name):
-    ours = download_folder() / SOURCES[name].torchvision_class / "raw"
-    for folder in _list_folders(name):
-        if any(_locate(folder, file) for file in _PARTS):
-            try:
-                return _read_folder(folder, name)
-            except DatasetError:
-                if folder != ours:
-                    raise
-                for file in _PARTS:  # an interrupted download; torchvision checks the compressed files itself
-                    (folder / file).unlink(missing_ok=True)
-                break
-    _download(name)
-    return _read_folder(ours, name)
-
-
 def _read_folder(folder, name):
     """The four arrays of a dataset. Raises DatasetError that names the first file that is missing or damaged."""
     arrays = []
-    for file, md5 in zip(_PARTS, SOURCES[name].md5, strict=True):
-        path = _locate(folder, file)
+    for file, digests in FILES.items():
+        path, md5 = _locate(folder, file), digests[list(CLASSES).index(name)]
         if path is None:
             raise DatasetError(f"{folder / file} is missing; add it, or delete {folder} to download all files again")
         try:
@@ -199,13 +161,13 @@ def _download(name):
     socket.setdefaulttimeout(30)
     try:
         with contextlib.redirect_stdout(None):  # torchvision prints there
-            getattr(torchvision.datasets, SOURCES[name].torchvision_class)(root=str(folder), download=True)
+            getattr(torchvision.datasets, CLASSES[name])(root=str(folder), download=True)
     except Exception as err:  # torchvision raises RuntimeError, URLError, OSError and others here
         reason = (str(err).strip().splitlines() or [type(err).__name__])[-1].rstrip(".")
         raise DatasetMissing(
             f"{name} is not in {', '.join(map(str, data_folders()))} and its download failed ({reason}): connect to "
-            f"the network, put its four raw files into {folder / SOURCES[name].torchvision_class / 'raw'}, or set "
-            "LRLIB_DATA to the folder that holds them."
+            f"the network, put its four raw files into {folder / CLASSES[name] / 'raw'}, or set LRLIB_DATA to the "
+            "folder that holds them."
         ) from err
     finally:
         socket.setdefaulttimeout(timeout)

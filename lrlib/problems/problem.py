@@ -30,7 +30,3 @@ class Problem:
     batch_size: int = 128
     optimizer: str = "sgd"
     has_kernels: bool = False
-
-    def count_steps(self, n_train: int, batch_size: int) -> int:
-        """Return the steps of an epoch: 469 = ceil(60000 / 128)."""
-        return -(-n_train // batch_size)

@@ -28,7 +28,6 @@ from lrlib.training.compute import compute_epoch
 from lrlib.training.registry import load_backend, name_numerics
 
 FAILED = b"failed: "  # no safetensors file begins so: its first eight bytes are a length
-_VALUES = {"diverged", "test_loss", "n_correct", "n_test", "train_seconds", "test_seconds"}
 _received: dict[tuple[str, str], Data] = {}  # (problem, digest) -> Data that the caller sent to this worker
 
 
@@ -137,17 +136,9 @@ def _read_result(name, content):
     if content.startswith(FAILED):
         raise EngineError(f"an epoch could not be computed: {content[len(FAILED) :].decode(errors='replace')}")
     try:
-        artefact = decode(name, content)
+        return decode(name, content)
     except ValueError as err:
-        raise EngineError(f"a worker returned something else than an epoch: {err}") from err
-    if not is_epoch(artefact):
-        raise EngineError("a worker returned an epoch of another version of lrlib; install this version there")
-    return artefact
-
-
-def is_epoch(artefact: Artefact) -> bool:
-    """Return whether an artefact is an epoch of this version of lrlib."""
-    return artefact.values.keys() >= _VALUES and "losses" in artefact.tensors
+        raise EngineError(f"a worker returned something else than an epoch of this lrlib: {err}") from err
 
 
 def state_of(artefact: Artefact) -> dict[str, torch.Tensor]:

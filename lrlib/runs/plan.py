@@ -7,8 +7,8 @@ never trained again, and an interrupted run resumes where it stopped.
 import hashlib
 import json
 import math
-import operator
-from dataclasses import asdict, dataclass, field
+import numbers
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -65,10 +65,14 @@ class Run:
         usual = OPTIMIZERS[self.optimizer]
         for name, least in (("epochs", 1), ("seed", 0), ("batch_size", 1), ("processes", 1)):
             value = problem.batch_size if name == "batch_size" and self.batch_size is None else getattr(self, name)
-            self._set(**{name: _require_whole(name, value, least)})
-        for name, below in (("momentum", 1.0), ("weight_decay", math.inf)):
-            value = getattr(self, name)
-            self._set(**{name: _require_share(name, usual[name] if value is None else value, below)})
+            if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+                raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+            self._set(**{name: int(value)})
+        for name, below in (("momentum", 1), ("weight_decay", math.inf)):
+            value = usual[name] if getattr(self, name) is None else getattr(self, name)
+            if not isinstance(value, numbers.Real) or not 0 <= value < below:
+                raise ValueError(f"{name} must be at least 0{' and below 1' * (below == 1)}, got {value!r}")
+            self._set(**{name: float(value) + 0.0})  # 0, 0.0 and -0.0 are one name
         self._set(backend=choose_backend(self.backend, problem))
         load_backend(self.backend).check(self.processes, problem)
         self.schedule.check_epochs(self.epochs)
@@ -115,18 +119,18 @@ def plan_epochs(run: Run) -> list[Epoch]:
     Raises:
         DatasetError: The data is unavailable.
     """
-    problem, settings, data = load_problem(run.problem), run.settings, load_data(run.problem)
-    steps_per_epoch = problem.count_steps(len(data.train[0]), settings.batch_size)
+    settings, data = run.settings, load_data(run.problem)
+    steps_per_epoch = math.ceil(len(data.train[0]) / settings.batch_size)
     lr, momentum = _plan_steps(run.schedule, run.epochs, steps_per_epoch, run.momentum)
-    decisive = asdict(settings) | {"data": data.digest, "optimizer_settings": _optimizer_settings(settings)}
-    numerics = name_numerics(settings, data)
-    history = _digest({key: value for key, value in decisive.items() if key not in ("backend", "processes")})
+    # The momentum is given at each step; the backend and its processes are in the numerics.
+    optimizer = OPTIMIZERS[settings.optimizer] | {"momentum": None, "weight_decay": settings.weight_decay}
+    decisive = {"optimizer": [settings.optimizer, optimizer], "data": data.digest}
+    decisive |= {name: getattr(settings, name) for name in ("problem", "seed", "batch_size")}
+    history, numerics = _digest(decisive), name_numerics(settings, data)
     chain: list[Epoch] = []
     for number in range(1, run.epochs + 1):
         steps = slice((number - 1) * steps_per_epoch, number * steps_per_epoch)
-        history = _digest(
-            [history, lr[steps].astype("<f8").tobytes().hex(), momentum[steps].astype("<f8").tobytes().hex()]
-        )
+        history = _digest([history, *(rates[steps].astype("<f8").tobytes().hex() for rates in (lr, momentum))])
         chain.append(
             Epoch(
                 name=_digest([history, numerics]),
@@ -142,12 +146,6 @@ def plan_epochs(run: Run) -> list[Epoch]:
     return chain
 
 
-def _optimizer_settings(settings):
-    """What an optimizer does not share with the others: the momentum is given at each step."""
-    shared = {"momentum", *Settings.__dataclass_fields__}
-    return {key: value for key, value in OPTIMIZERS[settings.optimizer].items() if key not in shared}
-
-
 @lru_cache(maxsize=256)
 def _plan_steps(schedule, epochs, steps_per_epoch, momentum):
     """`lr_per_step`, once for all seeds: driving torch's scheduler takes 6 ms for an epoch of 469 steps."""
@@ -159,25 +157,3 @@ def _plan_steps(schedule, epochs, steps_per_epoch, momentum):
 
 def _digest(values):
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-def _require_whole(name, value, least):
-    """A whole number as an int: NumPy's count too."""
-    try:
-        whole = operator.index(value)
-    except TypeError:
-        whole = None
-    if whole is None or isinstance(value, bool) or whole < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
-    return whole
-
-
-def _require_share(name, value, below):
-    """A number from 0 as a float, so that 0 and 0.0 are one name."""
-    try:
-        number = float(value) + 0.0  # -0.0 becomes 0.0
-    except (TypeError, ValueError):
-        number = -1.0
-    if not 0 <= number < below:
-        raise ValueError(f"{name} must be at least 0{' and below 1' * (below == 1)}, got {value!r}")
-    return number

@@ -20,6 +20,7 @@ import torch
 
 from lrlib.errors import LrlibError
 
+VERSION = 1  # of what is stored: files of another one count as damaged
 SUFFIX, PART = ".safetensors", ".part"
 _UNSEALED = "0" * 64
 # What reading a foreign file can raise: its JSON may be too deep, or of another shape than ours.
@@ -62,7 +63,7 @@ def decode(name: str, content: bytes) -> Artefact:
 
 
 def _digest(name, content):
-    return hashlib.sha256(name.encode() + b"\n" + content).hexdigest()
+    return hashlib.sha256(f"{VERSION} {name}\n".encode() + content).hexdigest()
 
 
 class Store:
@@ -118,9 +119,6 @@ class Store:
         """
         with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
-            probe = self.folder / f".check.{secrets.token_hex(8)}{PART}"
-            write_whole(probe, b"x")
-            probe.unlink()
             lock = filelock.FileLock(self.folder / ".lock", mode=self._mode(), thread_local=False)
             try:
                 lock.acquire(timeout=0)

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import pickle
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,7 +10,7 @@ from tqdm.auto import tqdm
 
 from lrlib.problems.registry import load_data
 from lrlib.project import store_folder
-from lrlib.runs.engine import EngineError, compute_epochs, is_epoch, record_of
+from lrlib.runs.engine import EngineError, compute_epochs, record_of
 from lrlib.runs.plan import Epoch, Run, plan_epochs
 from lrlib.runs.published import Published, asked_for
 from lrlib.runs.results import Results
@@ -112,11 +111,7 @@ class _Found:
             for epoch in chain:
                 name = epoch.name
                 if name not in self.records and name not in missing and (artefact := self.store.load(name)):
-                    if is_epoch(artefact):
-                        self.records[name] = record_of(artefact)
-                    else:
-                        path = self.store.path(name)
-                        warnings.warn(f"{path} is of another version of lrlib and is computed again", stacklevel=4)
+                    self.records[name] = record_of(artefact)
                 if name not in self.records:
                     missing[name] = epoch
                 elif self.records[name]["diverged"]:

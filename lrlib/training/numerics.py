@@ -1,4 +1,4 @@
-"""What decides the bits of a result besides its settings: the code that trains, and how the process computes."""
+"""What decides the bits of a result besides its settings and data: the code, and how the process computes."""
 
 import ast
 import contextlib
@@ -17,8 +17,8 @@ import torch
 from lrlib import _MODULES, _OF_THE_REPORT
 
 THREADS = 1
-INSTALLED = {"site-packages", "dist-packages"}
-PUBLIC: dict[str, str | None] = {**_MODULES, **_OF_THE_REPORT}
+# Modules that decide no bit: data is known by its digest, whatever reads it.
+_APART = {"lrlib.errors", "lrlib.project", "lrlib.problems.data", "lrlib.problems.preprocessing"}
 
 
 def fix_numerics() -> None:
@@ -45,10 +45,7 @@ def fixed_numerics() -> Iterator[None]:
 
 @lru_cache
 def code_digest(*modules: str) -> str:
-    """Return a digest of the code in the import closure of modules.
-
-    It is computed over tokens: comments, docstrings, line breaks and Python's version do not change it.
-    """
+    """Return a digest of `normalize_code` of the import closure of modules."""
     digest = hashlib.sha256()
     for name, path in sorted(import_closure(*modules).items()):
         digest.update(f"{name}\n{normalize_code(path.read_text(encoding='utf-8'))}\n".encode())
@@ -58,13 +55,13 @@ def code_digest(*modules: str) -> str:
 def import_closure(*modules: str) -> dict[str, Path]:
     """Return name -> file of modules and of all that they import, directly or not; installed packages are left out.
 
-    Imports are read from the source, those inside functions too. lrlib is never left out.
+    Imports are read from the source, those inside functions too. lrlib is never left out, but for _APART.
     """
     found: dict[str, Path] = {}
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
-        if name in found or (path := _find_source(name)) is None:
+        if name in found or name in _APART or (path := _find_source(name)) is None:
             continue
         found[name] = path
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
@@ -76,7 +73,8 @@ def import_closure(*modules: str) -> dict[str, Path]:
                 names = [alias.name for alias in node.names]
                 waiting.extend(f"{base}.{name}" for name in names)
                 # lrlib imports a public name's module when the name is used.
-                waiting.extend(filter(None, map(PUBLIC.get, names)) if base == "lrlib" else [base])
+                public = map((_MODULES | _OF_THE_REPORT).get, names)
+                waiting.extend(filter(None, public) if base == "lrlib" else [base])
     return found
 
 
@@ -97,35 +95,42 @@ def _find_places(package):
     try:
         spec = importlib.util.find_spec(package)
     except ValueError:  # __main__
-        spec = None
-    if spec is None:
         return []
-    places = [*(spec.submodule_search_locations or [spec.origin or ""])]
+    places = [*(spec.submodule_search_locations or [spec.origin or ""])] if spec else []
     stdlib = tuple(sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib"))
-    is_installed = any(place.startswith(stdlib) or INSTALLED & set(Path(place).parts) for place in places)
+    installed = {"site-packages", "dist-packages"}
+    is_installed = any(place.startswith(stdlib) or installed & set(Path(place).parts) for place in places)
     return places if package == "lrlib" or not is_installed else []
 
 
 def normalize_code(source: str) -> str:
-    """Return the tokens of Python source, one a line, without comments, docstrings and blank lines."""
-    docstrings = {
-        (node.body[0].lineno, node.body[0].col_offset)
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
-        and ast.get_docstring(node, clean=False) is not None
-    }
-    line_starts = [0, *accumulate(map(len, io.StringIO(source)))]
+    """Return the tokens of Python source, one a line, without what changes no bit.
+
+    That is comments, docstrings, blank lines and what is raised. Every version of Python gives the same tokens.
+    """
+    starts = [0, *accumulate(map(len, io.StringIO(source)))]
+    left_out = []  # (first, last) offsets
+    for node in ast.walk(ast.parse(source)):
+        has_docstring = isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+        if has_docstring and ast.get_docstring(node, clean=False) is not None:
+            node = node.body[0]
+        elif not isinstance(node, ast.Raise):
+            continue
+        left_out.append((starts[node.lineno - 1] + node.col_offset, starts[node.end_lineno - 1] + node.end_col_offset))
     tokens, string_start, depth = [], 0, 0
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         kind = tokenize.tok_name[token.type]
-        start, end = (line_starts[line - 1] + column for line, column in (token.start, token.end))
+        start, end = (starts[line - 1] + column for line, column in (token.start, token.end))
         # Python 3.12 and later split f-strings into tokens; here they stay whole, as in 3.11.
         if kind.endswith("STRING_START"):
             string_start, depth = (string_start if depth else start), depth + 1
-        elif kind.endswith("STRING_END"):
+            continue
+        if kind.endswith("STRING_END"):
             depth -= 1
-            if not depth:
-                tokens.append(source[string_start:end])
-        elif not depth and kind not in ("COMMENT", "NL", "ENDMARKER") and token.start not in docstrings:
-            tokens.append(kind if kind in ("INDENT", "DEDENT", "NEWLINE") else token.string)
+            start = string_start
+        is_text = kind not in ("INDENT", "DEDENT", "NEWLINE")
+        if depth or kind in ("COMMENT", "NL", "ENDMARKER"):
+            continue
+        if not (is_text and any(first <= start < last for first, last in left_out)):
+            tokens.append(source[start:end] if is_text else kind)
     return "\n".join(tokens)

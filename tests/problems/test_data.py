@@ -16,7 +16,6 @@ from lrlib.problems.data import (
     DatasetError,
     DatasetMissing,
     choose_dataset,
-    is_present,
     load_dataset,
     read_images,
 )
@@ -40,8 +39,8 @@ def two_images(monkeypatch):
     """Fashion-MNIST is a dataset of one image in each split; name -> content of its files."""
     raw = {"train-images-idx3-ubyte": bytes(16) + bytes(range(196)) * 4, "train-labels-idx1-ubyte": bytes(8) + b"\7"}
     raw |= {name.replace("train", "t10k"): content for name, content in raw.items()}
-    md5 = tuple(hashlib.md5(raw[name]).hexdigest() for name in data._PARTS)
-    monkeypatch.setitem(data.SOURCES, "fashion_mnist", data.Source("FashionMNIST", md5))
+    for name in data.FILES:
+        monkeypatch.setitem(data.FILES, name, ("", hashlib.md5(raw[name]).hexdigest()))
     return raw
 
 
@@ -78,7 +77,6 @@ def test_images_are_pillow_s_pixel_for_pixel():
 def test_auto_is_the_sample_with_a_warning_if_mnist_is_unavailable(nowhere):
     with pytest.warns(UserWarning, match=r"no route to host.*cannot test claims about accuracy"):
         assert choose_dataset("auto") == "sample"
-    assert not is_present("mnist") and is_present("sample_validation")
     with pytest.raises(DatasetMissing) as caught:
         choose_dataset("mnist")
     for words in ("no route to host", f"put its four raw files into {nowhere}", "set LRLIB_DATA"):
@@ -89,12 +87,12 @@ def test_a_damaged_file_is_named_and_never_replaced_by_the_sample(tmp_path, monk
     monkeypatch.setattr(data, "data_folders", lambda: [tmp_path])
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
-    for file in data._PARTS[1:]:
+    for file in list(data.FILES)[1:]:
         (raw / file).write_bytes(b"damaged")
     for name in ("mnist", "auto"):
         with pytest.raises(DatasetError, match="train-images-idx3-ubyte is missing"):
             choose_dataset(name)
-    (raw / data._PARTS[0]).write_bytes(b"damaged")
+    (raw / next(iter(data.FILES))).write_bytes(b"damaged")
     found = hashlib.md5(b"damaged").hexdigest()
     with pytest.raises(DatasetError, match=f"images-idx3-ubyte is damaged: its MD5 must be 6bbc9a.*, got {found}"):
         choose_dataset("auto")

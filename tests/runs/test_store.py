@@ -90,7 +90,7 @@ def test_a_foreign_file_counts_as_damaged_and_is_warned_of_once(store, artefact,
     assert is_the_same(store.load(NAME), artefact)
 
 
-def test_a_file_under_another_name_is_refused(store, artefact):
+def test_a_file_under_another_name_or_of_another_version_is_refused(store, artefact, monkeypatch):
     store.save(NAME, artefact)
     store.path(OTHER).write_bytes(store.path(NAME).read_bytes())
     with pytest.warns(UserWarning, match="is damaged"):
@@ -98,6 +98,9 @@ def test_a_file_under_another_name_is_refused(store, artefact):
     store.save(OTHER, encode(NAME, artefact))
     with pytest.warns(UserWarning, match="is damaged"):
         assert store.load(OTHER) is None
+    monkeypatch.setattr("lrlib.runs.store.VERSION", 2)
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert store.load(NAME) is None
 
 
 @pytest.mark.parametrize(

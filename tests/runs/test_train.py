@@ -14,7 +14,7 @@ from lrlib.problems.problem import Problem
 from lrlib.problems.registry import load_problem
 from lrlib.runs import trainer
 from lrlib.runs.plan import plan_epochs
-from lrlib.runs.store import Artefact, Store, StoreError
+from lrlib.runs.store import Store, StoreError
 from lrlib.runs.trainer import find_results
 from lrlib.schedules import Constant, MultiStep, OneCycle
 
@@ -135,17 +135,14 @@ def test_tied_weights_stay_one_parameter_and_bfloat16(store, train):
     assert torch.equal(expected.encode.weight, model.encode.weight)
 
 
-@pytest.mark.parametrize("damage", ["a bit", "cut", "other version"])
+@pytest.mark.parametrize("damage", ["a bit", "cut"])
 def test_a_damaged_epoch_is_said_once_and_trained_again_to_the_same_bits(store, train, damage):
     run = Run(Constant(0.1), **SAMPLE)
     before = train([run], store=store, progress=False)
     kept, name = parameters(before, run), plan_epochs(run)[1].name
     path, content = store.path(name), bytearray(store.path(name).read_bytes())
     content[len(content) // 2] ^= 1
-    if damage == "other version":
-        store.save(name, Artefact({}, {"accuracy": 0.9}))
-    else:
-        path.write_bytes(content if damage == "a bit" else content[:-1])
+    path.write_bytes(content if damage == "a bit" else content[:-1])
     with pytest.warns(UserWarning, match="is computed again") as warned:
         after = train([run], store=store, progress=False)
     assert after.n_computed == 1 and len(warned) <= 2

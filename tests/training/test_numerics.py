@@ -11,9 +11,10 @@ from lrlib.training.numerics import code_digest, fixed_numerics, import_closure,
 from lrlib.training.registry import describe_numerics, name_numerics
 
 
-def test_a_digest_ignores_comments_docstrings_and_layout_and_nothing_else():
-    code = 'def f(x):\n    """Doc."""\n    return {"a": f"{x!r:>{3}} b"}  # comment\n'
-    same = "\n\ndef f( x ):\n    'Other doc.'\n    return {\n        'a': f\"{x!r:>{3}} b\"}\n".replace("'a'", '"a"')
+def test_a_digest_ignores_comments_docstrings_layout_and_what_is_raised_and_nothing_else():
+    code = 'def f(x):\n    """Doc."""\n    raise E(f"{x}")\n    return {"a": f"{x!r:>{3}} b"}  # comment\n'
+    same = "\n\ndef f( x ):\n    'Other doc.'\n    raise F from (\n1)\n    return {\n        'a': f\"{x!r:>{3}} b\"}\n"
+    same = same.replace("'a'", '"a"')
     assert normalize_code(code) == normalize_code(same)
     changed = [code.replace("b", "c"), code.replace("3", "4"), code.replace("    return", "    if x:\n        return")]
     changed += [code.replace("f(x)", "f(x, /)"), code.replace('"""Doc."""', 'x = """Doc."""'), code.replace("!r", "!s")]
@@ -50,7 +51,7 @@ def test_the_import_closure_follows_every_import_and_leaves_out_what_is_installe
 
 def test_the_closure_of_lenet_holds_what_decides_its_bits():
     found = import_closure("lrlib.training.compute", "lrlib.training.backends.plain", "lrlib.problems.lenet")
-    wanted = {"problems.lenet", "problems.losses", "problems.data", "problems.preprocessing", "training.epoch"}
+    wanted = {"problems.lenet", "problems.losses", "problems.problem", "problems.registry", "training.epoch"}
     assert found.keys() >= {f"lrlib.{name}" for name in wanted | {"training.optimizers", "training.compute"}}
 
 
