@@ -70,7 +70,7 @@ class Run:
             self._set(**{name: int(value)})
         for name, below in (("momentum", 1), ("weight_decay", math.inf)):
             value = usual[name] if getattr(self, name) is None else getattr(self, name)
-            if not isinstance(value, numbers.Real) or not 0 <= value < below:
+            if not isinstance(value, numbers.Real) or not 0 <= float(value) < below:
                 raise ValueError(f"{name} must be at least 0{' and below 1' * (below == 1)}, got {value!r}")
             self._set(**{name: float(value) + 0.0})  # 0, 0.0 and -0.0 are one name
         self._set(backend=choose_backend(self.backend, problem))

@@ -111,12 +111,12 @@ def normalize_code(source: str) -> str:
     starts = [0, *accumulate(map(len, io.StringIO(source)))]
     left_out = []  # (first, last) offsets
     for node in ast.walk(ast.parse(source)):
-        has_docstring = isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
-        if has_docstring and ast.get_docstring(node, clean=False) is not None:
-            node = node.body[0]
-        elif not isinstance(node, ast.Raise):
-            continue
-        left_out.append((starts[node.lineno - 1] + node.col_offset, starts[node.end_lineno - 1] + node.end_col_offset))
+        apart: ast.stmt | None = node if isinstance(node, ast.Raise) else None
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            apart = node.body[0] if ast.get_docstring(node, clean=False) is not None else None
+        if apart is not None:
+            last = starts[(apart.end_lineno or 0) - 1] + (apart.end_col_offset or 0)
+            left_out.append((starts[apart.lineno - 1] + apart.col_offset, last))
     tokens, string_start, depth = [], 0, 0
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         kind = tokenize.tok_name[token.type]
