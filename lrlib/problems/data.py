@@ -58,7 +58,7 @@ class Data:
         digest = hashlib.sha256()
         for tensor in (*self.train, *self.test):
             digest.update(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
-            digest.update(memoryview(tensor.contiguous().view(-1).view(torch.uint8).numpy()))
+            digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
 
