@@ -133,10 +133,12 @@ def write(path: Path, runs: Iterable[Run], *, commit: str, store: Store) -> str:
     about["sha256"] = _digest(about, arrays)
     arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
     content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_LZMA) as archive:
+    with zipfile.ZipFile(content, "w") as archive:
         for name, array in arrays.items():
-            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as file:  # of a fixed time: the same bytes
-                np.lib.format.write_array(file, array, allow_pickle=False)
+            file = io.BytesIO()
+            np.lib.format.write_array(file, array, allow_pickle=False)
+            entry = zipfile.ZipInfo(f"{name}.npy")  # of a fixed time: the same bytes
+            archive.writestr(entry, file.getvalue(), zipfile.ZIP_LZMA)
     write_whole(path, content.getvalue())
     return hashlib.sha256(content.getvalue()).hexdigest()
 

@@ -18,6 +18,14 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 SETTINGS = {"start_lr": 1e-4, "num_iter": 40, "repeats": 1, "progress": False}
 
 
+@pytest.fixture(autouse=True)
+def fresh_state(monkeypatch):
+    """Another test's Trainer leaves its settings behind, such as bf16, in Accelerate and in the environment."""
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
+    accelerate.state.GradientState._reset_state()
+
+
 def prepared():
     accelerator = accelerate.Accelerator(cpu=True)
     return accelerator, *accelerator.prepare(*build())
