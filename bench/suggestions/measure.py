@@ -1,6 +1,6 @@
 """Measure cells: train each for a grid of learning rates, and run range tests on it.
 
-`python -m bench.suggestions.measure trainings --half making --seeds 2` appends what is missing to
+`python -m bench.suggestions.measure trainings --half held-out --seeds 2` appends what is missing to
 results/trainings.csv. `... longer` adds the default learning rate for the steps of three sweeps more. `... sweeps`
 appends to sweeps.csv and suggestions.csv, `... tuning-free` to tuning_free.csv.
 One core; a command that was stopped resumes with the next cell.
@@ -24,20 +24,15 @@ from torch.func import functional_call, vmap
 import lrlib
 from bench.suggestions.cells import CONSTANT, FIXED_LR, ONE_CYCLE, Batch, Cell, list_cells
 from bench.suggestions.competitors import list_tools
-from bench.suggestions.judge import DEFAULTS
+from bench.suggestions.judge import COLUMNS, DEFAULTS, HALVES, OURS, PURPOSES, REFINED, RESULTS
 from lrlib.finder.settings import Settings
 from lrlib.schedules import OneCycle, lr_per_step
 
-RESULTS = Path(__file__).parent / "results"
 # Steps after which the losses are written down: those of successive halving, and the budgets.
 CHECKPOINTS = (25, 50, 100, 200, 300, 400, 800, 1300, 1600)
 CYCLE_STEPS = 400
 FIRST_SWEEP_SEED = 100  # range tests and the trainings that judge them have seeds apart
 SWEEP_STEPS = 300
-PURPOSES = ((CONSTANT, 400), (CONSTANT, 1600), (ONE_CYCLE, 400))
-OURS, REFINED = "suggest_lr", "suggest_lr, refine"
-SUGGESTED = ("cell", "seed", "rule", "schedule", "total_steps", "lr", "steps", "confidence", "spread_decades")
-COLUMNS = ("cell", "schedule", "lr", "seed", "steps", "train_loss", "test_loss")
 Floats = npt.NDArray[np.float64]
 
 
@@ -237,7 +232,7 @@ def measure_trainings(cells: Sequence[Cell], n_seeds: int, steps: int, path: Pat
             for j, seed in enumerate(seeds)
             if (schedule == CONSTANT or step in (0, length)) and (cell.name, schedule, seed, step) not in have
         ]
-        _append(path, COLUMNS, rows)
+        _append(path, COLUMNS["trainings"], rows)
         print(f"{cell.name}, {schedule}: {time.process_time() - began:.0f} s", flush=True)
 
 
@@ -261,7 +256,7 @@ def measure_longer(cells: Sequence[Cell], n_seeds: int, path: Path) -> None:
             )
             for j, seed in enumerate(seeds)
         ]
-        _append(path, COLUMNS, rows)
+        _append(path, COLUMNS["trainings"], rows)
         print(f"{cell.name}, {steps} steps", flush=True)
 
 
@@ -286,14 +281,14 @@ def measure_sweeps(cells: Sequence[Cell], n_seeds: int, folder: Path) -> None:
         )
         rows = [(cell.name, seed, *row) for row in read_rules(result) + advise(OURS, result)]
         rows += [(cell.name, seed, *row) for row in advise(REFINED, sweep(cell, seed, refine=True))]
-        _append(folder / "suggestions.csv", SUGGESTED, rows)
+        _append(folder / "suggestions.csv", COLUMNS["suggestions"], rows)
         print(f"{cell.name}, seed {seed}: {time.process_time() - began:.0f} s", flush=True)
 
 
 def advise(rule: str, result: lrlib.RangeTestResult) -> list[tuple[Any, ...]]:
     """What lrlib suggests for each purpose: the learning rate, or the peak of the cycle."""
     rows = []
-    for schedule, steps in PURPOSES:
+    for schedule, steps in PURPOSES.values():
         found = result.suggest(total_steps=steps)
         lr = found.lr if schedule == CONSTANT else found.upper
         steps_spent = sum(len(made.loss) for made in (*result.sweeps, *result.holds))
@@ -327,7 +322,7 @@ def measure_tuning_free(cells: Sequence[Cell], n_seeds: int, path: Path) -> None
         for rule, make in TUNING_FREE.items():
             _, tested = train_plainly(cell, math.nan, seed, (400, 400 + 3 * SWEEP_STEPS), make)
             rows += [(cell.name, seed, rule, steps, f"{loss:.6g}") for steps, loss in tested.items()]
-        _append(path, ("cell", "seed", "rule", "steps", "test_loss"), rows)
+        _append(path, COLUMNS["tuning_free"], rows)
         print(f"{cell.name}, seed {seed}: {', '.join(TUNING_FREE)}", flush=True)
 
 
@@ -365,7 +360,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("trainings", "longer", "sweeps", "tuning-free"))
-    parser.add_argument("--half", choices=("making", "frozen"))
+    parser.add_argument("--half", choices=HALVES)
     parser.add_argument("--cells", help="a regular expression that their names contain")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=400, help="of the constant learning rates: 400 or 1600")

@@ -64,7 +64,7 @@ def test_what_diverges_has_no_test_loss_and_leaves_the_others_alone():
 
 
 def test_every_kind_is_in_both_halves_once_and_names_are_unique():
-    halves = [{cell.kind for cell in list_cells(half)} for half in ("making", "frozen")]
+    halves = [{cell.kind for cell in list_cells(half)} for half in ("development", "held-out")]
     assert halves[0] == halves[1] and len(CELLS) == 2 * len(halves[0]) == len(list_cells()) >= 24
 
 

@@ -1,4 +1,4 @@
-"""The document of the study is made of the committed results, and of those of the making half alone."""
+"""The document of the study is made of the committed results."""
 
 import os
 import re
