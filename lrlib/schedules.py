@@ -9,7 +9,7 @@ import inspect
 import math
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,25 +20,33 @@ from torch.optim import lr_scheduler
 _UNMOVED = 0.5
 
 
-def _require_positive(name: str, value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise ValueError(f"{name} must be a positive number, got {value!r}; a learning rate is e.g. 0.1")
+class Schedule:
+    """Base of the schedules, which raise ValueError for a value outside its range."""
+
+    def check_epochs(self, epochs: int) -> None:
+        """Raise ValueError unless the schedule fits a run of so many epochs."""
+
+    def build(self, optimizer: torch.optim.Optimizer, *, epochs: int, steps_per_epoch: int) -> lr_scheduler.LRScheduler:
+        """Return torch's scheduler of this schedule, to be stepped after each optimizer step; its start lr is set."""
+        raise NotImplementedError
+
+    def _require_positive(self, *names: str) -> None:
+        for name in names:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+                raise ValueError(f"{name} must be a positive number, got {value!r}; a learning rate is e.g. 0.1")
 
 
 @dataclass(frozen=True)
-class Constant:
-    """The same lr at every step. Raises ValueError unless lr > 0."""
+class Constant(Schedule):
+    """The same lr at every step; lr > 0."""
 
     lr: float
 
     def __post_init__(self) -> None:
-        _require_positive("lr", self.lr)
-
-    def check_epochs(self, epochs: int) -> None:
-        """Any number of epochs fits a constant lr."""
+        self._require_positive("lr")
 
     def build(self, optimizer: torch.optim.Optimizer, *, epochs: int, steps_per_epoch: int) -> lr_scheduler.LRScheduler:
-        """torch's scheduler of this schedule, to be stepped after each optimizer step, and its start lr is set."""
         _set_lr(optimizer, self.lr)
         return lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
 
@@ -47,12 +55,11 @@ class Constant:
 
 
 @dataclass(frozen=True)
-class MultiStep:
+class MultiStep(Schedule):
     """lr, multiplied by gamma at each milestone; torch's MultiStepLR, stepped once an epoch.
 
-    milestones: epochs, increasing; milestone m means that epochs 1 .. m use the lr before it.
+    milestones: epochs, increasing and inside the run; milestone m means that epochs 1 .. m use the lr before it.
     gamma: factor in (0, 1].
-    Raises ValueError if a value is outside its range, or (`check_epochs`) a milestone is not inside the run.
     """
 
     lr: float
@@ -60,8 +67,7 @@ class MultiStep:
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
-        _require_positive("lr", self.lr)
-        _require_positive("gamma", self.gamma)
+        self._require_positive("lr", "gamma")
         milestones = tuple(self.milestones)
         whole = all(isinstance(m, int) and not isinstance(m, bool) and m >= 1 for m in milestones)
         if not milestones or not whole or list(milestones) != sorted(set(milestones)):
@@ -73,7 +79,6 @@ class MultiStep:
         object.__setattr__(self, "milestones", milestones)
 
     def check_epochs(self, epochs: int) -> None:
-        """Raise ValueError if a milestone lies past the last epoch."""
         late = [m for m in self.milestones if m > epochs]
         if late:
             raise ValueError(
@@ -82,18 +87,16 @@ class MultiStep:
             )
 
     def build(self, optimizer: torch.optim.Optimizer, *, epochs: int, steps_per_epoch: int) -> lr_scheduler.LRScheduler:
-        """torch's scheduler of this schedule; milestones in steps, since it is stepped at every step."""
         _set_lr(optimizer, self.lr)
-        return lr_scheduler.MultiStepLR(
-            optimizer, milestones=[m * steps_per_epoch for m in self.milestones], gamma=self.gamma
-        )
+        milestones = [m * steps_per_epoch for m in self.milestones]
+        return lr_scheduler.MultiStepLR(optimizer, milestones, self.gamma)
 
     def __str__(self) -> str:
         return f"MultiStep lr {self.lr:g}, milestones {list(self.milestones)}, gamma {self.gamma:g}"
 
 
 @dataclass(frozen=True)
-class OneCycle:
+class OneCycle(Schedule):
     """lr up from max_lr / div_factor to max_lr and down to that start over final_div_factor; torch's OneCycleLR.
 
     pct_start: fraction of the steps spent rising, in (0, 1). torch peaks at step pct_start * total_steps - 1.
@@ -101,7 +104,6 @@ class OneCycle:
     own momentum is then not used.
     anneal_strategy: "cos" or "linear". three_phase: come down to the start in as many steps as it took to rise, and
     only then go below it, as Smith's own cycle does.
-    Raises ValueError if a value is outside its range.
     """
 
     max_lr: float
@@ -115,8 +117,7 @@ class OneCycle:
     max_momentum: float = 0.95
 
     def __post_init__(self) -> None:
-        for name in ("max_lr", "final_div_factor", "div_factor"):
-            _require_positive(name, getattr(self, name))
+        self._require_positive("max_lr", "final_div_factor", "div_factor")
         if not isinstance(self.pct_start, (int, float)) or not 0 < self.pct_start < 1:
             raise ValueError(f"pct_start must be in (0, 1), got {self.pct_start!r}; it is a fraction of the steps")
         if self.anneal_strategy not in ("cos", "linear"):
@@ -127,35 +128,18 @@ class OneCycle:
                 f"{self.base_momentum!r} and {self.max_momentum!r}; momentum is least where the lr is largest"
             )
 
-    def check_epochs(self, epochs: int) -> None:
-        """Any number of epochs fits one cycle."""
-
     def build(self, optimizer: torch.optim.Optimizer, *, epochs: int, steps_per_epoch: int) -> lr_scheduler.LRScheduler:
-        """torch's scheduler of this schedule, to be stepped after each optimizer step."""
-        return lr_scheduler.OneCycleLR(
-            optimizer,
-            max_lr=self.max_lr,
-            total_steps=epochs * steps_per_epoch,
-            pct_start=self.pct_start,
-            div_factor=self.div_factor,
-            final_div_factor=self.final_div_factor,
-            cycle_momentum=self.cycle_momentum,
-            anneal_strategy=self.anneal_strategy,
-            three_phase=self.three_phase,
-            base_momentum=self.base_momentum,
-            max_momentum=self.max_momentum,
-        )
+        return lr_scheduler.OneCycleLR(optimizer, total_steps=epochs * steps_per_epoch, **vars(self))
 
     def __str__(self) -> str:
         return f"OneCycle max_lr {self.max_lr:g}, final_div_factor {self.final_div_factor:g}"
 
 
 @dataclass(frozen=True)
-class Inverse:
+class Inverse(Schedule):
     """lr(k) = lr * (1 + gamma * k) ** -power over the steps k: Caffe's "inv" policy, by torch's LambdaLR.
 
     Source of the policy and its defaults: Caffe's lenet_solver.prototxt, which Smith & Topin 2018 compare with.
-    Raises ValueError unless lr, gamma and power are positive.
     """
 
     lr: float
@@ -163,14 +147,9 @@ class Inverse:
     power: float = 0.75
 
     def __post_init__(self) -> None:
-        for name in ("lr", "gamma", "power"):
-            _require_positive(name, getattr(self, name))
-
-    def check_epochs(self, epochs: int) -> None:
-        """Any number of epochs fits it."""
+        self._require_positive("lr", "gamma", "power")
 
     def build(self, optimizer: torch.optim.Optimizer, *, epochs: int, steps_per_epoch: int) -> lr_scheduler.LRScheduler:
-        """torch's scheduler of this schedule, to be stepped after each optimizer step, and its start lr is set."""
         _set_lr(optimizer, self.lr)
         return lr_scheduler.LambdaLR(optimizer, lambda step: (1 + self.gamma * step) ** -self.power)
 
@@ -179,30 +158,24 @@ class Inverse:
 
 
 @dataclass(frozen=True)
-class Exponential:
+class Exponential(Schedule):
     """lr(k) = start_lr * (end_lr / start_lr) ** (k / total_steps): the range test's sweep; torch's ExponentialLR.
 
     k = 0 .. total_steps - 1, so the last step's lr is one step short of end_lr, as the reproduced report ran it.
     Source: Smith 2017, "Cyclical learning rates", section 3.3, with an exponential in place of its linear rise.
-    Raises ValueError unless 0 < start_lr < end_lr.
     """
 
     start_lr: float
     end_lr: float
 
     def __post_init__(self) -> None:
-        _require_positive("start_lr", self.start_lr)
-        _require_positive("end_lr", self.end_lr)
+        self._require_positive("start_lr", "end_lr")
         if self.start_lr >= self.end_lr:
             raise ValueError(
                 f"start_lr must be less than end_lr, got {self.start_lr!r} and {self.end_lr!r}; a sweep goes upwards"
             )
 
-    def check_epochs(self, epochs: int) -> None:
-        """Any number of epochs fits a sweep."""
-
     def build(self, optimizer: torch.optim.Optimizer, *, epochs: int, steps_per_epoch: int) -> lr_scheduler.LRScheduler:
-        """torch's scheduler of this schedule, to be stepped after each optimizer step."""
         _set_lr(optimizer, self.start_lr)
         gamma = (self.end_lr / self.start_lr) ** (1 / (epochs * steps_per_epoch))
         return lr_scheduler.ExponentialLR(optimizer, gamma=gamma)
@@ -211,15 +184,12 @@ class Exponential:
         return f"range test {self.start_lr:g} to {self.end_lr:g}"
 
 
-Schedule = Constant | MultiStep | OneCycle | Inverse | Exponential
-
-
-def parse_schedule(text: str) -> "Schedule":
+def parse_schedule(text: str) -> Schedule:
     """The schedule that a call stands for, such as "OneCycle(0.1, pct_start=0.2)"; its arguments are literals.
 
     Raises ValueError for text that is not such a call, or a value outside its range.
     """
-    classes = {kind.__name__: kind for kind in get_args(Schedule)}
+    classes = {kind.__name__: kind for kind in Schedule.__subclasses__()}
     try:
         call = ast.parse(text.strip(), mode="eval").body
         if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
@@ -237,7 +207,7 @@ def parse_schedule(text: str) -> "Schedule":
 
 
 def lr_per_step(
-    schedule: "Schedule", *, epochs: int, steps_per_epoch: int, momentum: float
+    schedule: Schedule, *, epochs: int, steps_per_epoch: int, momentum: float
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Learning rate and momentum that each update uses.
 
