@@ -14,7 +14,6 @@ from distributed import Client, Security, WorkerPlugin
 from lrlib.runs.engine import FAILED, EngineError, receive_data
 
 NO_WORKER_SECONDS = 60  # how long a cluster may have no worker
-COUNT_SECONDS = 1  # how often they are counted
 TASKS_PER_THREAD = 2  # one is computed while the next is ready
 READABLE = ["msgpack", "error"]  # what a result may be sent as: bytes, and no pickle, which runs code
 
@@ -41,18 +40,17 @@ class DaskWorkers:
     """
 
     def __init__(self, address: str, data: Mapping[tuple[str, str], Any], security: Security | None = None) -> None:
-        self._address = address
+        self._address, self._last_seen = address, time.monotonic()
         self._futures: dict[str, Any] = {}
         self._done: queue.SimpleQueue = queue.SimpleQueue()
-        self._n_threads, self._counted, self._last_seen = 0, float(-COUNT_SECONDS), time.monotonic()
         with contextlib.ExitStack() as opened:
             log = logging.getLogger("distributed")
             opened.callback(log.setLevel, log.level)
             log.setLevel(logging.CRITICAL)  # EngineError says what matters
             # Dask keeps the last thousand messages of each connection; ours carry states of half a megabyte.
             opened.enter_context(dask.config.set({"distributed.admin.low-level-log-length": 10}))
+            about = {"security": security, "timeout": "10s", "set_as_default": False, "deserializers": READABLE}
             try:
-                about = {"security": security, "timeout": "10s", "set_as_default": False, "deserializers": READABLE}
                 self._client = opened.enter_context(Client(address, **about))
             except (OSError, ValueError) as err:
                 raise EngineError(
@@ -67,20 +65,18 @@ class DaskWorkers:
             self._opened = opened.pop_all()
 
     def count_slots(self) -> int:
-        now = time.monotonic()
-        if now - self._counted >= COUNT_SECONDS:
-            try:
-                self._n_threads, self._counted = sum(self._client.nthreads().values()), now
-            except (OSError, RuntimeError) as err:
-                raise EngineError(self._describe_loss()) from err
-        if self._n_threads:
-            self._last_seen = now
-        elif now - self._last_seen > NO_WORKER_SECONDS:
+        try:
+            n_threads = sum(self._client.nthreads().values())
+        except (OSError, RuntimeError) as err:
+            raise EngineError(self._describe_loss()) from err
+        if n_threads:
+            self._last_seen = time.monotonic()
+        elif time.monotonic() - self._last_seen > NO_WORKER_SECONDS:
             raise EngineError(
                 f"the Dask scheduler {self._address} has had no worker for {NO_WORKER_SECONDS} s; finished epochs are "
                 f"cached: start `dask worker {self._address} --nthreads 1` and make the same call again"
             )
-        return TASKS_PER_THREAD * self._n_threads
+        return TASKS_PER_THREAD * n_threads
 
     def submit(self, name: str, task: bytes, priority: int) -> None:
         def run(task):  # travels by value, since a scheduler need not have lrlib
@@ -93,7 +89,7 @@ class DaskWorkers:
 
     def wait(self) -> tuple[str, bytes] | None:
         try:
-            future = self._done.get(timeout=COUNT_SECONDS)
+            future = self._done.get(timeout=1)
         except queue.Empty:
             self.count_slots()  # raises if the workers are gone
             return None

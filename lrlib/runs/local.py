@@ -1,13 +1,10 @@
 """Workers on this machine: processes that open no port."""
 
-import contextlib
-import queue
 import tempfile
 from collections import Counter
+from concurrent.futures import FIRST_COMPLETED, wait
 from pathlib import Path
-from typing import Any
 
-from joblib import cpu_count
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from lrlib.runs.engine import EngineError, receive_data, run_task
@@ -26,7 +23,7 @@ TASKS_PER_WORKER = 2  # one is computed while the next is ready
 
 
 class LocalWorkers:
-    """Processes that compute tasks, as `lrlib.runs.engine.Workers`; a killed one costs the epochs being computed.
+    """Processes that compute tasks, as `lrlib.runs.engine` has them; a killed one costs the epochs being computed.
 
     Args:
         n: How many.
@@ -35,33 +32,32 @@ class LocalWorkers:
 
     def __init__(self, n: int, data: bytes) -> None:
         self._n = n
-        self._pool: Any = None
         # A file, since loky would wait forever for a process that dies before it has read as much from a pipe.
         self._data = tempfile.NamedTemporaryFile(prefix="lrlib-")  # noqa: SIM115 (close does that)
         self._data.write(data)
         self._data.flush()
-        self._done: queue.SimpleQueue = queue.SimpleQueue()
-        self._running: dict = {}
+        self._running: dict = {}  # future -> (name, task)
         self._deaths: Counter = Counter()
+        self._pool = self._start()
+
+    def _start(self):
+        return start_pool(self._n, WORKER_ENVIRONMENT, _receive_file, self._data.name)
 
     def count_slots(self) -> int:
         return TASKS_PER_WORKER * self._n
 
     def submit(self, name: str, task: bytes, priority: int) -> None:
         with block_sigint():
-            if self._pool is None:
-                self._pool = start_pool(self._n, WORKER_ENVIRONMENT, _receive_file, self._data.name)
             try:
                 future = self._pool.submit(run_task, task)
             except BrokenProcessPool:
-                self._end_pool()
-                return self.submit(name, task, priority)
-        self._running[future] = (name, task)
-        return future.add_done_callback(self._done.put)
+                self._pool.shutdown(wait=True, kill_workers=True)
+                self._pool = self._start()
+                future = self._pool.submit(run_task, task)
+        self._running[future] = name, task
 
     def wait(self) -> tuple[str, bytes] | None:
-        with contextlib.suppress(queue.Empty):
-            future = self._done.get(timeout=1)
+        for future in wait(self._running, timeout=1, return_when=FIRST_COMPLETED).done:
             name, task = self._running.pop(future)
             try:
                 return name, future.result()
@@ -77,20 +73,10 @@ class LocalWorkers:
 
     def close(self) -> None:
         """End the processes, whatever they do."""
-        self._end_pool()
+        with block_sigint():
+            self._pool.shutdown(wait=True, kill_workers=True)
         self._data.close()
-
-    def _end_pool(self):
-        if self._pool is not None:
-            with block_sigint():
-                self._pool.shutdown(wait=True, kill_workers=True)
-            self._pool = None
 
 
 def _receive_file(path):
     receive_data(Path(path).read_bytes())
-
-
-def count_workers(n_tasks: int, cores_per_task: int) -> int:
-    """Return how many processes to start: at most one a task, and one for each cores_per_task cores."""
-    return max(1, min(n_tasks, cpu_count() // cores_per_task))
