@@ -103,4 +103,5 @@ def assert_same_epochs(store, expected, runs):
         assert found.tensors.keys() == wanted.tensors.keys()
         for key, tensor in wanted.tensors.items():
             assert torch.equal(found.tensors[key], tensor), key
-        assert all(found.values[key] == wanted.values[key] for key in ("test_loss", "n_correct", "n_test", "diverged"))
+        keys = ("test_loss", "test_accuracy", "n_test", "diverged")
+        assert [found.values[key] for key in keys] == [wanted.values[key] for key in keys]

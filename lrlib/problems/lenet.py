@@ -6,11 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lrlib.problems.data import VALIDATION, load_dataset
-from lrlib.problems.losses import are_right, cross_entropies
+from lrlib.problems.data import load_dataset
 from lrlib.problems.problem import Problem
-
-_DATASETS = {"lenet5_mnist": "mnist", "lenet5_fashion": "fashion_mnist", "lenet5_sample": "sample"}
 
 
 class LeNet5(nn.Module):
@@ -39,21 +36,26 @@ class LeNet5(nn.Module):
         return self.fc2(torch.tanh(self.fc1(x)))
 
 
-def make_problem(name: str) -> Problem:
-    """LeNet-5 on one of the datasets; with "_validation" at its end, tested on a part of the training images."""
-    whole = name.removesuffix(VALIDATION)
-    dataset = _DATASETS[whole] + name.removeprefix(whole)
+def cross_entropies(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The loss of each sample: logits (n, classes) and labels (n,)."""
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+def are_right(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Whether the largest logit is the label's: bool (n,)."""
+    return logits.argmax(1) == labels
+
+
+def _on(dataset):
+    load_data = partial(load_dataset, dataset)
     return Problem(
-        name=name,
-        build_model=LeNet5,
-        load_data=partial(load_dataset, dataset),
-        losses=cross_entropies,
-        hits=are_right,
-        has_kernels=True,
+        name="", build_model=LeNet5, load_data=load_data, losses=cross_entropies, hits=are_right, has_kernels=True
     )
 
 
+lenet5_mnist, lenet5_fashion, lenet5_sample = _on("mnist"), _on("fashion_mnist"), _on("sample")
+
+
 def name_problem(dataset: str) -> str:
-    """The problem that is LeNet-5 on a dataset: "mnist_validation" -> "lenet5_mnist_validation"."""
-    whole = dataset.removesuffix(VALIDATION)
-    return next(name for name, value in _DATASETS.items() if value == whole) + dataset.removeprefix(whole)
+    """The problem that is LeNet-5 on a dataset: "mnist" -> "lenet5_mnist"."""
+    return f"lenet5_{dataset.removesuffix('_mnist')}"

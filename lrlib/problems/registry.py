@@ -5,13 +5,11 @@ import importlib
 from dataclasses import replace
 from functools import lru_cache
 
-from lrlib.problems.data import VALIDATION, Data
+from lrlib.problems.data import Data
 from lrlib.problems.problem import Problem
 
 DEFAULT = "lenet5_mnist"
-NAMES = tuple(
-    f"{name}{suffix}" for name in ("lenet5_mnist", "lenet5_fashion", "lenet5_sample") for suffix in ("", VALIDATION)
-)
+NAMES = (DEFAULT, "lenet5_fashion", "lenet5_sample")
 
 
 def find_module(name: str) -> str:
@@ -42,9 +40,7 @@ def load_problem(name: str) -> Problem:
         module = importlib.import_module(find_module(name))
     except ModuleNotFoundError as err:
         raise ValueError(f"problem {name!r}: there is no module {err.name!r}; check the name and sys.path") from err
-    if name in NAMES:
-        return module.make_problem(name)
-    found = getattr(module, name.partition(":")[2], None)
+    found = getattr(module, name.rpartition(":")[2], None)
     if not isinstance(found, Problem):
         raise ValueError(f"problem {name!r} must be a Problem, got {type(found).__name__}")
     return replace(found, name=name)

@@ -12,7 +12,6 @@ import heapq
 import pickle
 from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -92,7 +91,7 @@ def pack_task(epoch: Epoch, store: Store) -> bytes:
         raise StoreError(
             f"{store.path(epoch.parent or '')} is needed and was removed; make the same call again"
         ) from err
-    return pickle.dumps((epoch, parent, name_numerics(epoch.settings, load_data(epoch.settings.problem))))
+    return pickle.dumps((epoch, parent, name_numerics(epoch.run, load_data(epoch.run.problem))))
 
 
 def run_task(task: bytes) -> bytes:
@@ -110,26 +109,16 @@ def receive_data(content: bytes) -> None:
 
 
 def _compute(epoch: Epoch, parent: bytes | None, numerics: Mapping[str, object]) -> Artefact:
-    settings = epoch.settings
-    data = _received.get((settings.problem, epoch.data))
+    data = _received.get((epoch.run.problem, epoch.data))
     if data is None:
         raise RuntimeError("the worker has not received the dataset; start it again")
-    if (here := name_numerics(settings, data)) != numerics:
+    if (here := name_numerics(epoch.run, data)) != numerics:
         differ = ", ".join(f"{k} {here.get(k)!r} instead of {v!r}" for k, v in numerics.items() if here.get(k) != v)
         raise RuntimeError(
             f"a worker's numerics differ from the caller's: {differ}; install the same versions there and restart both"
         )
-    tensors, values = compute_epoch(
-        settings,
-        data,
-        load_backend(settings.backend),
-        number=epoch.number,
-        lr=epoch.lr,
-        momentum=epoch.momentum,
-        state=None if parent is None else state_of(decode(epoch.parent or "", parent)),
-    )
-    about = {"parent": epoch.parent, "number": epoch.number, "lr": [float(epoch.lr[0]), float(epoch.lr[-1])]}
-    return Artefact(tensors, values | {"epoch": asdict(settings) | about})
+    state = None if parent is None else state_of(decode(epoch.parent or "", parent))
+    return Artefact(*compute_epoch(epoch, data, load_backend(epoch.run.backend), state))
 
 
 def _read_result(name, content):
@@ -148,16 +137,8 @@ def state_of(artefact: Artefact) -> dict[str, torch.Tensor]:
 
 def record_of(artefact: Artefact) -> dict[str, Any]:
     """Return what is kept in memory of an epoch: its figures and step losses, not its state."""
-    losses, values = round_losses(artefact.tensors["losses"].float().numpy()), artefact.values
-    return {
-        "train_loss": losses.mean(),
-        "test_loss": np.nan if values["test_loss"] is None else values["test_loss"],
-        "test_accuracy": np.nan if values["n_correct"] is None else values["n_correct"] / values["n_test"],
-        "n_test": values["n_test"],
-        "seconds": values["train_seconds"] + values["test_seconds"],
-        "diverged": values["diverged"],
-        "losses": losses,
-    }
+    losses = round_losses(artefact.tensors["losses"].numpy())
+    return artefact.values | {"train_loss": losses.mean(), "losses": losses}
 
 
 def round_losses(losses: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

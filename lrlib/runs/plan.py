@@ -15,9 +15,8 @@ import numpy as np
 
 from lrlib.problems.registry import DEFAULT, load_data, load_problem
 from lrlib.schedules import Schedule, lr_per_step
-from lrlib.training.compute import Settings
 from lrlib.training.optimizers import OPTIMIZERS
-from lrlib.training.registry import AUTO, choose_backend, load_backend, name_numerics
+from lrlib.training.registry import AUTO, choose_backend, name_numerics
 
 
 @dataclass(frozen=True)
@@ -59,33 +58,28 @@ class Run:
 
     def __post_init__(self) -> None:
         problem = load_problem(self.problem)
-        self._set(optimizer=self.optimizer or problem.optimizer)
+        self._set("optimizer", self.optimizer or problem.optimizer)
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}")
-        usual = OPTIMIZERS[self.optimizer]
+        usual = OPTIMIZERS[self.optimizer] | {"batch_size": problem.batch_size}
+        for name in ("batch_size", "momentum", "weight_decay"):
+            self._set(name, usual[name] if getattr(self, name) is None else getattr(self, name))
         for name, least in (("epochs", 1), ("seed", 0), ("batch_size", 1), ("processes", 1)):
-            value = problem.batch_size if name == "batch_size" and self.batch_size is None else getattr(self, name)
+            value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
                 raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
-            self._set(**{name: int(value)})
+            self._set(name, int(value))
         for name, below in (("momentum", 1), ("weight_decay", math.inf)):
-            value = usual[name] if getattr(self, name) is None else getattr(self, name)
+            value = getattr(self, name)
             if not isinstance(value, numbers.Real) or not 0 <= float(value) < below:
                 raise ValueError(f"{name} must be at least 0{' and below 1' * (below == 1)}, got {value!r}")
-            self._set(**{name: float(value) + 0.0})  # 0, 0.0 and -0.0 are one name
-        self._set(backend=choose_backend(self.backend, problem))
-        load_backend(self.backend).check(self.processes, problem)
+            self._set(name, float(value) + 0.0)  # 0, 0.0 and -0.0 are one name
+        self._set("backend", choose_backend(self.backend, problem, self.processes))
         self.schedule.check_epochs(self.epochs)
-        self._set(label=self.label or str(self.schedule))
+        self._set("label", self.label or str(self.schedule))
 
-    def _set(self, **values):
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
-
-    @property
-    def settings(self) -> Settings:
-        """What decides the run besides its schedule."""
-        return Settings(**{name: getattr(self, name) for name in Settings.__dataclass_fields__})
+    def _set(self, name, value):
+        object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +92,7 @@ class Epoch:
             differ only in what computes them (backend, code, torch, processor) share it.
         parent: The name of the epoch before, None for a run's first.
         number: Counted from 1.
-        settings: The run's.
+        run: The run.
         lr, momentum: float64 (n_steps,).
         data: Digest of the problem's tensors.
     """
@@ -107,7 +101,7 @@ class Epoch:
     history: str
     parent: str | None
     number: int
-    settings: Settings
+    run: Run
     lr: np.ndarray
     momentum: np.ndarray
     data: str
@@ -119,30 +113,21 @@ def plan_epochs(run: Run) -> list[Epoch]:
     Raises:
         DatasetError: The data is unavailable.
     """
-    settings, data = run.settings, load_data(run.problem)
-    steps_per_epoch = math.ceil(len(data.train[0]) / settings.batch_size)
+    data, about = load_data(run.problem), vars(run)
+    steps_per_epoch = math.ceil(len(data.train[0]) / about["batch_size"])
     lr, momentum = _plan_steps(run.schedule, run.epochs, steps_per_epoch, run.momentum)
     # The momentum is given at each step; the backend and its processes are in the numerics.
-    optimizer = OPTIMIZERS[settings.optimizer] | {"momentum": None, "weight_decay": settings.weight_decay}
-    decisive = {"optimizer": [settings.optimizer, optimizer], "data": data.digest}
-    decisive |= {name: getattr(settings, name) for name in ("problem", "seed", "batch_size")}
-    history, numerics = _digest(decisive), name_numerics(settings, data)
-    chain: list[Epoch] = []
+    optimizer = OPTIMIZERS[about["optimizer"]] | {"momentum": None, "weight_decay": run.weight_decay}
+    decisive = {name: about[name] for name in ("problem", "seed", "batch_size")}
+    decisive |= {"optimizer": [run.optimizer, optimizer], "data": data.digest}
+    history, numerics, parent = _digest(decisive), name_numerics(run, data), None
+    chain = []
     for number in range(1, run.epochs + 1):
         steps = slice((number - 1) * steps_per_epoch, number * steps_per_epoch)
         history = _digest([history, *(rates[steps].astype("<f8").tobytes().hex() for rates in (lr, momentum))])
-        chain.append(
-            Epoch(
-                name=_digest([history, numerics]),
-                history=history,
-                parent=chain[-1].name if chain else None,
-                number=number,
-                settings=settings,
-                lr=lr[steps],
-                momentum=momentum[steps],
-                data=data.digest,
-            )
-        )
+        name = _digest([history, numerics])
+        chain.append(Epoch(name, history, parent, number, run, lr[steps], momentum[steps], data.digest))
+        parent = name
     return chain
 
 

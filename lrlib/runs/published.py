@@ -88,9 +88,7 @@ def asked_for() -> Published | None:
         PublishedError: They cannot be read.
     """
     value = os.environ.get(VARIABLE)
-    if not value:
-        return None
-    return read(default_path() if value == "published" else Path(value))
+    return read(default_path() if value == "published" else Path(value)) if value else None
 
 
 def default_path() -> Path:
@@ -111,7 +109,7 @@ def write(path: Path, runs: Iterable[Run], *, commit: str, store: Store) -> str:
         PublishedError: An epoch is not in the store.
         OSError: The file cannot be written.
     """
-    runs, numerics, losses = list(dict.fromkeys(runs)), [], []
+    runs, numerics = list(dict.fromkeys(runs)), []
     rows: dict[bytes, dict[str, Any]] = {}
     for run in runs:
         for epoch in plan_epochs(run):
@@ -119,16 +117,16 @@ def write(path: Path, runs: Iterable[Run], *, commit: str, store: Store) -> str:
             if history not in rows:
                 if (artefact := store.load(epoch.name)) is None:
                     raise PublishedError(f"{run.label} (seed {run.seed}) is not in {store.folder}; train it first")
-                record, computed = record_of(artefact), name_numerics(epoch.settings, load_data(run.problem))
+                record, computed = record_of(artefact), name_numerics(run, load_data(run.problem))
                 numerics += [] if computed in numerics else [computed]
-                losses.append(record["losses"].astype("<f4"))
                 about = {"weights": digest_weights(artefact), "numerics": numerics.index(computed)}
-                rows[history] = record | about | {"history": history, "n_steps": len(losses[-1])}
+                rows[history] = record | about | {"history": history, "n_steps": len(record["losses"])}
             if rows[history]["diverged"]:
                 break
     arrays = {name: np.array([row[name] for row in rows.values()], kind) for name, kind in COLUMNS.items()}
     # Bytes of equal weight stand together; the lowest are zero, by `round_losses`.
-    arrays["losses"] = np.ascontiguousarray(np.concatenate(losses).view(np.uint8).reshape(-1, 4)[:, 1:].T)
+    losses = np.concatenate([row["losses"] for row in rows.values()]).astype("<f4")
+    arrays["losses"] = np.ascontiguousarray(losses.view(np.uint8).reshape(-1, 4)[:, 1:].T)
     about = {"format": FORMAT, "commit": commit, "numerics": numerics, "runs": [_describe_run(run) for run in runs]}
     about["sha256"] = _digest(about, arrays)
     arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)

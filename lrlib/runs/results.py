@@ -13,14 +13,8 @@ from lrlib.runs.plan import Epoch, Run
 from lrlib.runs.store import Store, StoreError
 from lrlib.training.epoch import load_model
 
-_AFTER_DIVERGENCE = {
-    "train_loss": np.nan,
-    "test_loss": np.nan,
-    "test_accuracy": np.nan,
-    "n_test": 0,
-    "seconds": 0.0,
-    "diverged": True,
-}
+_NO_FIGURES = dict.fromkeys(("train_loss", "test_loss", "test_accuracy"), np.nan)
+_AFTER_DIVERGENCE = _NO_FIGURES | {"n_test": 0, "seconds": 0.0, "diverged": True}
 
 
 class Results:

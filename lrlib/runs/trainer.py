@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from joblib import cpu_count
 from tqdm.auto import tqdm
 
 from lrlib.problems.registry import load_data
@@ -130,8 +131,8 @@ class _Found:
 @contextlib.contextmanager
 def open_workers(missing: Sequence[Epoch], store: Store, client: "Client | None" = None) -> Iterator[Any]:
     """Workers for epochs: of the client's cluster, of that at $DASK_SCHEDULER_ADDRESS, or of this machine."""
-    data = {(epoch.settings.problem, epoch.data): load_data(epoch.settings.problem) for epoch in missing}
-    for backend in {epoch.settings.backend for epoch in missing}:
+    data = {(epoch.run.problem, epoch.data): load_data(epoch.run.problem) for epoch in missing}
+    for backend in {epoch.run.backend for epoch in missing}:
         getattr(load_backend(backend), "prepare", lambda folder: None)(store.folder)  # once, and not in each worker
     address = client.scheduler.address if client else os.environ.get("DASK_SCHEDULER_ADDRESS")
     if address:
@@ -142,11 +143,11 @@ def open_workers(missing: Sequence[Epoch], store: Store, client: "Client | None"
 
         workers: Any = DaskWorkers(address, data, client.security if client else None)
     else:
-        from lrlib.runs.local import LocalWorkers, count_workers
+        from lrlib.runs.local import LocalWorkers
 
         # As many as chains end here: each epoch of a chain needs the one before it.
         n_chains = len({epoch.name for epoch in missing} - {epoch.parent for epoch in missing})
-        n_workers = count_workers(n_chains, max(epoch.settings.processes for epoch in missing))
-        workers = LocalWorkers(n_workers, pickle.dumps(data))
+        n_cores = cpu_count() // max(epoch.run.processes for epoch in missing)
+        workers = LocalWorkers(max(1, min(n_chains, n_cores)), pickle.dumps(data))
     with contextlib.closing(workers):
         yield workers

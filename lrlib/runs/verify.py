@@ -59,7 +59,7 @@ def verify(found: Published, *, chains: int, epochs: int, seed: int | None) -> I
             names = ("losses", *(name for name in FIGURES if name != "seconds"))
             how, right = "bit for bit", weights == record["weights"]
             right &= all(np.array_equal(ours[name], record[name], equal_nan=True) for name in names)
-            if not right and record["numerics"] != name_numerics(epoch.settings, load_data(run.problem)):
+            if not right and record["numerics"] != name_numerics(epoch.run, load_data(run.problem)):
                 how, right = "other numerics, within tolerance", ours["diverged"] == record["diverged"]
                 if not ours["diverged"]:
                     right &= difference <= LOSS_TOLERANCE

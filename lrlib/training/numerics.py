@@ -6,10 +6,11 @@ import hashlib
 import importlib.util
 import io
 import sysconfig
+import threading
 import tokenize
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import accumulate
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import torch
@@ -19,28 +20,30 @@ from lrlib import _MODULES, _OF_THE_REPORT
 THREADS = 1
 # Modules that decide no bit: data is known by its digest, whatever reads it.
 _APART = {"lrlib.errors", "lrlib.project", "lrlib.problems.data", "lrlib.problems.preprocessing"}
-
-
-def fix_numerics() -> None:
-    """Have this process compute on one thread with deterministic algorithms."""
-    torch.set_num_threads(THREADS)
-    torch.use_deterministic_algorithms(True)
-    # Filling fresh memory would only make a fault of our own repeatable, and costs time at every step.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+_LAYOUT = {tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+_alone = threading.RLock()
 
 
 @contextlib.contextmanager
-def fixed_numerics() -> Iterator[None]:
-    """`fix_numerics`, and afterwards as before."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
-    fix_numerics()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)
-        torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
+def fixed_numerics(seed: int = 0) -> Iterator[None]:
+    """Compute on one thread, by deterministic algorithms and random numbers of a seed; afterwards as before.
+
+    These are settings of the process, so of several threads one at a time is let in.
+    """
+    with _alone, torch.random.fork_rng(devices=[]):
+        threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+        fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+        torch.manual_seed(seed)
+        torch.set_num_threads(THREADS)
+        torch.use_deterministic_algorithms(True)
+        # Filling fresh memory would only make a fault of our own repeatable, and costs time at every step.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(deterministic)
+            torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
 
 
 @lru_cache
@@ -61,15 +64,15 @@ def import_closure(*modules: str) -> dict[str, Path]:
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
-        if name in found or name in _APART or (path := _find_source(name)) is None:
+        spec = None if name in found or name in _APART else _find_spec(name)
+        if spec is None or not (spec.origin or "").endswith(".py"):
             continue
-        found[name] = path
-        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        for node in ast.walk(ast.parse(path.read_bytes())):
+        found[name] = Path(spec.origin)
+        for node in ast.walk(ast.parse(found[name].read_bytes())):
             if isinstance(node, ast.Import):
                 waiting.extend(alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom):
-                base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+                base = importlib.util.resolve_name("." * node.level + (node.module or ""), spec.parent)
                 names = [alias.name for alias in node.names]
                 waiting.extend(f"{base}.{name}" for name in names)
                 # lrlib imports a public name's module when the name is used.
@@ -78,59 +81,39 @@ def import_closure(*modules: str) -> dict[str, Path]:
     return found
 
 
-def _find_source(name):
-    """The file of a module; None for an installed one and for what is no module. Nothing is imported."""
-    package, *rest = name.split(".")
-    for place in _find_places(package):
-        path = Path(place, *rest)
-        for candidate in (path / "__init__.py", path.with_name(f"{path.name}.py") if rest else path):
-            if candidate.suffix == ".py" and candidate.is_file():
-                return candidate
-    return None
-
-
 @lru_cache
-def _find_places(package):
-    """Where a top-level module is, as file or folders; nowhere if it is installed and not lrlib."""
-    try:
-        spec = importlib.util.find_spec(package)
-    except ValueError:  # __main__
-        return []
-    places = [*(spec.submodule_search_locations or [spec.origin or ""])] if spec else []
+def _find_spec(name):
+    """The spec of a module of lrlib or of one that is not installed; None for any other. Nothing is imported."""
+    package = name.rpartition(".")[0]
+    if package:
+        above = _find_spec(package)
+        folders = above and above.submodule_search_locations
+        return PathFinder.find_spec(name, folders) if folders else None
+    if name == "__main__" or (spec := importlib.util.find_spec(name)) is None:
+        return None
     stdlib = tuple(sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib"))
-    installed = {"site-packages", "dist-packages"}
-    is_installed = any(place.startswith(stdlib) or installed & set(Path(place).parts) for place in places)
-    return places if package == "lrlib" or not is_installed else []
+    places = spec.submodule_search_locations or [spec.origin or ""]
+    is_installed = any(
+        place.startswith(stdlib) or {"site-packages", "dist-packages"} & set(Path(place).parts) for place in places
+    )
+    return spec if name == "lrlib" or not is_installed else None
 
 
 def normalize_code(source: str) -> str:
-    """Return the tokens of Python source, one a line, without what changes no bit.
-
-    That is comments, docstrings, blank lines and what is raised. Every version of Python gives the same tokens.
-    """
-    starts = [0, *accumulate(map(len, io.StringIO(source)))]
-    left_out = []  # (first, last) offsets
+    """Return the lines of Python source without what changes no bit: comments, docstrings and what is raised."""
+    lines = source.split("\n")
+    kept: set[int] = set()  # numbers of lines
+    apart: set[int] = set()
     for node in ast.walk(ast.parse(source)):
-        apart: ast.stmt | None = node if isinstance(node, ast.Raise) else None
+        statement: ast.stmt | None = node if isinstance(node, ast.Raise) else None
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            apart = node.body[0] if ast.get_docstring(node, clean=False) is not None else None
-        if apart is not None:
-            last = starts[(apart.end_lineno or 0) - 1] + (apart.end_col_offset or 0)
-            left_out.append((starts[apart.lineno - 1] + apart.col_offset, last))
-    tokens, string_start, depth = [], 0, 0
+            statement = node.body[0] if ast.get_docstring(node, clean=False) is not None else None
+        if statement is not None and not lines[statement.lineno - 1][: statement.col_offset].strip():
+            apart.update(range(statement.lineno, (statement.end_lineno or 0) + 1))
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        kind = tokenize.tok_name[token.type]
-        start, end = (starts[line - 1] + column for line, column in (token.start, token.end))
-        # Python 3.12 and later split f-strings into tokens; here they stay whole, as in 3.11.
-        if kind.endswith("STRING_START"):
-            string_start, depth = (string_start if depth else start), depth + 1
-            continue
-        if kind.endswith("STRING_END"):
-            depth -= 1
-            start = string_start
-        is_text = kind not in ("INDENT", "DEDENT", "NEWLINE")
-        if depth or kind in ("COMMENT", "NL", "ENDMARKER"):
-            continue
-        if not (is_text and any(first <= start < last for first, last in left_out)):
-            tokens.append(source[start:end] if is_text else kind)
-    return "\n".join(tokens)
+        if token.type == tokenize.COMMENT:
+            line, column = token.start
+            lines[line - 1] = lines[line - 1][:column].rstrip()
+        elif token.type not in _LAYOUT:
+            kept.update(range(token.start[0], token.end[0] + 1))
+    return "\n".join(lines[number - 1] for number in sorted(kept - apart))

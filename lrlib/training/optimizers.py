@@ -13,13 +13,21 @@ OPTIMIZERS: dict[str, dict[str, float]] = {
 }
 
 
-def build_optimizer(
-    name: str, parameters: Iterable[torch.Tensor], *, lr: float, momentum: float, weight_decay: float
-) -> torch.optim.Optimizer:
-    """Return the optimizer of that name, with what else OPTIMIZERS says of it, updating all tensors at once."""
-    given: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay, "fused": True}
-    if name == "sgd":
-        return torch.optim.SGD(parameters, momentum=momentum, **given)
+def build_optimizer(name: str, parameters: Iterable[torch.Tensor], weight_decay: float) -> torch.optim.Optimizer:
+    """Return the optimizer of that name, which updates all tensors at once; `set_rates` sets what each step uses."""
     settings = OPTIMIZERS[name]
+    given: dict[str, Any] = {"lr": 1.0, "weight_decay": weight_decay, "fused": True}
+    if name == "sgd":
+        return torch.optim.SGD(parameters, momentum=settings["momentum"], **given)
     make = torch.optim.Adam if name == "adam" else torch.optim.AdamW
-    return make(parameters, betas=(momentum, settings["beta2"]), eps=settings["eps"], **given)
+    return make(parameters, betas=(settings["momentum"], settings["beta2"]), eps=settings["eps"], **given)
+
+
+def set_rates(optimizer: torch.optim.Optimizer, lr: float, momentum: float) -> None:
+    """Set the learning rate, and the momentum or first beta, of every group of an optimizer."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+        if "betas" in group:
+            group["betas"] = (momentum, group["betas"][1])
+        else:
+            group["momentum"] = momentum

@@ -1,8 +1,8 @@
 """Backends, which carry an epoch out, and what each adds to an epoch's name.
 
-A backend is a module with `check(processes, problem)`, `describe(processes, optimizer)`,
-`train_epoch(state, *, processes, **settings)` and `evaluate(state, **settings)`, with the settings of
-`lrlib.training.epoch`; and `prepare()` if something is to be done once before workers start.
+A backend is a module with `describe(processes, optimizer)`, `train_epoch(state, *, processes, **settings)` and
+`evaluate(state, **settings)`, with the settings of `lrlib.training.epoch`; and `prepare(folder)` if something is to be
+done once before workers start.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ import importlib
 import math
 from functools import lru_cache
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,6 @@ from lrlib.problems.problem import Problem
 from lrlib.problems.registry import DEFAULT, find_module
 from lrlib.training import epoch
 from lrlib.training.backends import compiled
-from lrlib.training.compute import Settings
 from lrlib.training.numerics import code_digest, fixed_numerics
 
 AUTO = "auto"
@@ -32,17 +32,25 @@ BACKENDS = {
 
 
 def load_backend(name: str) -> ModuleType:
-    """Return a backend by its name. Raises ValueError for an unknown name."""
-    if name not in BACKENDS:
-        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {name!r}")
+    """Return a backend by its name."""
     return importlib.import_module(BACKENDS[name])
 
 
-def choose_backend(name: str, problem: Problem) -> str:
-    """Return the backend that a name stands for: "auto" is "compiled" if that can train the problem, else "torch"."""
-    if name != AUTO:
-        return name
-    return "compiled" if problem.has_kernels and compiled.is_available() else "torch"
+def choose_backend(name: str, problem: Problem, processes: int = 1) -> str:
+    """Return the backend that a name stands for: "auto" is "compiled" if that can train the problem, else "torch".
+
+    Raises:
+        ValueError: There is no such backend, or it cannot train the problem, or not in so many processes.
+    """
+    if name == AUTO:
+        name = "compiled" if problem.has_kernels and compiled.is_available() else "torch"
+    if name not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {name!r}")
+    if processes != 1 and name != "colossalai":
+        raise ValueError(f"processes must be 1 for backend {name}, got {processes}; only colossalai shares a batch")
+    if name == "compiled" and not problem.has_kernels:
+        raise ValueError(f"backend compiled trains LeNet-5 only, got problem {problem.name!r}; use backend='torch'")
+    return name
 
 
 def describe_numerics(
@@ -60,16 +68,15 @@ def describe_numerics(
     return {"backend": backend, "world_size": processes, **about, "code": code_digest(*modules)}
 
 
-def name_numerics(settings: Settings, data: Data) -> dict[str, object]:
-    """Return `describe_numerics`, with a fingerprint where the processor decides bits: what stands in an epoch's name.
+def name_numerics(run: Any, data: Data) -> dict[str, object]:
+    """Return `describe_numerics` of a Run, with a fingerprint where the processor decides bits: part of each name.
 
     Libraries choose their kernels by the processor and by variables such as MKL_CBWR and ONEDNN_MAX_CPU_ISA; no list of
     those is complete, so two steps of training and a test are tried: 0.2 s, once a process.
     """
-    problem, optimizer = settings.problem, settings.optimizer
-    numerics = describe_numerics(settings.backend, settings.processes, problem, optimizer)
+    numerics = describe_numerics(run.backend, run.processes, run.problem, run.optimizer)
     if "cpu_capability" in numerics:
-        numerics["fingerprint"] = _take_fingerprint(problem, optimizer, settings.batch_size, data)
+        numerics["fingerprint"] = _take_fingerprint(run.problem, run.optimizer, run.batch_size, data)
     return numerics
 
 
@@ -78,16 +85,10 @@ def _take_fingerprint(problem, optimizer, batch_size, data):
     inputs, targets = (part[: 2 * batch_size] for part in data.train)
     steps = math.ceil(len(inputs) / batch_size)
     about = {"inputs": inputs, "targets": targets, "batch_size": batch_size, "problem": problem}
-    with fixed_numerics(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    rates = {"lr": np.full(steps, 0.01), "momentum": np.full(steps, 0.9), "weight_decay": 5e-4}
+    with fixed_numerics():
         state, losses = epoch.train_epoch(
-            epoch.initial_state(0, problem),
-            lr=np.full(steps, 0.01),
-            momentum=np.full(steps, 0.9),
-            order=torch.arange(len(inputs)),
-            optimizer=optimizer,
-            weight_decay=5e-4,
-            **about,
+            epoch.initial_state(0, problem), order=torch.arange(len(inputs)), optimizer=optimizer, **rates, **about
         )
         loss, _ = epoch.evaluate(state, **about)
     digest = hashlib.sha256(losses.tobytes() + np.float64(loss).tobytes())

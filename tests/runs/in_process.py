@@ -4,7 +4,6 @@ import heapq
 
 from lrlib.runs import trainer
 from lrlib.runs.engine import receive_data, run_task
-from lrlib.training.numerics import fixed_numerics
 
 
 class InProcess:
@@ -24,8 +23,7 @@ class InProcess:
 
     def wait(self):
         *_, name, task = heapq.heappop(self.tasks)
-        with fixed_numerics():
-            return name, run_task(task)
+        return name, run_task(task)
 
     def close(self):
         pass

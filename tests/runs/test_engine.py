@@ -20,8 +20,8 @@ from lrlib.schedules import Constant
 from lrlib.training.backends import plain
 from lrlib.training.epoch import initial_state, load_model
 
-NOTHING = torch.zeros(0, dtype=torch.int64)
-NO_DATA = Data((NOTHING, NOTHING), (NOTHING, NOTHING))
+ONE = torch.zeros(1, dtype=torch.int64)
+NO_DATA = Data((ONE, ONE), (ONE, ONE))
 SENT = pickle.dumps({("lenet5_sample", "no images"): NO_DATA})
 
 
@@ -52,13 +52,13 @@ def quick_epochs(monkeypatch):
 def chain(length, *, seed=0, parent=None, label="", lr=0.1):
     """Epochs of a made-up run; parent: the Epoch that it continues."""
     epochs = []
-    settings = Run(Constant(0.1), problem="lenet5_sample", seed=seed, backend="torch").settings
+    run = Run(Constant(0.1), problem="lenet5_sample", seed=seed, backend="torch")
     for _ in range(length):
         before = epochs[-1] if epochs else parent
         number = before.number + 1 if before else 1
         name = hashlib.sha256(f"{label} {seed} {number} {before and before.name}".encode()).hexdigest()
         steps = np.full(2, lr), np.full(2, 0.9)
-        epochs.append(Epoch(name, name, before and before.name, number, settings, *steps, "no images"))
+        epochs.append(Epoch(name, name, before and before.name, number, run, *steps, "no images"))
     return epochs
 
 
@@ -93,7 +93,7 @@ def test_weights_that_are_not_finite_after_the_last_update_have_diverged(store, 
     tensors = {name: torch.full((10,), value) for name, value in state.items()}
     monkeypatch.setattr(plain, "train_epoch", lambda before, *, lr, **_: (before | tensors, np.array(lr)))
     [(_, artefact)] = compute_epochs(chain(1), store=store, workers=workers)
-    assert artefact.values["diverged"] and artefact.values["test_loss"] is None
+    assert artefact.values["diverged"] and np.isnan(artefact.values["test_loss"])
     assert torch.isfinite(artefact.tensors["losses"]).all()
 
 
@@ -102,7 +102,7 @@ def test_threads_of_a_worker_start_each_seed_from_its_own_parameters(store, work
     with ThreadPoolExecutor(4) as pool:
         files = list(pool.map(lambda epoch: engine.run_task(engine.pack_task(epoch, store)), epochs))
     for epoch, file in zip(epochs, files, strict=True):
-        stored, expected = decode(epoch.name, file).tensors, initial_state(epoch.settings.seed)
+        stored, expected = decode(epoch.name, file).tensors, initial_state(epoch.run.seed)
         assert all(torch.equal(stored[name], tensor) for name, tensor in expected.items())
 
 

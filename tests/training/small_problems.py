@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from lrlib.problems.data import Data
-from lrlib.problems.losses import are_right, cross_entropies
+from lrlib.problems.lenet import are_right, cross_entropies
 from lrlib.problems.problem import Problem
 
 

@@ -144,11 +144,3 @@ def test_evaluation_is_the_mean_of_batch_means_and_the_count_of_right_answers(da
     assert loss == pytest.approx(np.mean(batches), rel=1e-5)
     assert loss != pytest.approx(F.cross_entropy(logits, data[1]).item(), rel=1e-5)
     assert n_correct == int((logits.argmax(1) == data[1]).sum())
-
-
-def test_lr_must_have_a_value_for_each_step(data):
-    with pytest.raises(ValueError, match="one value for each of 3 steps, got 2 and 3"):
-        train_epoch(
-            initial_state(0), lr=[0.1] * 2, momentum=[0.9] * 3, inputs=data[0], targets=data[1],
-            order=epoch_order(0, 1, N), batch_size=BATCH, optimizer="sgd", weight_decay=0.0,
-        )  # fmt: skip

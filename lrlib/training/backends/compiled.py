@@ -15,10 +15,11 @@ from math import prod
 import numpy as np
 import torch
 
-from lrlib.problems.registry import DEFAULT, load_problem
+from lrlib.problems.registry import DEFAULT
 from lrlib.training.backends import BackendError, plain
-from lrlib.training.epoch import capture, check_steps, initial_state, restore, set_rates
+from lrlib.training.epoch import capture, initial_state, restore
 from lrlib.training.kernels import FOLDER, cache_folder, load_kernels
+from lrlib.training.optimizers import set_rates
 
 N_CLASSES = 10
 # The parameters, in the order in which the kernels take them.
@@ -29,14 +30,6 @@ def is_available() -> bool:
     """Return whether Numba is installed and the processor has fused multiply-add."""
     has_fma = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
     return (has_fma or platform.machine() in ("arm64", "aarch64")) and importlib.util.find_spec("numba") is not None
-
-
-def check(processes, problem):
-    """Raise ValueError unless it can train that Problem in so many processes."""
-    if processes != 1:
-        raise ValueError(f"processes must be 1 for backend compiled, got {processes}; one epoch is trained on one core")
-    if not problem.has_kernels:
-        raise ValueError(f"backend compiled trains LeNet-5 only, got problem {problem.name!r}; use backend='torch'")
 
 
 def describe(processes, optimizer):
@@ -60,7 +53,6 @@ def train_epoch(
     state, *, processes, lr, momentum, inputs, targets, order, batch_size, optimizer, weight_decay, problem=DEFAULT,
 ):  # fmt: skip
     """`lrlib.training.epoch.train_epoch` for uint8 images (N, 1, 32, 32); a step's loss is a mean in float64."""
-    check_steps(lr, momentum, order, batch_size)
     work = Workspace(state, inputs, targets)
     if optimizer == "sgd":
         work.load("momenta", [state.get(f"optimizer.{name}.momentum_buffer") for name in NAMES])
@@ -68,7 +60,7 @@ def train_epoch(
         buffers = zip(NAMES, work.read("momenta"), strict=True)
         trained = {f"model.{name}": value for name, value in zip(NAMES, work.read("parameters"), strict=True)}
         return trained | {f"optimizer.{name}.momentum_buffer": value for name, value in buffers}, losses
-    model, torch_optimizer = restore(state, load_problem(problem), optimizer, weight_decay=weight_decay, device="cpu")
+    model, torch_optimizer = restore(state, problem, optimizer, weight_decay, "cpu")
     losses = np.full(len(lr), np.nan)
     for step, batch in enumerate(order.split(batch_size)):
         work.load("parameters", model.parameters())
@@ -112,6 +104,8 @@ class Workspace:
         if len(order) and not 0 <= order.min() <= order.max() < len(self._data[1]):
             raise ValueError(f"order must hold indices below {len(self._data[1])}, got {order.min()} to {order.max()}")
         n_steps = -(-len(order) // batch_size)
+        if sgd is not None and not len(sgd[0]) == len(sgd[1]) == n_steps:
+            raise ValueError(f"lr and momentum must have {n_steps} values, got {len(sgd[0])} and {len(sgd[1])}")
         losses, n_right = np.full(n_steps, np.nan), np.zeros(n_steps, np.int64)
         data = (tensor.numpy() for tensor in (*self._data, order.contiguous()))
         rates = (np.asarray(value, np.float32)[()] for value in sgd or (losses, losses, 0.0))

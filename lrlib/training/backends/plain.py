@@ -8,13 +8,7 @@ from lrlib.training import epoch
 from lrlib.training.epoch import evaluate
 from lrlib.training.numerics import THREADS
 
-__all__ = ["check", "describe", "evaluate", "train_epoch"]
-
-
-def check(processes, problem):
-    """Raise ValueError unless it can train that Problem in so many processes."""
-    if processes != 1:
-        raise ValueError(f"processes must be 1 for backend torch, got {processes}; one epoch is trained on one core")
+__all__ = ["describe", "evaluate", "train_epoch"]
 
 
 def describe(processes, optimizer):
