@@ -20,6 +20,7 @@ from lrlib.project import data_folders, download_folder
 
 SAMPLE = "sample"
 AUTO = "auto"
+VALIDATION = "_validation"  # suffix of a dataset whose test split is every twelfth training image
 CLASSES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}  # a dataset's name -> torchvision's class
 FILES = {  # with their MD5 in each of CLASSES
     "train-images-idx3-ubyte": ("6bbc9ace898e44ae57da46a324031adb", "f4a8712d7a061bf5bd6d2ca38dc4d50a"),
@@ -28,6 +29,7 @@ FILES = {  # with their MD5 in each of CLASSES
     "t10k-labels-idx1-ubyte": ("27ae3e4e09519cfbb04c329615203637", "15d484375f8d13e6eb1aabb0c3f46965"),
 }
 DEBIAN = {"fashion_mnist": Path("/usr/share/datasets/fashion-mnist")}  # of the package dataset-fashion-mnist
+NAMES = tuple(f"{name}{suffix}" for name in (*CLASSES, SAMPLE) for suffix in ("", VALIDATION))
 
 
 class DatasetError(LrlibError):
@@ -98,9 +100,13 @@ def read_images(name: str) -> list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.i
         DatasetMissing: There are no files, and they cannot be downloaded.
         DatasetError: A file is damaged or missing.
     """
-    if name not in (*CLASSES, SAMPLE):
-        raise ValueError(f"dataset must be one of {', '.join((*CLASSES, SAMPLE, AUTO))}, got {name!r}")
-    splits = _read_sample() if name == SAMPLE else _read_files(name)
+    if name not in NAMES:
+        raise ValueError(f"dataset must be one of {', '.join((*NAMES, AUTO))}, got {name!r}")
+    whole = name.removesuffix(VALIDATION)
+    splits = _read_sample() if whole == SAMPLE else _read_files(whole)
+    if name != whole:
+        held_out = np.arange(len(splits[0][0])) % 12 == 11
+        splits = [[part[rows] for part in splits[0]] for rows in (~held_out, held_out)]
     return [(images, labels.astype(np.int64)) for images, labels in splits]
 
 

@@ -53,9 +53,11 @@ def _on(dataset):
     )
 
 
-lenet5_mnist, lenet5_fashion, lenet5_sample = _on("mnist"), _on("fashion_mnist"), _on("sample")
+lenet5_mnist, lenet5_mnist_validation = _on("mnist"), _on("mnist_validation")
+lenet5_fashion, lenet5_fashion_validation = _on("fashion_mnist"), _on("fashion_mnist_validation")
+lenet5_sample, lenet5_sample_validation = _on("sample"), _on("sample_validation")
 
 
 def name_problem(dataset: str) -> str:
-    """The problem that is LeNet-5 on a dataset: "mnist" -> "lenet5_mnist"."""
-    return f"lenet5_{dataset.removesuffix('_mnist')}"
+    """The problem that is LeNet-5 on a dataset: "fashion_mnist" -> "lenet5_fashion"."""
+    return f"lenet5_{dataset.replace('_mnist', '')}"

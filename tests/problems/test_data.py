@@ -159,6 +159,13 @@ def test_mnist_in_the_named_folder_is_found_first_and_is_torchvision_s(tmp_path,
         assert torch.equal(mnist.test[0][i], RESIZE(theirs[i][0]))
 
 
+def test_a_validation_split_is_every_twelfth_training_image_and_the_rest_are_trained_on():
+    whole, held_out = load_dataset("sample"), load_dataset("sample_validation")
+    assert (len(held_out.train[0]), len(held_out.test[0])) == (3667, 333)
+    assert torch.equal(held_out.test[0], whole.train[0][11::12])
+    assert torch.equal(held_out.train[1], whole.train[1][[i for i in range(4000) if i % 12 != 11]])
+
+
 def test_the_digest_of_data_changes_with_every_value_shape_and_dtype():
     def digest(*tensors):
         return Data(tensors[:2], tensors[2:]).digest

@@ -41,7 +41,7 @@ def test_the_report_s_250_epochs_become_180():
 
 
 CHANGES = {
-    "problem": "small_problems:mlp", "seed": 1, "optimizer": "adam", "batch_size": 64, "weight_decay": 0.0,
+    "problem": "lenet5_sample_validation", "seed": 1, "optimizer": "adam", "batch_size": 64, "weight_decay": 0.0,
     "momentum": 0.8, "schedule": Constant(0.1 * (1 + 2**-52)),
 }  # fmt: skip
 
