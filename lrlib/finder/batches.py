@@ -1,17 +1,16 @@
 """Batches of any kind: going through a loader again and again, moving to a device, counting samples."""
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import DataLoader, IterableDataset
 
 
-def without_end(loader: Iterable[Any], *, epoch: int = 0, epochs_apart: int = 1) -> Iterator[Any]:
+def without_end(loader: Any, *, epoch: int = 0, epochs_apart: int = 1) -> Iterator[Any]:
     """The loader's batches, restarted when exhausted.
 
     `set_epoch` of the loader, its dataset and its samplers is called with epoch, then with epochs_apart more at each
@@ -21,13 +20,13 @@ def without_end(loader: Iterable[Any], *, epoch: int = 0, epochs_apart: int = 1)
     while True:
         for owner in _epoch_owners(loader):
             owner.set_epoch(epoch)
-        n_batches = 0
+        is_empty = True
         for batch in loader:
-            n_batches += 1
+            is_empty = False
             yield batch
-        if n_batches == 0 and is_first:
+        if is_empty and is_first:
             raise ValueError("loader must yield at least one batch, got none; check its dataset and drop_last")
-        if n_batches == 0:
+        if is_empty:
             raise TypeError(
                 f"loader must be re-iterable, got a {type(loader).__name__} whose second pass was empty; pass a "
                 "DataLoader or a list of batches"
@@ -46,19 +45,28 @@ def _epoch_owners(loader: Any) -> list[Any]:
 
 
 def inputs_and_targets(batch: Any) -> tuple[Any, Any]:
-    """The two halves of a batch. Raises TypeError if it does not have two."""
-    if isinstance(batch, (tuple, list)) and len(batch) == 2:
-        inputs, targets = batch
-        if isinstance(targets, Tensor) and targets.dim() == 0:
-            raise ValueError(
-                "a batch must hold several samples, got a single one, with a target of shape (); pass a DataLoader "
-                "with a batch_size, or step_fn"
-            )
-        return inputs, targets
-    kind = type(batch).__name__ + (f" of {len(batch)}" if isinstance(batch, (tuple, list)) else "")
-    raise TypeError(
-        f"a batch must be a pair (inputs, targets), got a {kind}; pass step_fn(batch) -> loss instead of loss_fn"
-    )
+    """The two halves of a batch. Raises TypeError or ValueError if it does not have two of several samples."""
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        kind = type(batch).__name__ + (f" of {len(batch)}" if isinstance(batch, (tuple, list)) else "")
+        raise TypeError(
+            f"a batch must be a pair (inputs, targets), got a {kind}; pass step_fn(batch) -> loss instead of loss_fn"
+        )
+    inputs, targets = batch
+    if isinstance(targets, Tensor) and targets.dim() == 0:
+        raise ValueError(
+            "a batch must hold several samples, got a single one, with a target of shape (); pass a DataLoader with a "
+            "batch_size, or step_fn"
+        )
+    return inputs, targets
+
+
+def call_model(model: nn.Module, inputs: Any) -> Any:
+    """model(inputs); a tuple, list or mapping is unpacked into arguments."""
+    if moves_itself(inputs):
+        return model(inputs)
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
 
 
 def moves_itself(value: Any) -> bool:
@@ -89,24 +97,12 @@ def tensors_of(batch: Any) -> list[Tensor]:
 
 
 def n_samples(batch: Any) -> int:
-    """The number of samples of a batch.
-
-    It is num_graphs (PyTorch Geometric) or batch_size where the inputs have it, the number of sequences of a
-    PackedSequence, the first dimension of the inputs or else of the targets, or the length of a list of samples.
-    """
-    pair = isinstance(batch, (tuple, list)) and len(batch) == 2 and not moves_itself(batch)
-    for value in (*batch,) if pair else (batch,):
-        said = getattr(value, "num_graphs", None) or getattr(value, "batch_size", None)
-        if isinstance(value, PackedSequence):
-            return int(value.batch_sizes[0])
-        if isinstance(said, (int, tuple)) and said != ():
-            return said if isinstance(said, int) else int(said[0])
-        if isinstance(value, Tensor) and value.dim() > 0:
-            return len(value)
-    if pair and isinstance(batch[0], list):
-        return len(batch[0])
-    sized = [tensor for tensor in tensors_of(dict(batch) if isinstance(batch, Mapping) else batch) if tensor.dim() > 0]
-    return len(sized[0]) if sized else 1
+    """The number of samples of a batch: the length of its targets, which come last."""
+    targets = batch[-1] if isinstance(batch, (tuple, list)) and len(batch) else batch
+    if isinstance(targets, list):
+        return len(targets)
+    sized = [each for each in tensors_of(dict(targets) if isinstance(targets, Mapping) else targets) if each.dim() > 0]
+    return len(sized[-1]) if sized else 1
 
 
 def with_batch_size(loader: Any, batch_size: int) -> DataLoader[Any]:

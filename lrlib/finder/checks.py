@@ -1,6 +1,5 @@
 """What a user passed to a range test, checked before its first step."""
 
-import inspect
 import math
 import numbers
 from collections.abc import Iterator, Mapping
@@ -22,16 +21,8 @@ def check_model(model: Any, optimizer: Any) -> None:
         raise TypeError(f"model must be a torch.nn.Module, got {_described(model)}; pass the module that trains")
     if not hasattr(optimizer, "param_groups"):
         raise TypeError(f"optimizer must be a torch optimizer, got {_described(optimizer)}; sweep one at a time")
-    step = getattr(type(optimizer), "step", None) or optimizer.step
-    closure = inspect.signature(step).parameters.get("closure")
-    if closure is not None and closure.default is inspect.Parameter.empty:
-        raise TypeError(
-            f"optimizer.step() must work without a closure, got {type(optimizer).__name__}; a range test does not "
-            "apply to optimizers that evaluate the loss several times a step"
-        )
     held = [p for group in optimizer.param_groups for p in group["params"]]
-    of_model = {id(p) for p in model.parameters()}
-    if not any(id(p) in of_model for p in held):
+    if not {id(p) for p in held} & {id(p) for p in model.parameters()}:
         raise ValueError("optimizer must hold parameters of the model, got none; build it from model.parameters()")
     if not any(p.requires_grad for p in held):
         raise ValueError("a parameter of the optimizer must require grad, got all frozen; unfreeze what should train")
@@ -39,22 +30,37 @@ def check_model(model: Any, optimizer: Any) -> None:
         raise ValueError("the model must have values, got parameters on the meta device; load its weights first")
 
 
-def check_step(loss_fn: Any, step_fn: Any, loader: Any) -> None:
-    """Raise TypeError or ValueError unless exactly one of loss_fn and step_fn is given, and a loader."""
+def check_step(loss_fn: Any, step_fn: Any) -> None:
+    """Raise TypeError or ValueError unless exactly one of loss_fn and step_fn is given."""
     if isinstance(loss_fn, type):
         raise TypeError(f"loss_fn must be an instance, got the class {loss_fn.__name__}; pass {loss_fn.__name__}()")
-    if loss_fn is not None and not callable(loss_fn):
-        raise TypeError(
-            f"loss_fn must be a function, got {_described(loss_fn)}; call range_test(model, optimizer, loss_fn, loader)"
-            " or range_test(model, optimizer, loader=loader, step_fn=step_fn)"
-        )
-    if step_fn is not None and not callable(step_fn):
-        raise TypeError(f"step_fn must be a function (batch) -> loss, got {_described(step_fn)}; pass a function")
+    for name, function in {"loss_fn": loss_fn, "step_fn": step_fn}.items():
+        if function is not None and not callable(function):
+            raise TypeError(
+                f"{name} must be a function, got {_described(function)}; call range_test(model, optimizer, loss_fn, "
+                "loader) or range_test(model, optimizer, loader=loader, step_fn=step_fn)"
+            )
     if (loss_fn is None) == (step_fn is None):
         got = "neither" if loss_fn is None else "both"
         raise ValueError(f"pass exactly one of loss_fn and step_fn, got {got}; step_fn computes the loss itself")
-    if loader is None:
-        raise TypeError("loader must be given, got None; pass a DataLoader or a list of batches")
+
+
+def check_loader(name: str, loader: Any) -> None:
+    """Raise TypeError for samples instead of batches, and for what can be iterated only once."""
+    kind, is_dataset = type(loader).__name__, isinstance(loader, Dataset) and not isinstance(loader, IterableDataset)
+    if is_dataset or isinstance(loader, Sampler) or type(loader).__module__.partition(".")[0] == "datasets":
+        yields = "indices" if isinstance(loader, Sampler) else "samples"
+        raise TypeError(
+            f"{name} must yield batches, got a {kind}, which yields {yields}; pass a DataLoader with it, for example "
+            "DataLoader(dataset, batch_size=32, shuffle=True)"
+        )
+    is_iterable = hasattr(loader, "__iter__") or hasattr(loader, "__getitem__")
+    if not is_iterable or isinstance(loader, (type, str, Mapping)):
+        raise TypeError(f"{name} must be an iterable of batches, got {_described(loader)}; pass one DataLoader")
+    # An iterator written in Python may restart in its own __iter__; only the second pass can tell.
+    restarts = hasattr(loader, "__dict__") and not isinstance(loader, _BaseDataLoaderIter)
+    if isinstance(loader, Iterator) and not restarts:
+        raise TypeError(f"{name} must be re-iterable, got a {kind}; pass a DataLoader or a list of batches")
 
 
 def check_validation(val_loader: Any, val_metric: Any, loss_fn: Any) -> None:
@@ -67,12 +73,40 @@ def check_validation(val_loader: Any, val_metric: Any, loss_fn: Any) -> None:
         raise ValueError('val_metric "accuracy" requires loss_fn, got step_fn; pass a function of a batch instead')
 
 
-def group_ratios(optimizer: Any) -> tuple[tuple[float, ...], float]:
-    """(each parameter group's lr over that of the first group above 0, the lr of that group).
+def check_gradients(model: nn.Module, optimizer: Any, *, scaler: Any, clip_norm: float | None) -> None:
+    """Raise TypeError or ValueError where gradients could not be unscaled, or would be clipped while scaled."""
+    is_scaler = hasattr(scaler, "scale") or hasattr(scaler, "backward")
+    if scaler is not None and (isinstance(scaler, type) or not is_scaler):
+        raise TypeError(f"scaler must be a torch.amp.GradScaler, an Accelerator or a Fabric, got {scaler!r}; pass one")
+    if clip_norm is not None and (getattr(optimizer, "scaler", None) or getattr(optimizer, "loss_scaler", None)):
+        raise ValueError(
+            f"clip_norm cannot clip the scaled gradients of {type(optimizer).__name__}, which has its own scaler; clip "
+            "in its framework"
+        )
+    is_plain = isinstance(scaler, torch.amp.GradScaler) and scaler.is_enabled()
+    if is_plain and type(scaler).__name__ != "ShardedGradScaler" and sharded_root(model) is not None:
+        raise ValueError(
+            "scaler must be a torch.distributed.fsdp.sharded_grad_scaler.ShardedGradScaler for "
+            f"FullyShardedDataParallel, got {type(scaler).__name__}; pass one"
+        )
 
-    Where all are 0, as a warm-up scheduler starts, those of initial_lr. A group at 0 beside others stays at 0. timm's
-    lr_scale is applied where it has not been, and the lr is the one before it. Raises TypeError or ValueError where no
-    lr is above 0, or the optimizer makes its own.
+
+def check_accuracy(outputs: Any, targets: Any) -> None:
+    """Raise ValueError unless the outputs are (..., classes) and the targets class indices of the shape before."""
+    are_tensors = isinstance(outputs, Tensor) and isinstance(targets, Tensor) and not targets.is_floating_point()
+    if not are_tensors or outputs.dim() < 2 or outputs.shape[-1] < 2 or outputs.shape[:-1] != targets.shape:
+        got = [tuple(each.shape) if isinstance(each, Tensor) else _described(each) for each in (outputs, targets)]
+        raise ValueError(
+            f'val_metric "accuracy" requires outputs (N, classes) and integer targets (N,), got {got[0]} and {got[1]}; '
+            "pass a function of a batch, for example the share of errors"
+        )
+
+
+def group_ratios(optimizer: Any) -> tuple[float, ...]:
+    """Each parameter group's lr over that of the first group above 0; of initial_lr where all are 0.
+
+    A group at 0 beside others stays at 0. timm's lr_scale is applied where it has not been. Raises TypeError or
+    ValueError where no lr is above 0, or the optimizer makes its own.
     """
     groups = optimizer.param_groups
     for group in groups:
@@ -96,90 +130,14 @@ def group_ratios(optimizer: Any) -> tuple[tuple[float, ...], float]:
     scales = [float(group.get("lr_scale", 1.0)) for group in groups]
     before_scale = [rate / scale for rate, scale in zip(rates, scales, strict=True) if rate > 0 and scale > 0]
     if len(set(scales)) > 1 and math.isclose(min(before_scale), max(before_scale), rel_tol=1e-6):
-        return tuple(rate / before_scale[0] for rate in rates), before_scale[0]
+        return tuple(rate / before_scale[0] for rate in rates)
     first = next(rate for rate in rates if rate > 0)
-    return tuple(rate * scale / first for rate, scale in zip(rates, scales, strict=True)), first
+    return tuple(rate * scale / first for rate, scale in zip(rates, scales, strict=True))
 
 
 def group_momenta(optimizer: Any) -> tuple[float, ...]:
     """Each parameter group's momentum, or the first of its betas; 0 where it has neither."""
     return tuple(float(group.get("momentum") or (group.get("betas") or (0.0,))[0]) for group in optimizer.param_groups)
-
-
-def check_gradients(model: nn.Module, optimizer: Any, *, scaler: Any, clip_norm: float | None) -> None:
-    """Raise ValueError where gradients could not be unscaled, or would be clipped while scaled."""
-    if scaler is not None and (
-        isinstance(scaler, type) or not (hasattr(scaler, "scale") or hasattr(scaler, "backward"))
-    ):
-        raise TypeError(f"scaler must be a torch.amp.GradScaler, an Accelerator or a Fabric, got {scaler!r}; pass one")
-    own = getattr(optimizer, "scaler", None) or getattr(optimizer, "loss_scaler", None)
-    if clip_norm is not None and own is not None:
-        raise ValueError(
-            f"clip_norm cannot clip the scaled gradients of {type(optimizer).__name__}, which has its own scaler; clip "
-            "in its framework"
-        )
-    if scaler is None or callable(getattr(scaler, "backward", None)) or not scaler.is_enabled():
-        return
-    if sharded_root(model) is not None and type(scaler).__name__ != "ShardedGradScaler":
-        raise ValueError(
-            f"scaler must be a ShardedGradScaler for FullyShardedDataParallel, got {type(scaler).__name__}; "
-            "use torch.distributed.fsdp.sharded_grad_scaler.ShardedGradScaler"
-        )
-
-
-def check_loader(name: str, loader: Any) -> None:
-    """Raise TypeError for samples instead of batches, and for what can be iterated only once."""
-    is_samples = isinstance(loader, Dataset) and not isinstance(loader, IterableDataset)
-    if is_samples or type(loader).__module__.partition(".")[0] == "datasets":
-        raise TypeError(
-            f"{name} must yield batches, got a {type(loader).__name__}, which yields samples; pass "
-            "DataLoader(dataset, batch_size=32, shuffle=True)"
-        )
-    if isinstance(loader, Sampler):
-        raise TypeError(
-            f"{name} must yield batches, got a {type(loader).__name__}, which yields indices; pass a DataLoader with it"
-        )
-    if isinstance(loader, (type, str, Mapping)):
-        raise TypeError(f"{name} must be an iterable of batches, got {_described(loader)}; pass one DataLoader")
-    if not isinstance(loader, Iterator):
-        if not hasattr(loader, "__iter__") and not hasattr(loader, "__getitem__"):
-            raise TypeError(f"{name} must be an iterable of batches, got {_described(loader)}; pass a DataLoader")
-        return
-    # An iterator written in Python may restart in its own __iter__; only the second pass can tell.
-    if isinstance(loader, _BaseDataLoaderIter) or not hasattr(loader, "__dict__"):
-        raise TypeError(
-            f"{name} must be re-iterable, got a {type(loader).__name__}; pass a DataLoader or a list of batches"
-        )
-
-
-def check_loss(loss: Any) -> None:
-    """Raise TypeError or ValueError for what backward cannot start from."""
-    if not isinstance(loss, Tensor):
-        raise TypeError(f"the loss must be a tensor, got a {type(loss).__name__}; {_instead_of(loss)}")
-    if loss.numel() != 1:
-        raise ValueError(f"the loss must be a scalar, got shape {tuple(loss.shape)}; reduce it, for example by .mean()")
-    if not loss.requires_grad:
-        raise ValueError("the loss must require grad, got one that does not; compute it without no_grad")
-
-
-def check_accuracy(logits: Any, targets: Any) -> None:
-    """Raise ValueError unless the outputs are (..., classes) and the targets class indices of the shape before."""
-    found = [tuple(each.shape) if isinstance(each, Tensor) else _described(each) for each in (logits, targets)]
-    is_shaped = isinstance(logits, Tensor) and isinstance(targets, Tensor) and logits.dim() > 1 and logits.shape[-1] > 1
-    if not is_shaped or logits.shape[:-1] != targets.shape or targets.is_floating_point():
-        raise ValueError(
-            f'val_metric "accuracy" requires outputs (N, classes) and integer targets (N,), got {found[0]} and '
-            f"{found[1]}; pass a function of a batch, for example the share of errors"
-        )
-
-
-def check_metric(value: Any) -> float:
-    """The value that a metric returned. Raises TypeError unless it is one number."""
-    try:
-        return float(value)
-    except (TypeError, ValueError, RuntimeError):
-        got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else _described(value)
-        raise TypeError(f"val_metric must return one number, got {got}; return for example its mean") from None
 
 
 def sharded_root(model: nn.Module) -> Any:
@@ -192,16 +150,3 @@ def sharded_root(model: nn.Module) -> Any:
 
 def _described(thing: Any) -> str:
     return "None" if thing is None else f"a {type(thing).__name__}"
-
-
-def _instead_of(loss: Any) -> str:
-    """What to return instead."""
-    if isinstance(loss, Mapping) and "loss" in loss:
-        return 'return outputs["loss"] from step_fn'
-    if isinstance(getattr(loss, "loss", None), Tensor):
-        return "return outputs.loss from step_fn"
-    if isinstance(loss, Mapping):
-        return f"return one of {list(loss)} from step_fn, or their sum: sum(losses.values())"
-    if isinstance(loss, (tuple, list)):
-        return "return the one to minimise from step_fn, for example outputs[0]"
-    return "return it from step_fn" if loss is None else "return it before .item()"

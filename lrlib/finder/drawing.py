@@ -1,4 +1,4 @@
-"""Drawing range tests on matplotlib axes; nothing here computes a suggestion."""
+"""Pictures of range tests: on matplotlib axes, in notebooks and in experiment trackers."""
 
 import base64
 import html
@@ -74,11 +74,9 @@ def draw_overlay(ax: "Axes", results: "Mapping[str, RangeTestResult]") -> None:
 
 def html_of(shown: Any, text: str) -> str | None:
     """HTML of a result or an overlay: its picture and its text; None without matplotlib, for the text alone."""
-    try:
-        figure = need("matplotlib.figure", what="a picture").Figure(figsize=(7, 4), layout="constrained")
-    except ModuleNotFoundError:
+    figure = _figure_of(shown)
+    if figure is None:
         return None
-    shown.plot(figure.add_subplot())
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=100)
     data = base64.b64encode(file.getvalue()).decode("ascii")
@@ -86,10 +84,41 @@ def html_of(shown: Any, text: str) -> str | None:
     return f'<div><img alt="{alt}" src="data:image/png;base64,{data}"><pre>{html.escape(text)}</pre></div>'
 
 
+def log(result: "RangeTestResult", writer: Any) -> None:
+    """Log the suggestion's lr, lower and upper, and the picture if matplotlib is installed; see RangeTestResult.log."""
+    if not any(hasattr(writer, name) for name in ("add_scalar", "log_metric", "log")):
+        raise TypeError(f"writer must be a SummaryWriter, mlflow or a W&B run, got {type(writer).__name__}")
+    suggestion, figure = result.suggest(), _figure_of(result)
+    numbers = {f"range_test/{name}": getattr(suggestion, name) for name in ("lr", "lower", "upper")}
+    if hasattr(writer, "add_scalar"):  # TensorBoard
+        for name, number in numbers.items():
+            writer.add_scalar(name, number)
+        if figure is not None:
+            writer.add_figure("range_test/curves", figure)
+    elif hasattr(writer, "log_metric"):  # MLflow
+        for name, number in numbers.items():
+            writer.log_metric(name, number)
+        if figure is not None:
+            writer.log_figure(figure, "range_test/curves.png")
+    else:
+        if figure is not None and "wandb" in (type(writer).__module__ + str(getattr(writer, "__name__", ""))):
+            figure = need("wandb", what="logging").Image(figure)  # else W&B asks for plotly
+        writer.log(numbers if figure is None else {**numbers, "range_test/curves": figure})
+
+
+def _figure_of(shown: Any) -> Any:
+    """A figure, apart from pyplot's, with the picture of a result or an overlay; None without matplotlib."""
+    try:
+        figure = need("matplotlib.figure", what="a picture").Figure(figsize=(7, 4), layout="constrained")
+    except ModuleNotFoundError:
+        return None
+    shown.plot(figure.add_subplot())
+    return figure
+
+
 def _finish(ax: "Axes", results: "Sequence[RangeTestResult]", *, title: str) -> None:
     """Scale, frame and name the axes."""
-    if all(result.settings.step_mode != "linear" for result in results):
-        ax.set_xscale("log")
+    ax.set_xscale("log")
     ax.set_xlabel("learning rate")
     ax.set_ylabel(results[0].objective)
     ax.set_title(title, fontsize="medium")

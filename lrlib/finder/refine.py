@@ -29,7 +29,7 @@ from lrlib.suggest import (
 )
 
 if TYPE_CHECKING:
-    from lrlib.finder.one_sweep import Sweep
+    from lrlib.finder.result import Sweep
 
 FACTOR = 2.5  # between neighbouring held learning rates
 CLOSE = 0.02  # of the gain: a difference that noise can make

@@ -4,13 +4,13 @@ import copy
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import nn
 
-from lrlib.finder.randomness import Generator, random_state, set_random_state
 from lrlib.finder.reach import Reach, has_state_dict
+from lrlib.finder.restorers import Generator, restorers_of_random_state
 
 
 class Snapshot:
@@ -54,10 +54,11 @@ class Snapshot:
             reach.keep(name, loader, data=True)
         for function in functions:
             reach.keep(getattr(function, "__name__", "a function"), function)
-        self._random_state = random_state()
+        self._random_state = [("the random state", restore) for restore in restorers_of_random_state()]
+        self._interrupts = _Interrupts()
 
     def __enter__(self) -> "Snapshot":
-        self._interrupts = _Interrupts().__enter__()
+        self._interrupts.catch()
         for kept_tensor in self._reach.tensors:
             if kept_tensor.grad is not None:
                 kept_tensor.tensor.grad = None
@@ -72,7 +73,7 @@ class Snapshot:
             try:
                 self.restore(finally_=True)
             finally:
-                self._interrupts.__exit__()
+                self._interrupts.release()
 
     @property
     def generators(self) -> list[Generator]:
@@ -84,38 +85,32 @@ class Snapshot:
 
         Raises RuntimeError, after all else, if a part cannot be restored or samples have been changed.
         """
+        self._interrupts.are_held_back = True
         failed: list[tuple[str, BaseException]] = []
         workers = [(loader, loader._iterator) for loader in self._reach.loaders]  # those of the sweeps go on
-
-        def attempt(name: str, restore: Callable[[], None]) -> None:
+        tensors = self._reach.tensors
+        parts = [*self._reach.parts, *((each.name, each.restore) for each in tensors), *self._random_state]
+        parts += [(each.name, each.restore_gradient) for each in tensors if finally_]
+        for name, restore in parts:
             try:
                 restore()
             except BaseException as err:  # whatever it is, the other parts come first
                 failed.append((name, err))
-
-        with _Interrupts() as interrupts:
-            interrupts.are_held_back = True
-            for name, restore in self._reach.parts:
-                attempt(name, restore)
-            for kept_tensor in self._reach.tensors:
-                attempt(kept_tensor.name, kept_tensor.restore)
-            if finally_:
-                for kept_tensor in self._reach.tensors:
-                    attempt(kept_tensor.name, kept_tensor.restore_gradient)
-            else:
-                for loader, iterator in workers:
-                    loader._iterator = iterator
-            attempt("the random state", lambda: set_random_state(self._random_state))
-        for name, err in failed:
-            if not isinstance(err, Exception):
-                raise err
-            raise RuntimeError(f"{name} could not be restored, everything else was: {err}") from err
+        if not finally_:
+            for loader, iterator in workers:
+                loader._iterator = iterator
+            self._interrupts.let_through()
+        for name, error in failed:
+            if not isinstance(error, Exception):
+                raise error
+            raise RuntimeError(f"{name} could not be restored, everything else was: {error}") from error
         self._check_watched()
 
     def _check_watched(self) -> None:
         """Raise RuntimeError for samples that were changed in place, and warn of a function's tensors."""
-        changed = [name for name, tensor, version in self._reach.watched if tensor._version != version]
-        for name in changed:
+        for name, tensor, version in self._reach.watched:
+            if tensor._version == version:
+                continue
             if name.startswith(("loader", "val_loader")):
                 raise RuntimeError(f"{name} was changed in place and is not restored; let the loader yield copies")
             warnings.warn(f"{name} was changed in place and is not restored; pass it in extra_state", stacklevel=2)
@@ -126,31 +121,32 @@ def _keep_extra(reach: Reach, name: str, thing: Any) -> None:
     """Keep by its attributes, or where that is impossible by its state_dict."""
     if isinstance(thing, (int, float, str, type(None))):
         raise TypeError(f"extra_state must hold objects with state, got {name}, a {type(thing).__name__}; leave it out")
-    n_tensors, n_parts = len(reach.tensors), len(reach.parts)
     try:
         reach.keep(name, thing)
     except TypeError:
         if not has_state_dict(thing):
             raise
-        del reach.tensors[n_tensors:], reach.parts[n_parts:]
         state = copy.deepcopy(thing.state_dict())
         reach.parts.append((name, lambda: thing.load_state_dict(copy.deepcopy(state))))
 
 
 class _Interrupts:
-    """Inside `with`, Ctrl-C raises KeyboardInterrupt once; while are_held_back it waits until the block ends."""
+    """Once caught, Ctrl-C raises KeyboardInterrupt once; while they are held back it waits until they are let go."""
 
-    def __enter__(self) -> "_Interrupts":
-        self.are_held_back = False
-        self._pending: list[Any] = []
+    def catch(self) -> None:
+        self.are_held_back, self._pending = False, list[Any]()
         handler = signal.getsignal(signal.SIGINT)
-        self._handler: Any = None
-        if threading.current_thread() is threading.main_thread() and callable(handler):
-            self._handler = handler
+        is_main = threading.current_thread() is threading.main_thread()
+        self._handler: Any = handler if is_main and callable(handler) else None
+        if self._handler is not None:
             signal.signal(signal.SIGINT, self._receive)
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def let_through(self) -> None:
+        self.are_held_back = False
+        if self._pending:
+            self._receive(*self._pending.pop())
+
+    def release(self) -> None:
         if self._handler is not None:
             signal.signal(signal.SIGINT, self._handler)
         if self._pending:

@@ -16,9 +16,8 @@ from torch import Tensor
 
 from lrlib import suggest as heuristics
 from lrlib.extras import need
-from lrlib.finder import drawing, loggers
+from lrlib.finder import drawing
 from lrlib.finder.checks import group_momenta, group_ratios
-from lrlib.finder.one_sweep import Sweep
 from lrlib.finder.refine import refined
 from lrlib.finder.settings import Settings, whole
 from lrlib.suggest import Suggestion
@@ -28,14 +27,70 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Floats = NDArray[np.float64]
+REACHED_END = "reached end_lr"  # how the stop_reason of a sweep begins that nothing ended before
 Heuristic = str | Callable[[Floats, Floats], Suggestion]
 HEURISTICS = ("suggest_lr", "steepest", "minimum_over_ten", "valley", "smith_bounds")
-FORMAT = 2  # of saved results
+FORMAT = 3  # of saved results
 MOMENTUM_SHARE = 0.5  # of the steps a decade, over which a momentum may average
 NEXT = """\
 apply: result.apply(optimizer), or OneCycleLR(optimizer, **result.one_cycle(total_steps))
 see:   result.plot(path="range-test.png"), result.sweeps
 other lengths of training: result.suggest(total_steps=10_000)"""
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """One pass over the learning rates.
+
+    lr, loss: float64 of shape (n_steps,), the learning rate that each step used and its training loss before the step;
+    the last loss may be NaN or infinite. val_step: int64 of shape (n_val,), the steps (from 0) after which it was
+    validated; val: float64 of shape (n_val,). seconds: of the steps. seed, seconds: None of a history that lrlib.read
+    has read. fault: why no learning rate can be read from it, where its curve does not say so itself.
+    """
+
+    seed: int | None
+    lr: Floats
+    loss: Floats
+    val_step: NDArray[np.int64]
+    val: Floats
+    val_metric: str | None
+    stop_reason: str
+    seconds: float | None
+    fault: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, dtype in (("lr", np.float64), ("loss", np.float64), ("val_step", np.int64), ("val", np.float64)):
+            array = np.array(getattr(self, name), dtype=dtype)
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+
+    def curve(self) -> tuple[Floats, Floats]:
+        """(lr, loss) that suggestions are read from: validation where there is any, accuracy as 1 - accuracy.
+
+        Where a validated sweep diverged between two validations, its last loss is NaN.
+        """
+        if self.val_metric is None:
+            return self.lr, self.loss
+        step, val = self.val_step, 1 - self.val if self.val_metric == "accuracy" else self.val
+        last = len(self.lr) - 1
+        if not self.stop_reason.startswith(REACHED_END) and (len(step) == 0 or step[-1] < last):
+            step, val = np.append(step, last), np.append(val, np.nan)
+        return self.lr[step], val
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss diverged or was not finite."""
+        finite = np.isfinite(self.loss).all() and np.isfinite(self.val).all()
+        return not finite or "diverged" in self.stop_reason
+
+    @cached_property
+    def smoothed(self) -> Floats:
+        """The training loss without its noise, float64 of shape (n_steps,)."""
+        return heuristics.smooth(self.lr, self.loss)
+
+    def __repr__(self) -> str:
+        seed = "" if self.seed is None else f" seed {self.seed}:"
+        return f"<Sweep{seed} {len(self.lr)} steps, lr {self.lr[0]:.3g} to {self.lr[-1]:.3g}, {self.stop_reason}>"
 
 
 class MedianCurve(NamedTuple):
@@ -79,8 +134,8 @@ class RangeTestResult:
         """
         key = (heuristic, total_steps)
         if key not in self._suggested:
-            each = self.suggest_each(heuristic, total_steps=total_steps)
-            if len(each) > 1 and self._are_identical():
+            each, losses = self.suggest_each(heuristic, total_steps=total_steps), [sweep.loss for sweep in self.sweeps]
+            if len(each) > 1 and all(np.array_equal(losses[0], other, equal_nan=True) for other in losses[1:]):
                 counted = f"the {len(each)} sweeps saw identical batches; shuffle to get a spread"
                 found = replace(each[0], reason=f"{each[0].reason} ({counted})")
             else:
@@ -101,7 +156,7 @@ class RangeTestResult:
             rule = getattr(heuristics, rule)
         if total_steps is not None and rule is not heuristics.suggest_lr:
             raise ValueError(f"total_steps applies to suggest_lr, got it with {heuristic!r}; leave it out")
-        length = self.settings.num_iter if total_steps is None else whole("total_steps", total_steps, 1, "10_000")
+        length = self.settings.num_iter if total_steps is None else whole("total_steps", total_steps, 1)
         each = []
         for sweep in self.sweeps:
             lengths = {"total_steps": length, "sweep_steps": len(sweep.lr)} if rule is heuristics.suggest_lr else {}
@@ -125,7 +180,7 @@ class RangeTestResult:
         if not suggestion.reliable:
             warnings.warn(f"lr was not set: the suggestion is not reliable: {suggestion.reason}", stacklevel=2)
             return suggestion
-        for group, ratio in zip(optimizer.param_groups, group_ratios(optimizer)[0], strict=True):
+        for group, ratio in zip(optimizer.param_groups, group_ratios(optimizer), strict=True):
             for key in ("lr", "initial_lr"):  # schedulers that are made later start from initial_lr where there is one
                 if isinstance(group.get(key), Tensor):
                     group[key].fill_(suggestion.lr * ratio)
@@ -153,11 +208,10 @@ class RangeTestResult:
             A dict; max_lr and the momentum bounds are lists where there are several groups. Warns if the suggestion is
             not reliable.
         """
-        ratios, momenta = self._groups(optimizer)
-        total_steps = whole("total_steps", total_steps, 1, "10_000")
-        peak = self._suggested_or_warned(heuristic).upper
-        made = {"max_lr": _per_group(peak, ratios), "total_steps": total_steps, "div_factor": div_factor}
-        return {**made, **_momentum_bounds(momenta)}
+        total_steps = whole("total_steps", total_steps, 1)
+        suggestion, ratios, momentum = self._for_a_schedule(heuristic, optimizer)
+        peak = _per_group(suggestion.upper, ratios)
+        return {"max_lr": peak, "total_steps": total_steps, "div_factor": div_factor, **momentum}
 
     def cyclic(
         self, step_size_up: int, *, optimizer: Any = None, mode: str = "triangular", heuristic: Heuristic = "suggest_lr"
@@ -176,10 +230,9 @@ class RangeTestResult:
         Returns:
             A dict. Warns if the suggestion is not reliable.
         """
-        ratios, momenta = self._groups(optimizer)
-        suggestion = self._suggested_or_warned(heuristic)
+        suggestion, ratios, momentum = self._for_a_schedule(heuristic, optimizer)
         bounds = {"base_lr": _per_group(suggestion.lower, ratios), "max_lr": _per_group(suggestion.upper, ratios)}
-        return {**bounds, "step_size_up": step_size_up, "mode": mode, **_momentum_bounds(momenta)}
+        return {**bounds, "step_size_up": step_size_up, "mode": mode, **momentum}
 
     def warmup_cosine(
         self, total_steps: int, *, optimizer: Any = None, warmup: float = 0.05, heuristic: Heuristic = "suggest_lr"
@@ -198,11 +251,10 @@ class RangeTestResult:
         Returns:
             A dict. Warns if the suggestion is not reliable.
         """
-        ratios, _ = self._groups(optimizer)
-        total_steps = whole("total_steps", total_steps, 10, "10_000")
-        peak = self._suggested_or_warned(heuristic).lr
-        share = max(warmup, 2 / total_steps)
-        made = {"max_lr": _per_group(peak, ratios), "total_steps": total_steps, "pct_start": share}
+        total_steps = whole("total_steps", total_steps, 10)
+        suggestion, ratios, _ = self._for_a_schedule(heuristic, optimizer)
+        peak, share = _per_group(suggestion.lr, ratios), max(warmup, 2 / total_steps)
+        made = {"max_lr": peak, "total_steps": total_steps, "pct_start": share}
         return {**made, "div_factor": 25.0, "final_div_factor": 1e4, "cycle_momentum": False}
 
     @cached_property
@@ -266,7 +318,7 @@ class RangeTestResult:
         Args:
             writer: a SummaryWriter of TensorBoard, the module mlflow, or a W&B run (or the module wandb).
         """
-        loggers.log(self, writer)
+        drawing.log(self, writer)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to a .json file, which is complete or not there. For CSV use to_dataframe().to_csv(path)."""
@@ -288,10 +340,11 @@ class RangeTestResult:
                 raise ValueError(
                     f"{path} has format {saved['format']}, not {FORMAT}; read it with the lrlib that wrote it"
                 )
-            tuples = {key: tuple(saved["settings"][key]) for key in ("group_ratios", "momentum")}
-            settings = Settings(**{**saved["settings"], **tuples})
-            sweeps, holds = (tuple(map(_decoded, saved[key])) for key in ("sweeps", "holds"))
-            return cls(sweeps, settings, saved["versions"], saved["seconds_state"], holds)
+            settings: dict[str, Any] = {
+                key: tuple(v) if isinstance(v, list) else v for key, v in saved["settings"].items()
+            }
+            sweeps, holds = (tuple(Sweep(**sweep) for sweep in saved[key]) for key in ("sweeps", "holds"))
+            return cls(sweeps, Settings(**settings), saved["versions"], saved["seconds_state"], holds)
         except (KeyError, TypeError, IndexError, AttributeError, json.JSONDecodeError) as err:
             raise ValueError(f"{path} is not a result that save() wrote ({type(err).__name__}); save it again") from err
 
@@ -306,35 +359,27 @@ class RangeTestResult:
     def _repr_html_(self) -> str | None:
         return drawing.html_of(self, repr(self))
 
-    def _are_identical(self) -> bool:
-        first = self.sweeps[0]
-        return all(np.array_equal(first.loss, sweep.loss, equal_nan=True) for sweep in self.sweeps[1:])
-
     def _spacing(self) -> float:
         """Decades between two points of a curve."""
         settings = self.settings
         every = 1 if settings.val_metric is None else settings.val_every
         return float(every * np.log10(settings.end_lr / settings.start_lr) / max(settings.num_iter - 1, 1))
 
-    def _groups(self, optimizer: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        if optimizer is None:
-            return self.settings.group_ratios, self.settings.momentum
-        return group_ratios(optimizer)[0], group_momenta(optimizer)
-
-    def _suggested_or_warned(self, heuristic: Heuristic) -> Suggestion:
-        suggestion = self.suggest(heuristic)
+    def _for_a_schedule(
+        self, heuristic: Heuristic, optimizer: Any
+    ) -> tuple[Suggestion, tuple[float, ...], dict[str, Any]]:
+        """The suggestion, each group's ratio to it, and how the momentum moves. Warns if it is not reliable."""
+        suggestion, ratios, momenta = self.suggest(heuristic), self.settings.group_ratios, self.settings.momentum
         if not suggestion.reliable:
             warnings.warn(f"the suggested lr is not reliable: {suggestion.reason}", stacklevel=3)
-        return suggestion
+        if optimizer is not None:
+            ratios, momenta = group_ratios(optimizer), group_momenta(optimizer)
+        return suggestion, ratios, _momentum_bounds(momenta)
 
     def _to_json(self) -> str:
-        head = {"format": FORMAT, "versions": self.versions, "seconds_state": self.seconds_state}
-        made = {"sweeps": self.sweeps, "holds": self.holds}
-        saved = {
-            key: [{k: _encoded(v) for k, v in vars(sweep).items() if k != "smoothed"} for sweep in sweeps]
-            for key, sweeps in made.items()
-        }
-        return json.dumps({**head, "settings": asdict(self.settings), **saved}, allow_nan=False)
+        saved = {**asdict(self), "format": FORMAT}
+        del saved["_suggested"]
+        return json.dumps(saved, allow_nan=False, default=_listed)
 
 
 def in_words(suggestion: Suggestion, n_steps: int) -> str:
@@ -394,12 +439,6 @@ def _checked_path(path: str | os.PathLike[str]) -> Path:
     return Path(path)
 
 
-def _decoded(saved: dict[str, Any]) -> Sweep:
-    return Sweep(**{**saved, **{key: [float(value) for value in saved[key]] for key in ("lr", "loss", "val")}})
-
-
-def _encoded(value: Any) -> Any:
-    """As JSON has it: arrays as lists, NaN and infinity as strings."""
-    if not isinstance(value, np.ndarray):
-        return value
-    return [number if np.isfinite(number) else repr(number) for number in value.tolist()]
+def _listed(array: np.ndarray) -> list[float | str]:
+    """As JSON has it: NaN and infinity as strings."""
+    return [number if np.isfinite(number) else repr(number) for number in array.tolist()]

@@ -1,17 +1,16 @@
 """One update, and one validation, of a user's model, in one process or several."""
 
-import inspect
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 
-from lrlib.finder.batches import inputs_and_targets, moves_itself, n_samples, on_device, tensors_of
-from lrlib.finder.checks import check_accuracy, check_loss, check_metric, sharded_root
+from lrlib.finder.batches import call_model, inputs_and_targets, n_samples, on_device, tensors_of
+from lrlib.finder.checks import check_accuracy, sharded_root
 from lrlib.finder.settings import Settings
 
 T = TypeVar("T")
@@ -33,7 +32,7 @@ class Training:
     ) -> None:
         self.model, self.optimizer, self.loss_of = model, optimizer, loss_of
         self.settings, self.scaler, self.val_metric = settings, scaler, val_metric
-        self.device = device_of(model)
+        self.device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
         self.ranks = Ranks(self.device)
         self.batch: Any = None  # the last one, for the note of an exception
         self.loss: Tensor | None = None  # of the update under way, as soon as it is known
@@ -77,7 +76,12 @@ class Training:
                 self.first_batches.append(self.batch)
             torch.clear_autocast_cache()  # around the range test, autocast would go on with the weights it cast first
             loss = self.loss_of(on_device(self.batch, self.device))
-            check_loss(loss)
+            if not isinstance(loss, Tensor) or loss.numel() != 1:
+                got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+                raise TypeError(
+                    f"the loss must be a tensor of one number, got {got}; return for example outputs.loss, "
+                    "sum(losses.values()) or losses.mean()"
+                )
             share = loss.reshape(()) if n_batches == 1 else loss.reshape(()) / n_batches
             self.loss = share.detach() if self.loss is None else self.loss + share.detach()
             self._backward(share)
@@ -96,7 +100,7 @@ class Training:
         with torch.no_grad():
             for batch in batches:
                 n = n_samples(batch)
-                total += n * check_metric(self._metric(on_device(batch, self.device)))
+                total += n * float(self._metric(on_device(batch, self.device)))
                 n_seen += n
         for module, training in modes:
             module.training = training
@@ -147,15 +151,14 @@ class Training:
             self.scaler.scale(loss).backward()
 
     def _step_optimizer(self) -> None:
-        if self.scaler is None or not hasattr(self.scaler, "unscale_"):
-            self._clip()
-            self._set_lr()
-            self.optimizer.step()
-            return
-        # Here and not in step(), which leaves it to a fused optimizer: hooks and clipping would see scaled gradients.
-        self.scaler.unscale_(self.optimizer)
+        is_scaled = hasattr(self.scaler, "unscale_")
+        if is_scaled:  # here and not in step(), which leaves it to a fused optimizer: hooks would see scaled gradients
+            self.scaler.unscale_(self.optimizer)
         self._clip()
         self._set_lr()
+        if not is_scaled:
+            self.optimizer.step()
+            return
         scale = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -189,26 +192,21 @@ class Ranks:
 
     def __init__(self, device: torch.device) -> None:
         joined = distributed.is_available() and distributed.is_initialized()
-        self.n = distributed.get_world_size() if joined else 1
-        self.rank = distributed.get_rank() if joined else 0
+        self.n, self.rank = (distributed.get_world_size(), distributed.get_rank()) if joined else (1, 0)
         self._device = torch.device("cpu") if joined and "gloo" in str(distributed.get_backend()) else device
 
     def mean(self, values: Sequence[Tensor]) -> list[float]:
         """Of each value, shape (), the mean over the processes."""
         stacked = torch.stack(list(values))
-        return stacked.tolist() if self.n == 1 else [total / self.n for total in self._total(stacked)]
+        return stacked.tolist() if self.n == 1 else [total / self.n for total in self._reduced(stacked)]
 
     def total(self, *numbers: float) -> list[float]:
         """Of each number the sum over the processes."""
-        return list(numbers) if self.n == 1 else self._total(torch.tensor(numbers))
+        return list(numbers) if self.n == 1 else self._reduced(torch.tensor(numbers, dtype=torch.float64))
 
     def least(self, number: int) -> int:
         """The smallest of the processes' numbers."""
-        if self.n == 1:
-            return number
-        numbers: list[Any] = [None] * self.n
-        distributed.all_gather_object(numbers, number)
-        return min(numbers)
+        return number if self.n == 1 else int(self._reduced(torch.tensor([number]), "MIN")[0])
 
     def of_first(self, thing: T) -> T:
         """The first process's thing, the same in all."""
@@ -218,10 +216,10 @@ class Ranks:
         distributed.broadcast_object_list(things, src=0, device=self._device)
         return things[0]
 
-    def _total(self, values: Tensor) -> list[float]:
-        reduced = values.to(self._device, torch.float64)
-        distributed.all_reduce(reduced)
-        return reduced.tolist()
+    def _reduced(self, values: Tensor, operation: str = "SUM") -> list[float]:
+        values = values.to(self._device, torch.float64)
+        distributed.all_reduce(values, getattr(distributed.ReduceOp, operation))
+        return values.tolist()
 
 
 def plain_step(model: nn.Module, loss_fn: Any) -> Callable[[Any], Tensor]:
@@ -232,29 +230,6 @@ def plain_step(model: nn.Module, loss_fn: Any) -> Callable[[Any], Tensor]:
         return loss_fn(call_model(model, inputs), targets)
 
     return loss_of
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """The device of the model's first parameter."""
-    parameter = next(model.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device
-
-
-def call_model(model: nn.Module, inputs: Any) -> Any:
-    """model(inputs); a tuple, list or mapping is unpacked into arguments."""
-    if not isinstance(inputs, (Mapping, tuple, list)) or moves_itself(inputs):
-        return model(inputs)
-    arguments: tuple[Any, ...] = () if isinstance(inputs, Mapping) else tuple(inputs)
-    named = dict(inputs) if isinstance(inputs, Mapping) else {}
-    try:
-        inspect.signature(model.forward).bind(*arguments, **named)
-    except TypeError as err:
-        kind = type(inputs).__name__
-        raise TypeError(
-            f"a {kind} of inputs is unpacked into the model's arguments, but {type(model).__name__} does not accept "
-            f"these ({err}); pass step_fn, for example lambda batch: loss_fn(model(batch[0]), batch[1])"
-        ) from err
-    return model(*arguments, **named)
 
 
 def _with_hooks(optimizer: Any) -> list[Any]:

@@ -2,12 +2,9 @@
 
 import math
 import platform
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from typing import Any
 
@@ -15,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lrlib.finder.batches import without_end
+import lrlib
+from lrlib.finder.batches import tensors_of, without_end
 from lrlib.finder.checks import (
     check_gradients,
     check_loader,
@@ -25,11 +23,10 @@ from lrlib.finder.checks import (
     group_momenta,
     group_ratios,
 )
-from lrlib.finder.one_sweep import OneSweep, Sweep
-from lrlib.finder.randomness import seed_everything
 from lrlib.finder.refine import hold
 from lrlib.finder.restore import Snapshot
-from lrlib.finder.result import RangeTestResult
+from lrlib.finder.restorers import seed_everything
+from lrlib.finder.result import REACHED_END, RangeTestResult, Sweep
 from lrlib.finder.settings import MIN_ITER, Settings
 from lrlib.finder.step import Training, plain_step
 
@@ -38,6 +35,11 @@ with warnings.catch_warnings():
     from tqdm.auto import tqdm
 
 VAL_BATCHES = 8
+# Reading a loss off an accelerator waits for all that was sent to it, so there it is done a few steps at a time.
+READ_EVERY = {"cpu": 1}
+READ_EVERY_ELSEWHERE = 10
+SMOOTH_F = 0.05  # weight of the newest loss in the running mean that tells divergence
+N_START = 20  # losses from which the noise is estimated; none of the first half of them ends a sweep
 
 
 def range_test(
@@ -128,7 +130,7 @@ def range_test(
         Smith 2017, "Cyclical learning rates for training neural networks", section 3.3.
     """
     check_model(model, optimizer)
-    check_step(loss_fn, step_fn, loader)
+    check_step(loss_fn, step_fn)
     check_validation(val_loader, val_metric, loss_fn)
     check_loader("loader", loader)
     if val_loader is not None:
@@ -146,12 +148,11 @@ def range_test(
         clip_norm=clip_norm,
         val_metric=None if val_loader is None else _name_of(val_metric),
         optimizer=type(optimizer).__name__,
-        group_ratios=group_ratios(optimizer)[0],
+        group_ratios=group_ratios(optimizer),
         momentum=group_momenta(optimizer),
         passes=_passes(loader, num_iter, accumulation_steps),
     ).checked()
     check_gradients(model, optimizer, scaler=scaler, clip_norm=settings.clip_norm)
-    assert loader is not None
     training = Training(
         model=model,
         optimizer=optimizer,
@@ -167,9 +168,12 @@ def range_test(
         model, optimizer, scaler=scaler, loss_fn=loss_fn, extra_state=extra_state, functions=functions, loaders=loaders
     ) as state:
         sweeps, holds = _sweep(training, state, loader, val_loader, progress=progress, began=began)
+    versions = {"lrlib": lrlib.__version__, "torch": torch.__version__, "numpy": np.__version__}
     seconds_state = time.perf_counter() - began - sum(sweep.seconds or 0 for sweep in [*sweeps, *holds])
     return training.ranks.of_first(
-        RangeTestResult(tuple(sweeps), settings, _versions(), seconds_state, holds=tuple(holds))
+        RangeTestResult(
+            tuple(sweeps), settings, {**versions, "python": platform.python_version()}, seconds_state, tuple(holds)
+        )
     )
 
 
@@ -184,47 +188,190 @@ def _sweep(
     if val_loader is not None and not val_subset:
         raise ValueError("val_loader must yield at least one batch, got none; check its dataset and drop_last")
 
-    def begin(repeat: int) -> Iterator[Any]:
-        """A sweep's first state, and its batches."""
-        seed = settings.seed + repeat
+    def sweep_from_the_start(seed: int, lrs: list[float]) -> OneSweep:
+        state.restore()
         seed_everything(seed, state.generators)
-        return without_end(loader, epoch=seed % 2**31, epochs_apart=settings.repeats)
+        batches = without_end(loader, epoch=seed % 2**31, epochs_apart=settings.repeats)
+        one = OneSweep(training, batches, val_subset, lrs, bar=bar, deadline=began + (settings.max_seconds or math.inf))
+        one.run(seed)
+        return one
 
-    deadline = began + (settings.max_seconds or math.inf)
+    def held(lr: float) -> Sweep | None:
+        one = sweep_from_the_start(settings.seed, [lr] * settings.hold_steps)
+        return None if one.is_late else one.sweep
+
     total = settings.repeats * settings.num_iter
-    is_shown = progress and ranks.rank == 0 and _is_interactive()
-    sweeps: list[Sweep] = []
+    made: list[OneSweep] = []
     holds: list[Sweep] = []
-    errors: list[Exception] = []
-    with tqdm(total=total, desc=f"range test, up to {total} steps", unit="step", disable=not is_shown) as bar:
+    # disable=None: shown in a terminal or a notebook, not in a log file.
+    disable = None if progress and ranks.rank == 0 else True
+    with tqdm(total=total, desc=f"range test, up to {total} steps", unit="step", disable=disable) as bar:
         for repeat in range(1 if settings.refine else settings.repeats):
-            if repeat > 0:
-                state.restore()
-            sweep = OneSweep(training, bar, seed=settings.seed + repeat, deadline=deadline)
-            made = sweep.run(partial(begin, repeat), val_subset)
-            if sweep.is_late and sweeps:
-                break
-            sweeps.append(made)
-            errors += [] if sweep.error is None else [sweep.error]
-            if sweep.is_late:
+            one = sweep_from_the_start(settings.seed + repeat, lrs_of(settings))
+            if not (one.is_late and made):
+                made.append(one)
+            if one.is_late:
                 break
             bar.update((repeat + 1) * settings.num_iter - bar.n)
-        if settings.refine and not sweep.is_late and np.isfinite(made.loss).sum() >= MIN_ITER:
-
-            def run(lr: float) -> Sweep | None:
-                state.restore()
-                one = OneSweep(training, bar, seed=settings.seed, deadline=deadline, lrs=[lr] * settings.hold_steps)
-                held = one.run(partial(begin, 0), val_subset)
-                return None if one.is_late else held
-
-            holds = hold(run, made, settings)
+        sweeps = [one.sweep for one in made]
+        has_losses = [np.isfinite(sweep.loss).sum() >= MIN_ITER for sweep in sweeps]
+        if settings.refine and has_losses[0] and not one.is_late:
+            holds = hold(held, sweeps[0], settings)
         bar.update(total - bar.n)
-    if errors and not any(np.isfinite(sweep.loss).sum() >= MIN_ITER for sweep in sweeps):
+    errors = [one.error for one in made if one.error is not None]
+    if errors and not any(has_losses):
         errors[0].add_note(f"range_test: no sweep got anywhere; the first: {sweeps[0].stop_reason}")
         raise errors[0]
     if any(not sweep.diverged and sweep.fault is None for sweep in sweeps):
         _check_effect(training, state)
     return sweeps, holds
+
+
+class OneSweep:
+    """One pass over the learning rates, and what is known of it so far."""
+
+    sweep: Sweep  # once it has run
+
+    def __init__(
+        self,
+        training: Training,
+        batches: Iterator[Any],
+        val_subset: list[Any],
+        lrs: list[float],
+        *,
+        bar: Any,
+        deadline: float,
+    ) -> None:
+        self.training, self.batches, self.val_subset, self.lrs = training, batches, val_subset, lrs
+        self.bar, self.deadline = bar, deadline
+        self.watch = Watch(training.settings.diverge_th)
+        self.read_every = READ_EVERY.get(training.device.type, READ_EVERY_ELSEWHERE)
+        self.losses: list[float] = []
+        self.unread: list[Tensor] = []
+        self.val_step: list[int] = []
+        self.val: list[float] = []
+        self.error: Exception | None = None  # that ended it
+        self.is_late = False  # max_seconds were over
+
+    def run(self, seed: int) -> None:
+        """Raises the user's exceptions, except one after a divergence, which ends the sweep."""
+        reason = None
+        began = time.perf_counter()
+        with self.training.watched():
+            for step in range(len(self.lrs)):
+                try:
+                    reason = self._step(step)
+                except Exception as err:
+                    reason, self.error = self._after(err, step), err
+                if reason:
+                    break
+        self.sweep = Sweep(
+            seed=seed,
+            lr=np.array(self.lrs[: len(self.losses)]),
+            loss=np.array(self.losses),
+            val_step=np.array(self.val_step, dtype=np.int64),
+            val=np.array(self.val),
+            val_metric=self.training.settings.val_metric,
+            stop_reason=reason or f"{REACHED_END} {self.lrs[-1]:.3g}",
+            seconds=time.perf_counter() - began,
+            fault=self._fault(),
+        )
+
+    def _step(self, step: int) -> str | None:
+        """One update and what is due after it. Returns the reason to stop, if there is one."""
+        settings = self.training.settings
+        self.unread.append(self.training.update(self.batches, self.lrs[step]))
+        self.bar.update()
+        is_last = step + 1 == len(self.lrs)
+        val_due = self.val_subset and ((step + 1) % settings.val_every == 0 or is_last)
+        if len(self.unread) < self.read_every and not is_last and not val_due:
+            return None
+        reason = self._read()
+        if reason is None and val_due:
+            value = self.training.validate(self.val_subset)
+            self.val_step.append(step)
+            self.val.append(value)
+            if not math.isfinite(value):
+                return f"the validation {settings.val_metric} was {value} at lr {self.lrs[step]:.3g}"
+        if reason is None and not is_last and self.deadline < math.inf:
+            self.is_late = self.training.ranks.total(time.perf_counter() > self.deadline)[0] > 0
+        return f"max_seconds ended it at lr {self.lrs[step]:.3g}" if self.is_late else reason
+
+    def _read(self) -> str | None:
+        """Read the losses that have not been read. Returns the reason to stop, if one of them gives it."""
+        unread, self.unread = self.unread, []
+        for loss in self.training.ranks.mean(unread) if unread else ():
+            lr = self.lrs[len(self.losses)]
+            self.losses.append(loss)
+            self.bar.set_postfix_str(f"lr {lr:.2g}, loss {loss:.3g}", refresh=False)
+            if reason := self.watch.stop_reason(loss, lr):
+                return reason
+        return None
+
+    def _after(self, err: Exception, step: int) -> str:
+        """The reason why an exception ends the sweep. Raises it unless something is not finite."""
+        if self.training.ranks.n == 1:
+            reason = self._read()  # a loss may have exploded before, and not have been read yet
+            if reason is not None:
+                return f"{reason}, and {type(err).__name__} was raised after it"
+            evidence = self.training.evidence()
+            if evidence is not None:
+                if len(self.losses) == step:
+                    self.losses.append(math.nan)
+                else:  # it was raised in the validation
+                    self.val_step.append(step)
+                    self.val.append(math.nan)
+                said = (str(err).splitlines() or [""])[0][:200]
+                return f"{evidence} at lr {self.lrs[step]:.3g}, where {type(err).__name__} was raised: {said}"
+        shapes = [tuple(tensor.shape) for tensor in tensors_of(self.training.batch)]
+        err.add_note(f"range_test: at step {step}, on a batch of tensors of shapes {shapes}; everything is restored")
+        raise err
+
+    def _fault(self) -> str | None:
+        """Why no learning rate can be read from this sweep, if its curve does not say so itself."""
+        if self.losses and not math.isfinite(self.losses[0]):
+            return f"the loss is {self.losses[0]} before any update: check the model, the loss and the data"
+        if 0 < len(self.losses) <= self.training.n_skipped:
+            return "the GradScaler skipped every update, so nothing was trained: lower its init_scale"
+        if self.is_late:
+            return "max_seconds ended the sweep: allow more seconds, or lower num_iter"
+        return None
+
+
+class Watch:
+    """Tells when a loss has diverged."""
+
+    def __init__(self, diverge_th: float | None) -> None:
+        self.diverge_th = diverge_th
+        self.mean = 0.0
+        self.losses: list[float] = []
+        self.first = self.best = math.nan
+
+    def stop_reason(self, loss: float, lr: float) -> str | None:
+        """None to go on."""
+        if not math.isfinite(loss):
+            return f"the loss was {loss} at lr {lr:.3g}"
+        self.losses.append(loss)
+        self.mean += SMOOTH_F * (loss - self.mean)
+        corrected = self.mean / (1 - (1 - SMOOTH_F) ** len(self.losses))
+        if len(self.losses) == 1:
+            self.first = self.best = corrected
+        self.best = min(self.best, corrected)
+        if self.diverge_th is None or len(self.losses) <= N_START // 2:
+            return None
+        # The scale of the loss: its lowest value; near or below zero what it has fallen by, or its noise at the start.
+        noise = float(np.median(np.abs(np.diff(self.losses[:N_START])))) * 1.4826 / math.sqrt(2)
+        scale = max(abs(self.best), (self.first - self.best) / 10, noise)
+        if corrected > self.best + (self.diverge_th - 1) * scale:
+            return f"the loss diverged at lr {lr:.3g}: its running mean went from {self.best:.3g} to {corrected:.3g}"
+        return None
+
+
+def lrs_of(settings: Settings) -> list[float]:
+    """The learning rates: start_lr * (end_lr / start_lr) ** (k / (num_iter - 1)), as far as float32 goes."""
+    share = np.arange(settings.num_iter) / (settings.num_iter - 1)
+    lrs = settings.start_lr * (settings.end_lr / settings.start_lr) ** share
+    return lrs[lrs <= np.finfo(np.float32).max].tolist()
 
 
 def _check_effect(training: Training, state: Snapshot) -> None:
@@ -261,22 +408,8 @@ def _passes(loader: Any, num_iter: int, accumulation_steps: int) -> float:
         return 1.0
 
 
-def _is_interactive() -> bool:
-    """Whether a progress bar would be seen as one: in a terminal or a notebook, not in a log file."""
-    in_notebook = any("notebook" in cls.__module__ for cls in tqdm.__mro__)
-    return in_notebook or bool(getattr(sys.stderr, "isatty", bool)())
-
-
 def _name_of(val_metric: Any) -> str:
     if isinstance(val_metric, str):
         return val_metric
     name = getattr(val_metric, "__name__", type(val_metric).__name__)
     return f"function {name}"  # so that a user's function named accuracy is not taken for ours
-
-
-def _versions() -> dict[str, str]:
-    found = {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()}
-    try:
-        return {"lrlib": version("lrlib"), **found}
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return found

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from lrlib.finder.randomness import GENERATORS, generator_state, random_state, set_generator_state, set_random_state
+from lrlib.finder.restorers import GENERATORS, restorer_of_generator, restorers_of_random_state
 from lrlib.finder.result import RangeTestResult
 from lrlib.finder.sweeps import range_test
 
@@ -112,15 +112,14 @@ class Tuner(pl.tuner.Tuner):  # type: ignore[misc]
         owners = tree_leaves([train_dataloaders, dict(vars(model)), vars(datamodule) if datamodule else None])
         owners += [loader.sampler for loader in owners if hasattr(loader, "sampler")]
         held = [value for owner in owners for value in (owner, *getattr(owner, "__dict__", {}).values())]
-        drawn = [(generator, generator_state(generator)) for generator in held if isinstance(generator, GENERATORS)]
-        state = random_state()
+        restorers = [restorer_of_generator(each) for each in held if isinstance(each, GENERATORS)]
+        restorers += restorers_of_random_state()
         try:
             trainer.fit(model, train_dataloaders, val_dataloaders, datamodule)
         finally:
             trainer.callbacks = [each for each in trainer.callbacks if each is not finder]
-            for generator, before in drawn:
-                set_generator_state(generator, before)
-            set_random_state(state)
+            for restore in restorers:
+                restore()
         return finder.optimal_lr
 
 

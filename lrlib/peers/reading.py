@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lrlib.finder.checks import group_momenta
-from lrlib.finder.one_sweep import Sweep
-from lrlib.finder.result import RangeTestResult
+from lrlib.finder.result import RangeTestResult, Sweep
 from lrlib.finder.settings import Settings
 from lrlib.peers import tables
 from lrlib.peers.undoing import (
@@ -229,13 +228,10 @@ def _one_loss_a_rate(source: str, lr: Floats, loss: Floats) -> tuple[Floats, Flo
 
 def _to_result(lr: Floats, loss: Floats, reason: str, optimizer: Any, ratios: list[float]) -> RangeTestResult:
     groups = getattr(optimizer, "param_groups", ())
-    steps, factors = np.diff(lr), np.diff(np.log(lr))
-    is_linear = len(lr) > 2 and np.ptp(steps) / steps.mean() < np.ptp(factors) / factors.mean()
     settings = Settings(
         start_lr=float(lr[0]),
         end_lr=float(lr[-1]),
         num_iter=len(lr),
-        step_mode="linear" if is_linear else "exp",
         repeats=1,
         diverge_th=None,
         optimizer=Settings.optimizer if optimizer is None else type(optimizer).__name__,

@@ -584,15 +584,6 @@ def test_a_bare_tensor_that_step_fn_changes_is_named_in_a_warning():
         sweep(model, torch.optim.SGD(model.parameters(), lr=0.1), data(), step_fn=step_fn)
 
 
-@pytest.mark.parametrize(
-    "also, message", [([1], r"got extra_state\[0\], a int;"), (nn.Linear(1, 1), "must be a list, got a Linear")]
-)
-def test_also_takes_a_list_of_things_that_have_state(also, message):
-    model = net()
-    with pytest.raises(TypeError, match=message):
-        sweep(model, torch.optim.SGD(model.parameters(), lr=0.1), data(), extra_state=also)
-
-
 def test_expanded_and_overlapping_buffers_are_put_back_and_keep_their_memory():
     model = net()
     model.register_buffer("expanded", torch.zeros(1, 3).expand(5, 3))

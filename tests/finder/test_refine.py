@@ -156,9 +156,3 @@ def test_few_data_have_medium_confidence_unless_they_are_validated():
     assert few.confidence == "medium" and "24 times" in few.reason
     validated = replace(result, settings=replace(result.settings, passes=24.0, val_metric="loss"))
     assert validated.settings.overfits() is None
-
-
-def test_refine_needs_the_steps_of_further_sweeps():
-    model, optimizer, loader = build()
-    with pytest.raises(ValueError, match="got 0; raise repeats"):
-        sweep(model, optimizer, loader, repeats=1, refine=True)

@@ -12,8 +12,8 @@ from torch import nn
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 from trainings import fingerprint, plain
 
-from lrlib.finder.randomness import seed_everything
 from lrlib.finder.restore import Snapshot
+from lrlib.finder.restorers import seed_everything
 
 OPTIMIZERS = {
     "SGD": lambda groups: torch.optim.SGD(groups, lr=0.1),

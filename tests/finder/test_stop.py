@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 from trainings import blobs, cross_entropy, fingerprint, sweep
 
-from lrlib.finder.one_sweep import READ_EVERY, Watch
+from lrlib.finder.sweeps import READ_EVERY, Watch
 
 
 def batches(n=256, bs=32):

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from trainings import blobs, build, cross_entropy, fingerprint, record_lrs, sweep
 
-from lrlib.finder.one_sweep import READ_EVERY
+from lrlib.finder.sweeps import READ_EVERY
 
 
 def test_three_sweeps_give_a_suggestion_that_trains_and_change_nothing():
