@@ -57,7 +57,6 @@ def _build_parser():
     store = commands.add_parser("store", help="list or prune the cache of trained epochs")
     for command in (report, publish, section):
         command.set_defaults(act=_make)
-        command.formatter_class = argparse.RawDescriptionHelpFormatter
         command.format_help = functools.partial(_help_with_parameters, command)
         for flag, text in FLAGS.items():
             command.add_argument(f"--{flag.replace('_', '-')}", metavar="VALUE", help=text)
@@ -77,44 +76,38 @@ def _build_parser():
 
 def _help_with_parameters(command):
     """A command's help, with the parameters that the notebooks declare."""
-    lines = ["sections and their parameters:"]
+    lines = [type(command).format_help(command), "sections and their parameters:"]
     try:
         for document in list_documents():
             for section in find_sections(document):
                 lines.append(f"  {document.name}/{section.name}  ({section.path.name})")
-                lines += [
-                    f"      {name}: {kind} = {default}  {about}"
-                    for name, kind, default, about in section.declared.values()
-                ]
+                declared = section.declared.values()
+                lines += [f"      {name}: {kind} = {default}  {about}" for name, kind, default, about in declared]
     except LrlibError as err:
         lines.append(f"  {err}")
-    command.epilog = "\n".join(lines).replace("%", "%%")
-    return type(command).format_help(command)
+    return "\n".join(lines) + "\n"
 
 
 def _make(options):
     from lrlib.report.driver import make_document
     from lrlib.report.outcome import list_changes, read_outcome
-    from lrlib.report.publish import check_publishable, publish_document
 
     name, _, section = options.name.rpartition("/") if options.command == "section" else (options.name, "", "")
-    document, paths = find_document(name or "report"), []
+    document = find_document(name or "report")
     before = read_outcome(document.published)
-    if options.command == "publish":
-        check_publishable(document)
     made = make_document(
         document,
-        _texts(options),
+        _read_texts(options),
         command=_describe(options),
         say=_say,
         section=section,
         quick=options.quick,
         results=options.results,
-        then=(lambda made: paths.extend(publish_document(document, made))) if options.command == "publish" else None,
+        publish=options.command == "publish",
     )
     for line in [] if section else [*list_changes(before, made.outcome), *made.outcome.summarize()]:
         _say(line)
-    print(*(paths or made.paths), sep="\n")
+    print(*made.paths, sep="\n")
 
 
 def _store(options):
@@ -122,10 +115,11 @@ def _store(options):
     from lrlib.runs.store import Store
 
     store, runs = Store(store_folder()), list_published_runs()
-    print("\n".join(list_store(store, runs) if options.what == "list" else prune_store(store, runs, options.dry_run)))
+    lines = list_store(store, runs) if options.what == "list" else [prune_store(store, runs, options.dry_run)]
+    print(*lines, sep="\n")
 
 
-def _texts(options):
+def _read_texts(options):
     flags = {flag: value for flag in FLAGS if (value := getattr(options, flag)) is not None}
     params = parse_assignments(options.params)
     for name in flags.keys() & params.keys():

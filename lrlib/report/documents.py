@@ -25,7 +25,6 @@ class Document:
     name: str  # of the files that it becomes: report.html and report.pdf
     subtitle: str = ""
     quick: dict[str, Any] = field(default_factory=dict)  # values of parameters for QUICK=1
-    within_epochs: tuple[str, ...] = ()  # parameters that list epochs; unless given, they keep those up to `epochs`
 
     @property
     def readme(self) -> Path:

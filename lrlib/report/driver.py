@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import nbformat
@@ -21,11 +21,12 @@ from lrlib.problems.data import SAMPLE, choose_dataset
 from lrlib.project import build_folder
 from lrlib.report.documents import Document, ParameterError
 from lrlib.report.execution import execute_notebooks
-from lrlib.report.outcome import Outcome, read_outcome, take_outcome
+from lrlib.report.outcome import Made, read_outcome, take_outcome
 from lrlib.report.page.html import export_html
 from lrlib.report.page.merge import merge_notebooks
 from lrlib.report.page.pdf import export_pdf
 from lrlib.report.provenance import Making, read_origin
+from lrlib.report.publish import check_publishable, publish_document
 from lrlib.report.sections import (
     Section,
     describe_command,
@@ -36,7 +37,6 @@ from lrlib.report.sections import (
     read_command,
 )
 from lrlib.runs import published
-from lrlib.runs.plan import Run
 from lrlib.runs.results import Results
 from lrlib.runs.trainer import train
 
@@ -45,16 +45,6 @@ NEEDED_BYTES = 16 * 2**20  # for executed notebooks, page and PDF
 
 class BuildError(LrlibError):
     """A build folder that cannot be written, or notebooks that cannot be typeset."""
-
-
-@dataclass(frozen=True)
-class Made:
-    """The files that were made, what the document found, and the runs that it is about."""
-
-    paths: list[Path]
-    notebooks: Path
-    outcome: Outcome
-    runs: list[Run]
 
 
 def make_document(
@@ -66,7 +56,7 @@ def make_document(
     section: str = "",
     quick: bool = False,
     results: str = "",
-    then: Callable[[Made], object] | None = None,
+    publish: bool = False,
 ) -> Made:
     """Make a document's page and PDF in `build_folder()`, beside the executed notebooks; or one section's page.
 
@@ -79,7 +69,7 @@ def make_document(
         quick: whether to use the document's quick values.
         results: "published" or a file of results that are used instead of training; with "published", values that are
             not given are those of the published document.
-        then: called with what was made, before another process can replace it.
+        publish: whether to copy the document to `report/` and fill its README.
 
     Raises LrlibError: for bad parameters and folders before anything is trained.
     """
@@ -87,14 +77,15 @@ def make_document(
     sections = find_sections(document)
     sections = [pick_section(sections, section)] if section else sections
     sections = _settle(document, sections, texts, quick=quick, results=results)
-    plans = [plan_section(each) for each in sections]
+    runs = [run for each in sections for run in plan_section(each)]
     _check_writable(build)
-    trained, runs = _train(plans)
-    n_trained = sum(each.n_computed for each in trained)
-    say(f"{n_trained} epochs trained, {trained[-1].n_known - n_trained} from the cache or published results")
-    notice = _describe_results(trained[-1], n_trained)
-    seconds = sum(each.computed_seconds for each in trained)
-    Making(command, origin.describe(), origin.digest, started, n_trained, seconds, notice).publish()
+    if publish:
+        check_publishable(document)
+    trained = train(runs)
+    n_trained = trained.n_computed
+    say(f"{n_trained} epochs trained, {trained.n_known - n_trained} from the cache or published results")
+    notice = _describe_results(trained)
+    Making(command, origin.describe(), origin.digest, started, n_trained, trained.computed_seconds, notice).publish()
     with _naming(build), tempfile.TemporaryDirectory(dir=build, prefix=".making-") as temporary:
         folder = Path(temporary)
         say(f"executing {len(sections)} notebook{'s' * (len(sections) > 1)}")
@@ -102,6 +93,7 @@ def make_document(
         notebooks = [nbformat.read(path, as_version=4) for path in executed]
         outcome = take_outcome(notebooks, command=command, commit=origin.describe())
         say("typesetting")
+        name, target = (executed[0].stem, build / "sections") if section else (document.name, build)
         try:
             merged = merge_notebooks(executed, partial=bool(section))
             merged.metadata["report"] = {
@@ -113,28 +105,23 @@ def make_document(
                 "notice": notice,
                 "outcome": asdict(outcome),
             }
-            name = executed[0].stem if section else document.name
             export_html(merged, out=folder / f"{name}.html")
             if not section:
                 export_pdf(merged, out=folder / f"{name}.pdf")
         except ValueError as err:
             raise BuildError(f"the notebooks cannot be typeset: {err}") from err
-        target = build / "sections" if section else build
-        target.mkdir(exist_ok=True)
+        kept = target / ("notebooks" if section or document.name == "report" else f"{document.name}-notebooks")
         with FileLock(build / ".lock"):
+            if not section:
+                shutil.rmtree(kept, ignore_errors=True)
+            kept.mkdir(parents=True, exist_ok=True)
             paths = [target / path.name for path in sorted(folder.glob(f"{name}.*"))]
             for path in paths:
                 os.replace(folder / path.name, path)
-            kept = target / ("notebooks" if section or document.name == "report" else f"{document.name}-notebooks")
-            if section:
-                kept.mkdir(exist_ok=True)
-                os.replace(executed[0], kept / executed[0].name)
-            else:
-                _replace_folder(folder / "notebooks", kept)
+            for path in executed:
+                os.replace(path, kept / path.name)
             made = Made(paths, kept, outcome, runs)
-            if then:
-                then(made)
-    return made
+            return replace(made, paths=publish_document(document, made)) if publish else made
 
 
 def _settle(document, sections, texts, *, quick, results) -> list[Section]:
@@ -144,8 +131,10 @@ def _settle(document, sections, texts, *, quick, results) -> list[Section]:
     if results == "published" and (outcome := read_outcome(document.published)):
         names = {name for section in sections for name in section.declared}
         texts = {name: text for name, text in read_command(outcome.command).items() if name in names} | texts
-    values = document.quick if quick else None
-    sections = give_values(sections, texts, quick=values, within_epochs=document.within_epochs)
+    values = document.quick if quick else {}
+    if "epochs" in texts:  # its lists are of epochs, and fit its own number of them
+        values = {name: value for name, value in values.items() if not isinstance(value, list)}
+    sections = give_values(sections, texts, values)
     for section in sections:  # bad values are refused before a dataset is downloaded
         plan_section(_with_dataset(section, SAMPLE))
     settled = []
@@ -162,23 +151,13 @@ def _with_dataset(section: Section, name: str) -> Section:
     return replace(section, values=section.values | {"dataset": name}) if "dataset" in section.declared else section
 
 
-def _describe_results(trained: Results, n_trained: int) -> str:
+def _describe_results(trained: Results) -> str:
     """What the page says first where published results are used."""
     found = published.asked_for()
     if found is None or not trained.published:
         return ""
-    rest = f"{n_trained} other epochs were" if n_trained else "nothing was"
+    rest = f"{trained.n_computed} other epochs were" if trained.n_computed else "nothing was"
     return f"From {found.describe()}; {rest} trained on this machine."
-
-
-def _train(plans) -> tuple[list[Results], list[Run]]:
-    """Train what the plans ask for. Returns Results, the last of all runs, and these."""
-    runs = [run for wanted, _ in plans for run in wanted]
-    trained = [train(runs)]
-    more = [run for wanted, more_runs in plans if more_runs for run in more_runs(train(wanted))]
-    if more:
-        trained.append(train(runs + more))
-    return trained, runs + more
 
 
 def _check_writable(build: Path) -> None:
@@ -201,9 +180,3 @@ def _naming(build: Path) -> Iterator[None]:
             f"cannot make the document in {build} ({err.filename}: {err.strerror or err}); free space or permit "
             "writing there, or set LRLIB_BUILD to another folder"
         ) from err
-
-
-def _replace_folder(source: Path, target: Path) -> None:
-    if target.exists():
-        os.replace(target, source.with_name("replaced"))
-    os.replace(source, target)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
+from lrlib.runs.plan import Run
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -30,13 +32,22 @@ class Outcome:
         return lines + ([", ".join(f"{n} {verdict}" for verdict, n in counts.items())] if counts else [])
 
 
+@dataclass(frozen=True)
+class Made:
+    """The files that were made, the folder of the executed notebooks, what was found, and the runs that it is about."""
+
+    paths: list[Path]
+    notebooks: Path
+    outcome: Outcome
+    runs: list[Run]
+
+
 def take_outcome(notebooks: Iterable[NotebookNode], *, command: str, commit: str) -> Outcome:
     """The Outcome of executed notebooks, which show it by `lrlib.report.display.show_findings`."""
     for output in (output for notebook in notebooks for cell in notebook.cells for output in cell.get("outputs", [])):
         report = output.get("metadata", {}).get("report", {})
         if report.get("kind") == "findings":
-            verdicts = {claim["id"]: claim["verdict"] for claim in report.get("claims", [])}
-            return Outcome(verdicts, dict(report.get("values", {})), command, commit)
+            return Outcome(dict(report.verdicts), dict(report["values"]), command, commit)
     return Outcome(command=command, commit=commit)
 
 
@@ -50,11 +61,10 @@ def read_outcome(page: Path) -> Outcome | None:
 def list_changes(before: Outcome | None, now: Outcome) -> list[str]:
     """What differs between two Outcomes, as lines; none if there was nothing before."""
     before = before or Outcome()
-    pairs = ((before.verdicts, now.verdicts), (before.values, now.values))
+    old = before.verdicts | before.values
     changed = [
         f"  {name} changed from {old[name]} to {value}"
-        for old, new in pairs
-        for name, value in new.items()
+        for name, value in (now.verdicts | now.values).items()
         if old.get(name, value) != value
     ]
     return [f"Since the published document ({before.command}, {before.commit[:12]}):", *changed] if changed else []

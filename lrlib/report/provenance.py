@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import subprocess
+import tempfile
 import time
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -19,10 +20,9 @@ from lrlib.project import project_folder
 from lrlib.training.registry import describe_numerics
 
 _MAKING = "LRLIB_MAKING"
-_PACKAGES = ("torch", "torchvision", "numpy", "pandas", "papermill", "nbconvert", "seaborn")
+_PACKAGES = ("torch", "torchvision", "numpy", "pandas", "matplotlib", "papermill", "nbconvert")
 # What decides a document.
-_SOURCES = ("lrlib/**/*.py", "lrlib/**/*.csv", "notebooks/*", "bench/suggestions/**/*.*", "report/templates/**/*",
-            "report/references.bib")  # fmt: skip
+_SOURCES = ("lrlib", "notebooks", "bench/suggestions", "report/templates", "report/references.bib")
 
 
 @dataclass(frozen=True)
@@ -40,31 +40,26 @@ class Origin:
 
 def read_origin() -> Origin:
     """The Origin of the project's files as they are now."""
-    root, digest, names = project_folder(), hashlib.sha256(), []
-    for path in sorted({path for pattern in _SOURCES for path in root.glob(pattern) if path.is_file()}):
+    root, digest = project_folder(), hashlib.sha256()
+    for path in sorted(path for source in _SOURCES for path in (root / source, *(root / source).rglob("*"))):
         name = path.relative_to(root).as_posix()
-        if not any(part.startswith((".", "__pycache__")) for part in name.split("/")):
-            names.append(name)
+        if path.is_file() and not any(part.startswith((".", "__pycache__")) for part in name.split("/")):
             content = path.read_bytes().replace(b"\r\n", b"\n")
             digest.update(f"{name} {len(content)}\n".encode() + content)
-    return Origin(*_find_commit(names), digest.hexdigest())
+    return Origin(*_find_commit(), digest.hexdigest())
 
 
-def _find_commit(names: list[str]) -> tuple[str, str]:
+def _find_commit() -> tuple[str, str]:
     """(commit, whether the files are its own), or ("", why it is unknown)."""
     try:
         commit = _git("rev-parse", "--verify", "HEAD").strip()
-        tracked = {}  # name -> hash of its content in the commit
-        for entry in _git("ls-tree", "-r", "-z", "HEAD", "--", ".").split("\0")[:-1]:
-            about, name = entry.split("\t", 1)
-            tracked[name] = about.split()[2]
-        if 2 * len(tracked.keys() & set(names)) < len(names):  # an archive unpacked within another repository
-            return "", "the git repository around these files does not track them"
-        # Compared by content: git can be told not to look whether a file has changed.
-        above = _git("rev-parse", "--show-prefix").removesuffix("\n")
-        hashes = _git("hash-object", "--stdin-paths", given="".join(f"{above}{name}\n" for name in names)).split()
-        changed = any(tracked.get(name) != found for name, found in zip(names, hashes, strict=True))
-        changed = changed or bool(_git("status", "--porcelain", "--untracked-files=no", "--", "."))
+        # An archive that was unpacked within another repository is not of that one's commit.
+        _git("cat-file", "-e", "HEAD:./lrlib/report/provenance.py")
+        with tempfile.TemporaryDirectory() as folder:  # git's own index can be told not to look whether a file changed
+            index = f"{folder}/index"
+            _git("read-tree", "HEAD", index=index)
+            changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", index=index)
+            changed += _git("ls-files", "--others", "--exclude-standard", "--", *_SOURCES, index=index)
     except OSError as err:
         return "", f"git cannot be run ({err.strerror or err})"
     except subprocess.CalledProcessError as err:
@@ -73,12 +68,12 @@ def _find_commit(names: list[str]) -> tuple[str, str]:
     return commit, "with uncommitted changes" if changed else "clean"
 
 
-def _git(*arguments, given=""):
+def _git(*arguments, index=None):
     """git's answer about the project's folder; the environment may name another repository, which is not asked."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    environment |= {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
+    environment |= {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"} | ({"GIT_INDEX_FILE": index} if index else {})
     return subprocess.run(
-        ["git", *arguments], cwd=project_folder(), env=environment, input=given,
+        ["git", *arguments], cwd=project_folder(), env=environment,
         capture_output=True, encoding="utf-8", errors="surrogateescape", check=True,
     ).stdout  # fmt: skip
 
@@ -91,19 +86,13 @@ class Making:
     commit: str  # in words
     sources: str  # their digest
     started: float  # seconds since 1970
-    n_trained: int  # epochs trained for it
-    training_seconds: float  # their time on one core
+    n_trained: int = 0  # epochs trained for it
+    training_seconds: float = 0.0  # their time on one core
     results: str = ""  # which published results were used, as a sentence
 
     def publish(self) -> None:
-        """Set the environment variable that `read_making` reads in the notebooks' kernels."""
+        """Set the environment variable that `tabulate_provenance` reads in the notebooks' kernels."""
         os.environ[_MAKING] = json.dumps(asdict(self))
-
-
-def read_making() -> Making | None:
-    """The Making of the document that this notebook is executed for; None if it runs by itself."""
-    value = os.environ.get(_MAKING)
-    return Making(**json.loads(value)) if value else None
 
 
 def tabulate_provenance(results, design) -> pd.DataFrame:
@@ -113,11 +102,12 @@ def tabulate_provenance(results, design) -> pd.DataFrame:
         results: Results of the document's runs.
         design: what names their `dataset`, `backend`, `processes` and `seeds`.
     """
-    data, making = load_data(name_problem(design.dataset)), read_making()
-    numerics = describe_numerics(design.backend, design.processes)
-    if making is None:
+    if _MAKING in os.environ:
+        making = Making(**json.loads(os.environ[_MAKING]))
+    else:
         origin = read_origin()
-        making = Making("this notebook by itself", origin.describe(), origin.digest, time.time(), 0, 0.0)
+        making = Making("this notebook by itself", origin.describe(), origin.digest, time.time())
+    data, numerics = load_data(name_problem(design.dataset)), describe_numerics(design.backend, design.processes)
     rows = {
         "command": f"`{making.command}`",
         "made": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(making.started)),
@@ -156,8 +146,7 @@ def describe_backend(numerics) -> str:
         return "plain PyTorch"
     about = ", ".join(f"{name} {numerics[name]}" for name in ("colossalai", "plugin", "cuda") if name in numerics)
     n = numerics["world_size"]
-    processes = "one process" if n == 1 else f"{n} processes that share each batch"
-    return f"backend {numerics['backend']} ({about}), {processes}"
+    return f"backend {numerics['backend']} ({about}), {n} process{'es that share each batch' * (n > 1)}"
 
 
 def describe_hardware() -> str:

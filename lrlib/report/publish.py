@@ -10,7 +10,7 @@ import nbformat
 from lrlib.errors import LrlibError
 from lrlib.project import store_folder
 from lrlib.report.documents import Document
-from lrlib.report.driver import Made
+from lrlib.report.outcome import Made
 from lrlib.runs.published import write
 from lrlib.runs.store import Store, write_whole
 

@@ -3,7 +3,7 @@
 A section is a notebook whose metadata has `lrlib.section`, its number such as "2.1" ("" is the abstract), and
 `lrlib.anchor`. With `lrlib.whole` it is about the whole document and has the parameters of all other sections too.
 Its cell tagged `parameters` assigns values (`epochs: int = 30  # comment`). Its cell tagged `runs` makes `runs`, a list
-of Runs, without training; where further runs depend on their Results, it also makes `more_runs`, a function of those.
+of Runs, without training.
 """
 
 import ast
@@ -12,7 +12,6 @@ import re
 import shlex
 import warnings
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -142,16 +141,13 @@ def pick_section(sections: list[Section], name: str) -> Section:
     raise ParameterError(f"unknown section {name!r}; available: {', '.join(names)}{_nearest(name, names)}")
 
 
-def give_values(
-    sections: list[Section], texts: dict[str, str], *, quick: dict[str, Any] | None = None, within_epochs=()
-) -> list[Section]:
+def give_values(sections: list[Section], texts: dict[str, str], quick: dict[str, Any] | None = None) -> list[Section]:
     """Sections with each value given to every section that declares its name.
 
     Args:
         sections: the sections.
         texts: name -> value as written on the command line.
         quick: name -> value that replaces the notebooks' own.
-        within_epochs: parameters that list epochs, of which those up to `epochs` are kept unless they are given.
     """
     names = sorted({name for section in sections for name in section.declared})
     for name in texts:
@@ -160,15 +156,8 @@ def give_values(
     done = []
     for section in sections:
         given = {n: parse_value(section.declared[n], text) for n, text in texts.items() if n in section.declared}
-        values = section.values | {n: value for n, value in (quick or {}).items() if n in section.declared} | given
-        section = replace(section, values=values, given=given)
-        epochs: Any = section.all_values().get("epochs")
-        for name in (n for n in within_epochs if epochs and n in section.declared and n not in given):
-            listed = section.all_values()[name]
-            kept = [epoch for epoch in listed if epoch <= epochs] or [max(1, epochs // 2)]
-            if kept != listed:
-                values[name] = kept
-        done.append(section)
+        own = {n: value for n, value in (quick or {}).items() if n in section.declared}
+        done.append(replace(section, values=section.values | own | given, given=given))
     return done
 
 
@@ -220,46 +209,30 @@ def _has_type(value, annotation):
     return isinstance(value, TYPES.get(annotation, (object,)))
 
 
-def plan_section(section: Section) -> tuple[list[Run], Callable[[object], list[Run]] | None]:
-    """The Runs that a section asks for, and the function that makes further ones of their Results, or None.
+def plan_section(section: Section) -> list[Run]:
+    """The Runs that a section asks for.
 
     Raises ParameterError if its cell raises, or makes runs that tables could not tell apart.
     """
-    cells = [find_tagged(section.notebook, tag) for tag in ("parameters", "runs")]
-    if cells[1] is None:
-        return [], None
-    namespace: dict[str, Any] = {}
-    _execute(section, cells[0].source if cells[0] else "", namespace)
-    namespace |= section.all_values()
-    _execute(section, cells[1].source, namespace)
-    follow = namespace.get("more_runs")
-
-    def more_runs(results):
-        with_results = {"more_runs": follow, "results": results}
-        _execute(section, "found = more_runs(results)", with_results)
-        return _check_runs(section, with_results["found"])
-
-    return _check_runs(section, namespace.get("runs")), more_runs if follow else None
-
-
-def _execute(section, source, namespace):
-    given = ", ".join(f"{name}={value!r}" for name, value in section.given.items())
+    cell = find_tagged(section.notebook, "runs")
+    if cell is None:
+        return []
+    namespace = section.all_values()
     try:
-        exec(compile(source, str(section.path), "exec"), namespace)
+        exec(compile(cell.source, str(section.path), "exec"), namespace)
     except LrlibError:
         raise
     except (Exception, SystemExit) as err:
         what = first_line(err) if isinstance(err, ValueError) else f"{type(err).__name__}: {first_line(err)}"
+        given = ", ".join(f"{name}={value!r}" for name, value in section.given.items())
         raise ParameterError(f"section {section.name}: {what}{f' (given: {given})' if given else ''}") from err
-
-
-def _check_runs(section, runs):
-    if not isinstance(runs, list | tuple) or not all(isinstance(run, Run) for run in runs):
+    runs = namespace.get("runs")
+    if not isinstance(runs, list) or not all(isinstance(run, Run) for run in runs):
         raise ParameterError(f"section {section.name}: `runs` must be a list of Runs, got {type(runs).__name__}")
     shown = [(r.label, r.seed, r.problem, r.backend, r.epochs, r.batch_size, r.optimizer) for r in dict.fromkeys(runs)]
     if twice := [label for (label, *_), n in Counter(shown).items() if n > 1]:
         raise ParameterError(f"section {section.name}: two different runs have the label {twice[0]!r}")
-    return list(runs)
+    return runs
 
 
 def _nearest(name, names):

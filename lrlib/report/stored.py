@@ -21,21 +21,21 @@ def list_published_runs() -> list[Run]:
 
 
 def list_store(store: Store, runs: list[Run]) -> list[str]:
-    """Lines that say what a store holds of the published documents' runs, and of others; an epoch is counted once."""
-    files, lines = store.list_files(), []
-    needed: set[str] = set()
-    for run in runs:
-        names = {epoch.name for epoch in plan_epochs(run)}
-        own = (names - needed) & files.keys()
-        needed |= names
-        lines.append(_line(run.label, f"{len(names & files.keys())} of {len(names)}", sum(files[n][0] for n in own)))
-    others = [size for name, (size, _) in files.items() if name not in needed]
-    total = sum(size for size, _ in files.values())
-    head = f"{store.folder}: {len(files)} epochs, {total / 1e6:,.1f} MB"
-    return [head, *lines, _line("other runs", str(len(others)), sum(others))]
+    """Lines that say what a store holds of the runs, by label, and of others; an epoch's bytes are counted once."""
+    files = store.list_files()
+    others, rows = set(files), []
+    for label in dict.fromkeys(run.label for run in runs):
+        names = {epoch.name for run in runs if run.label == label for epoch in plan_epochs(run)}
+        rows.append((label, f"{len(names & files.keys())} of {len(names)}", names & others))
+        others -= names
+    rows.append(("other runs", str(len(others)), others))
+    lines = [f"{store.folder}: {len(files)} epochs, {sum(size for size, _ in files.values()) / 1e6:,.1f} MB"]
+    for label, epochs, own in rows:
+        lines.append(f"  {label:<60} {epochs:>12} {sum(files[name][0] for name in own) / 1e6:>12,.1f} MB")
+    return lines
 
 
-def prune_store(store: Store, runs: list[Run], dry_run: bool = False) -> list[str]:
+def prune_store(store: Store, runs: list[Run], dry_run: bool = False) -> str:
     """Remove everything that the runs do not need, except files younger than an hour. Returns a line about it.
 
     Raises StoreError if a file cannot be removed, or the store has nothing of these runs: then most likely it is of
@@ -56,8 +56,4 @@ def prune_store(store: Store, runs: list[Run], dry_run: bool = False) -> list[st
         except OSError as err:
             raise StoreError(f"{path} cannot be removed ({err.strerror}); permit writing to its folder") from err
     verb, kept = "would remove" if dry_run else "removed", len(unneeded) - len(old)
-    return [f"{verb} {len(old)} files, {sum(old.values()) / 1e6:,.1f} MB; kept {kept} that are less than an hour old"]
-
-
-def _line(label, epochs, size):
-    return f"  {label:<60} {epochs:>12} {size / 1e6:>12,.1f} MB"
+    return f"{verb} {len(old)} files, {sum(old.values()) / 1e6:,.1f} MB; kept {kept} that are less than an hour old"

@@ -12,7 +12,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 
-from lrlib.report.colors import GRID, INK, PAPER
+from lrlib.report.page.figures import GRID, INK, PAPER
 
 NARROW = 4.4  # inches: of a single panel, which stays legible on a phone
 N_BINS = 180  # points of a curve over steps

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lrlib.report.colors import AUTHOR_COLOR, COLORS, INK
+from lrlib.report.page.figures import AUTHOR_COLOR, COLORS, INK
 from lrlib.reproduction.claims import RULES, Verdict
 from lrlib.reproduction.drawing import (
     NARROW,

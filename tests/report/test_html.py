@@ -32,7 +32,7 @@ def notebook(tmp_path_factory):
     frame = {"text/html": '<table border="1"><tr><td>7.5</td></tr></table>', "text/plain": "   a\n0  7.5"}
     abstract = [
         prose("# Rates < 1 & more\n\nAfter @smith2017 and $\\eta = 10^{-3}$, see @sec-test."),
-        shows(words("**Sample**", "banner", banner="warning"), source="hidden()", tags=["hide"]),
+        shows(words("**Sample**", "banner"), source="hidden()", tags=["hide"]),
         shows(words("Found.\n\n- [C1](#claim-c1) ✓ reproduced\n- C2 ✗ not reproduced", "findings")),
     ]
     test = [
@@ -118,13 +118,10 @@ def test_figures_follow_the_colours_of_the_page_and_are_described(page):
     assert "stroke: #4c72b0" in str(svg) and not re.search("#(1f2328|d0d7de|ffffff)", str(svg))
 
 
-def test_unusual_signs_survive_in_captions_and_tables(page):
+def test_unusual_signs_survive_and_only_a_table_with_widths_fills_the_page(page):
     assert text_of(page.select_one("#fig-one figcaption")) == f"Figure 1. {UNUSUAL_READ}"
     assert text_of(page.select_one("#tbl-t td")) == UNUSUAL_READ
     assert "a_<wbr/>b" in str(page.select_one("#tbl-t th"))
-
-
-def test_only_a_table_with_widths_fills_the_page(page):
     assert not page.select("#tbl-t colgroup")
     assert [col["style"] for col in page.select("#tbl-wide col")] == ["width: 30%", "width: 70%"]
 
@@ -141,7 +138,7 @@ def test_each_output_has_one_mark_that_opens_command_data_and_code(page):
     assert head == "data:text/csv;charset=utf-8" and unquote(data) == "x,y\n1,2\n"
     assert marks[1].select_one("pre").get_text().strip() == "setup()"
     assert "hidden()" not in page.get_text() and "epochs = 3" not in page.get_text()
-    assert text_of(page.select_one("aside.banner.warning")) == "Sample"
+    assert text_of(page.select_one("aside.banner")) == "Sample"
 
 
 def test_much_data_is_packed(notebook, tmp_path, monkeypatch):
@@ -153,11 +150,6 @@ def test_much_data_is_packed(notebook, tmp_path, monkeypatch):
     assert gzip.decompress(base64.b64decode(data)) == b"x,y\n1,2\n"
 
 
-def test_plain_results_are_shown(page):
-    assert page.select_one(".plain td").string == "7.5"
-    assert page.select_one("pre.plain").string == "<Thing #1 *>"
-
-
 def test_contents_lists_the_headings_and_the_references(page):
     entries = [(a["href"], text_of(a)) for a in page.select("nav a")]
     assert entries == [("#sec-test", "1 The test"), ("#sec-test-detail", "Detail"), ("#references", "References")]
@@ -165,7 +157,9 @@ def test_contents_lists_the_headings_and_the_references(page):
     assert page.select_one("a[href='#ref-smith2017']")
 
 
-def test_formulas_are_mathml_and_a_list_needs_no_blank_line(page):
+def test_plain_results_formulas_and_lists_are_shown(page):
+    assert page.select_one(".plain td").string == "7.5"
+    assert page.select_one("pre.plain").string == "<Thing #1 *>"
     assert page.select_one("math mfrac") and page.select_one("math msup")
     assert text_of(page.select_one("main ul li")) == "a list without a blank line"
 
@@ -183,15 +177,11 @@ def test_markdown_that_cannot_be_rendered_is_an_error_and_leaves_no_page(tmp_pat
     assert not (tmp_path / "r.html").exists()
 
 
-def test_a_citation_of_nothing_is_marked_and_warned_of(tmp_path):
-    section = write_section(tmp_path, "1", "a", [prose("# A\n\nSee @nobody2000, @smith2017.")])
+def test_words_cite_and_hold_tables_that_scroll(tmp_path):
+    text = "# A\n\nSee @nobody2000, @smith2017.\n\n| a_b | b |\n|---|---|\n| 1 | 2 |"
+    section = write_section(tmp_path, "1", "a", [prose(text)])
     with pytest.warns(UserWarning, match="nobody2000 not found"):
         export_html(merge_notebooks([section]), out=tmp_path / "r.html")
-    assert "nobody2000?" in (tmp_path / "r.html").read_text(encoding="utf-8")
-
-
-def test_a_table_within_words_scrolls_by_itself(tmp_path):
-    section = write_section(tmp_path, "1", "a", [prose("# A\n\n| a_b | b |\n|---|---|\n| 1 | 2 |")])
-    export_html(merge_notebooks([section]), out=tmp_path / "r.html")
-    text = (tmp_path / "r.html").read_text(encoding="utf-8")
-    assert BeautifulSoup(text, "html.parser").select_one("section > .scroll > table") and "a_<wbr>b" in text
+    page = BeautifulSoup((tmp_path / "r.html").read_text(encoding="utf-8"), "html.parser")
+    assert "nobody2000?" in page.get_text()
+    assert "a_<wbr/>b" in str(page.select_one("section > .scroll > table"))

@@ -5,13 +5,13 @@ import re
 
 import nbformat
 import pytest
+from conftest import names_of
 from test_merge import SVG, figure, shows, table, words
 
 from lrlib import Run, train
 from lrlib.report import stored
 from lrlib.report.documents import Document, list_documents
-from lrlib.report.driver import Made
-from lrlib.report.outcome import Outcome, list_changes, take_outcome
+from lrlib.report.outcome import Made, Outcome, list_changes, take_outcome
 from lrlib.report.publish import PublishError, check_publishable, fill_block, publish_document
 from lrlib.runs import published
 from lrlib.runs.store import Store, StoreError
@@ -76,7 +76,7 @@ def test_a_block_is_filled_as_it_is():
 
 
 def test_an_outcome_is_taken_from_findings_and_compared():
-    found = words("F", "findings", claims=[{"id": "C1", "verdict": "reproduced"}], values={"accuracy": "99.1 %"})
+    found = words("F", "findings", verdicts={"C1": "reproduced"}, values={"accuracy": "99.1 %"})
     now = take_outcome([nbformat.v4.new_notebook(cells=[shows(found)])], command="make report", commit="c")
     assert now == Outcome({"C1": "reproduced"}, {"accuracy": "99.1 %"}, "make report", "c")
     assert now.summarize() == ["accuracy: 99.1 %", "1 reproduced"]
@@ -97,18 +97,13 @@ def test_pruning_removes_what_no_published_document_needs(tmp_path, monkeypatch)
     store = Store(tmp_path)
     needed, other = (Run(Constant(lr), problem="lenet5_sample", epochs=1) for lr in (0.1, 0.2))
     train([needed, other], store=store, progress=False)
-    listed = stored.list_store(store, [needed])
-    assert (
-        "2 epochs" in listed[0]
-        and "constant lr 0.1" in listed[1]
-        and "1 of 1" in listed[1]
-        and "other runs" in listed[-1]
-    )
-    assert stored.prune_store(store, [needed])[0].startswith("removed 0 files") and len(store.list_files()) == 2
+    head, line, others = stored.list_store(store, [needed])
+    assert "2 epochs" in head and "constant lr 0.1" in line and "1 of 1" in line and "other runs" in others
+    assert stored.prune_store(store, [needed]).startswith("removed 0 files") and len(store.list_files()) == 2
     for name in store.list_files():
         os.utime(store.path(name), (0, 0))
-    assert stored.prune_store(store, [needed], dry_run=True)[0].startswith("would remove 1 files")
-    assert stored.prune_store(store, [needed])[0].startswith("removed 1 files")
-    assert list(store.list_files()) == [epoch.name for epoch in stored.plan_epochs(needed)]
+    assert stored.prune_store(store, [needed], dry_run=True).startswith("would remove 1 files")
+    assert stored.prune_store(store, [needed]).startswith("removed 1 files")
+    assert list(store.list_files()) == names_of([needed])
     with pytest.raises(StoreError, match="no epoch of the published documents"):
         stored.prune_store(store, [other])

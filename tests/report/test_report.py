@@ -157,8 +157,8 @@ def test_a_second_report_trains_nothing_and_a_section_only_what_is_new(project, 
 
 def test_published_results_are_used_instead_of_training_and_named_first(project, made, tmp_path):
     document = load_document(project / "notebooks")
-    sections = give_values(find_sections(document), {}, quick=document.quick, within_epochs=document.within_epochs)
-    runs = [run for section in sections for run in plan_section(section)[0]]
+    sections = give_values(find_sections(document), {}, document.quick)
+    runs = [run for section in sections for run in plan_section(section)]
     write(tmp_path / "results.npz", runs, commit="f" * 40, store=Store(project / ".lrlib" / "store"))
     copy = copy_project(tmp_path / "copy")
     shutil.copy(tmp_path / "results.npz", copy / "report" / "results.npz")

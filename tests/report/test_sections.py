@@ -13,11 +13,13 @@ from lrlib.report.documents import Document, ParameterError, list_documents, loa
 from lrlib.report.sections import (
     describe_command,
     find_sections,
+    find_tagged,
     give_values,
     parse_assignments,
     parse_value,
     pick_section,
     plan_section,
+    read_command,
 )
 
 PARAMETERS = """\
@@ -49,12 +51,11 @@ def document(tmp_path):
     write(tmp_path, "", "epochs: int = 30", None, name="0-abstract", whole=True)
     write(tmp_path, "2.1")
     write(tmp_path, "10", "other: bool = False", None)
-    return Document(tmp_path, "report", quick={"epochs": 3, "nothing": 1}, within_epochs=("milestones",))
+    return Document(tmp_path, "report")
 
 
-def section_of(document, texts=None, name="2-1", **options):
-    sections = give_values(find_sections(document), texts or {}, within_epochs=document.within_epochs, **options)
-    return pick_section(sections, name)
+def section_of(document, texts=(), name="2-1", **options):
+    return pick_section(give_values(find_sections(document), dict(texts), **options), name)
 
 
 def test_sections_stand_in_order_with_their_parameters(document):
@@ -63,11 +64,8 @@ def test_sections_stand_in_order_with_their_parameters(document):
     declared = sections[1].declared
     assert declared["seeds"] == Parameter("seeds", "int", 1, "how many")
     assert declared["milestones"] == Parameter("milestones", "list[int]", [15, 25], "after which")
-    assert (declared["lr"].inferred_type_name, declared["schedules"].default) == (
-        "float",
-        ["OneCycle(0.1, pct_start=0.2)"],
-    )
-    assert declared["word"].default == "aa"
+    assert declared["lr"].inferred_type_name == "float" and declared["word"].default == "aa"
+    assert declared["schedules"].default == ["OneCycle(0.1, pct_start=0.2)"]
     assert {"seeds", "other", "epochs"} <= sections[0].values.keys() | sections[0].declared.keys()
 
 
@@ -75,19 +73,16 @@ def test_a_value_reaches_every_section_that_declares_it_and_its_runs(document):
     texts = {"seeds": "2", "epochs": "20", "lr": "0.5"}
     assert section_of(document, texts, name="0").all_values()["seeds"] == 2
     section = section_of(document, texts)
-    assert section.all_values()["milestones"] == [15]
-    assert [(run.seed, run.epochs, run.label) for run in plan_section(section)[0]] == [
+    assert [(run.seed, run.epochs, run.label) for run in plan_section(section)] == [
         (0, 20, "constant lr 0.5"), (1, 20, "constant lr 0.5")
     ]  # fmt: skip
-    assert (
-        describe_command(document, section) == "make section NAME=2-1 SEEDS=2 EPOCHS=20 PARAMS='milestones=[15] lr=0.5'"
-    )
+    command = "make section NAME=2-1 SEEDS=2 EPOCHS=20 PARAMS=lr=0.5"
+    assert describe_command(document, section) == command and read_command(command) == texts
 
 
-def test_quick_values_give_way_to_given_ones_and_lists_of_epochs_keep_what_lies_within(document):
-    assert section_of(document, quick=document.quick).all_values()["milestones"] == [1]
-    section = section_of(document, {"epochs": "16", "milestones": "[15, 25]"}, quick=document.quick)
-    assert (section.all_values()["epochs"], section.all_values()["milestones"]) == (16, [15, 25])
+def test_quick_values_give_way_to_given_ones(document):
+    section = section_of(document, {"epochs": "16"}, quick={"epochs": 3, "seeds": 2, "nothing": 1})
+    assert (section.all_values()["epochs"], section.all_values()["seeds"]) == (16, 2)
 
 
 def test_assignments_may_hold_spaces_lists_and_calls():
@@ -112,16 +107,9 @@ def test_a_value_is_read_by_its_type(kind, text, value):
 
 @pytest.mark.parametrize(
     ("kind", "text"),
-    [
-        ("int", "1.5"),
-        ("int", "True"),
-        ("float", "x"),
-        ("str", ""),
-        ("bool", "1"),
-        ("list[int]", "[1, 'a']"),
-        ("list[int]", "3"),
-    ],
-)
+    [("int", "1.5"), ("int", "True"), ("float", "x"), ("str", ""), ("bool", "1"), ("list[int]", "[1, 'a']"),
+     ("list[int]", "3")],
+)  # fmt: skip
 def test_a_value_of_another_type_is_refused_with_the_type_and_the_default(kind, text):
     with pytest.raises(ParameterError, match=f"x must be .*{kind.replace('[', '.')}.*default is 7 .hint"):
         parse_value(Parameter("x", kind, 7, "hint"), text)
@@ -140,10 +128,7 @@ def test_unknown_names_are_refused_with_the_nearest(document):
         ("raise ValueError('lr must be less')", r"section 2-1: lr must be less \(given: epochs=5\)"),
         ("1 / 0", "section 2-1: ZeroDivisionError"),
         ("runs = 5", "section 2-1: .*list of Runs, got int"),
-        (
-            RUNS + "\nruns += [Run(Constant(lr + 1e-9), problem='lenet5_sample', epochs=epochs)]",
-            "the label 'constant lr 0.1'",
-        ),
+        (f"{RUNS}\nruns += [Run(Constant(lr + 1e-9), problem='lenet5_sample', epochs=5)]", "label 'constant lr 0.1'"),
     ],
 )
 def test_a_plan_that_cannot_be_made_names_its_section(document, runs, message):
@@ -152,22 +137,12 @@ def test_a_plan_that_cannot_be_made_names_its_section(document, runs, message):
         plan_section(section_of(document, {"epochs": "5"}))
 
 
-def test_runs_may_follow_from_results(document):
-    follow = RUNS + "\ndef more_runs(results):\n    return [Run(Constant(results), problem='lenet5_sample', epochs=1)]"
-    write(document.folder, "2.1", runs=follow)
-    _, more_runs = plan_section(section_of(document))
-    assert [run.label for run in more_runs(0.25)] == ["constant lr 0.25"]
-
-
 def test_a_copy_and_an_unreadable_file_are_skipped_with_a_warning(document):
     shutil.copy(document.folder / "2.1.ipynb", document.folder / "2.1-Copy1.ipynb")
     (document.folder / "Untitled.ipynb").write_text("")
     with pytest.warns(UserWarning) as warned:
-        assert [section.path.name for section in find_sections(document)] == [
-            "0-abstract.ipynb",
-            "2.1.ipynb",
-            "10.ipynb",
-        ]
+        found = [section.path.name for section in find_sections(document)]
+    assert found == ["0-abstract.ipynb", "2.1.ipynb", "10.ipynb"]
     assert {str(warning.message).split()[0] for warning in warned} == {"2.1-Copy1.ipynb", "Untitled.ipynb"}
 
 
@@ -192,11 +167,8 @@ def test_the_project_s_documents_plan_their_quick_runs():
     names = [document.name for document in list_documents()]
     assert names[0] == "report" and len(set(names)) == len(names)
     for document in list_documents():
-        quick = document.quick | {"dataset": "sample"}
-        for section in give_values(find_sections(document), {}, quick=quick, within_epochs=document.within_epochs):
-            assert plan_section(section)[0] or not any(
-                "runs" in c.metadata.get("tags", []) for c in section.notebook.cells
-            )
+        for section in give_values(find_sections(document), {}, document.quick | {"dataset": "sample"}):
+            assert bool(plan_section(section)) == (find_tagged(section.notebook, "runs") is not None)
 
 
 @pytest.mark.parametrize("content", [None, "name = ", "title = 'x'\nname = 'y'"])

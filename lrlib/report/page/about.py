@@ -22,11 +22,10 @@ def list_authors() -> list[str]:
 
 def write_bibtex(title: str, about) -> str:
     """A BibTeX entry of the document. about: `metadata.report` of a merged notebook."""
-    date = _parse_date(about)
     fields = {
         "author": " and ".join(f"{{{name}}}" for name in list_authors()),
         "title": re.sub(r"([A-Z][\w-]*[A-Z][\w-]*)", r"{\1}", title),  # as it is written: LeNet-5, MNIST
-        "year": f"{date:%Y}" if date else "",
+        "year": about.get("date", "")[-4:],
         "note": f"Commit {about['commit']}" if about.get("commit") else "",
         "url": str(read_citation().get("repository-code", "")),
     }
@@ -35,13 +34,7 @@ def write_bibtex(title: str, about) -> str:
 
 def list_tags(title: str, about) -> list[tuple[str, str]]:
     """(name, content) of the page's `citation_*` tags."""
-    date = _parse_date(about)
     tags = [("citation_title", title), *(("citation_author", name) for name in list_authors())]
-    return tags + ([("citation_publication_date", f"{date:%Y/%m/%d}")] if date else [])
-
-
-def _parse_date(about):
-    try:
-        return datetime.strptime(about.get("date", ""), "%d %B %Y")
-    except ValueError:
-        return None
+    if about.get("date"):
+        tags.append(("citation_publication_date", f"{datetime.strptime(about['date'], '%d %B %Y'):%Y/%m/%d}"))
+    return tags

@@ -2,15 +2,13 @@
 
 In a notebook a citation is a link to the work, `[Smith 2017](https://arxiv.org/abs/1506.01186)`, and a reference a link
 to notebook and label, `[Figure 2](1-range-test.ipynb#fig-sweep)`. The document turns both into links within itself and
-numbers them anew. Code may write the short forms `[@smith2017]`, `@smith2017`, `@fig-sweep`, `@tbl-claims`,
-`@sec-regret`; `spell_out` makes links of them.
+numbers references anew. Code may write references short, `@fig-sweep`, `@tbl-claims`, `@sec-regret`; `spell_out` makes
+links of them.
 """
 
 import functools
 import json
 import re
-import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
@@ -23,38 +21,22 @@ NOUNS = {"figure": "Figure", "table": "Table"}
 PREFIXES = {"figure": "fig", "table": "tbl"}
 
 # The first alternative is code, which stays as it is.
-_SHORT = re.compile(
-    r"(?P<code>(`+).+?\2)|\[(?P<group>@[\w-]+(?:\s*;\s*@[\w-]+)*)\]|(?<![\w\\])@(?P<target>[a-z][\w-]*[\w])", re.S
-)
+_SHORT = re.compile(r"(`+).+?\1|(?<![\w\\])@(?P<target>(?:fig|tbl|sec)-[\w-]*\w)", re.S)
 _LINK = re.compile(
     r"(?P<code>(`+).+?\2)|\[(?P<words>[^\[\]]*)\]\((?P<url>https?://[^()\s]+(?:\([^()\s]*\)[^()\s]*)*)\)", re.S
 )
 _SHOWN = re.compile(r"\bshow_(figure|table|verdicts)\(.*?\blabel=[\"']([a-z0-9-]+)[\"']", re.S)
 
 
-@dataclass(frozen=True)
-class Work:
-    """An entry of the bibliography; names and year as an author-date style has them."""
-
-    key: str
-    names: str
-    year: str
-    url: str
-
-
 @functools.cache
-def read_bibliography() -> dict[str, Work]:
-    """key -> Work of `report/references.bib`; url is "" for a work without doi and url."""
-    command = [pypandoc.get_pandoc_path(), "--from=bibtex", "--to=csljson", str(BIBLIOGRAPHY)]
-    entries = json.loads(subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout)
-    works = {}
-    for entry in entries:
-        families = [name.get("family") or name.get("literal", "") for name in entry.get("author", [])]
-        names = f"{families[0]} et al." if len(families) > 2 else " and ".join(families)
-        parts = entry.get("issued", {}).get("date-parts", [["n.d."]])
-        url = f"https://doi.org/{entry['DOI']}" if "DOI" in entry else entry.get("URL", "")
-        works[entry["id"]] = Work(entry["id"], names, str(parts[0][0]), url)
-    return works
+def read_bibliography() -> dict[str, tuple[str, str]]:
+    """url -> (key, year) of the works in `report/references.bib` that have a doi or url."""
+    found = {}
+    for work in json.loads(pypandoc.convert_file(BIBLIOGRAPHY, "csljson", format="bibtex")):
+        url = f"https://doi.org/{work['DOI']}" if "DOI" in work else work.get("URL")
+        year = work["issued"]["date-parts"][0][0] if "issued" in work else "n.d."
+        found[url] = work["id"], str(year)
+    return found
 
 
 @functools.cache
@@ -85,45 +67,27 @@ def slug(title: str) -> str:
 
 
 def spell_out(markdown: str, folder: Path) -> str:
-    """Markdown with citations and references in their short form made links; folder: the notebooks that they lead to.
-
-    Raises ValueError for a citation that is not in the bibliography; a reference to nothing is left as it is.
-    """
+    """Markdown whose short references are links to the notebooks of a folder; one to nothing is left as it is."""
 
     def replace(match):
-        if match["code"]:
-            return match[0]
-        if match["group"]:
-            works = [_find(key.strip().removeprefix("@")) for key in match["group"].split(";")]
-            return "(" + "; ".join(f"[{work.names} {work.year}]({work.url})" for work in works) + ")"
         target = match["target"]
-        if re.match("(fig|tbl|sec)-", target):
-            words, notebook = find_numbers(folder).get(target, (None, None))
-            return f"[{words}]({notebook}#{target})" if words else match[0]
-        work = _find(target)
-        return f"{work.names} ([{work.year}]({work.url}))"
+        words, notebook = find_numbers(folder).get(target, (None, None)) if target else (None, None)
+        return f"[{words}]({notebook}#{target})" if words else match[0]
 
     return _SHORT.sub(replace, markdown)
 
 
-def _find(key) -> Work:
-    works = read_bibliography()
-    if key not in works:
-        raise ValueError(f"citation {key} is not in {BIBLIOGRAPHY.name}; it has {', '.join(works)}")
-    return works[key]
-
-
 def link_citations(markdown: str) -> tuple[str, list[str]]:
     """Markdown whose links to works of the bibliography lead to the list of references, and the keys of those works."""
-    by_url, cited = {work.url: work for work in read_bibliography().values() if work.url}, []
+    cited = []
 
     def replace(match):
-        work = None if match["code"] else by_url.get(match["url"])
-        if work is None:
+        if match["code"] or match["url"] not in read_bibliography():
             return match[0]
-        if work.year not in match["words"]:
-            raise ValueError(f"a link to {work.url} says {match['words']!r}; that work is {work.names} {work.year}")
-        cited.append(work.key)
-        return f"[{match['words']}](#ref-{work.key})"
+        key, year = read_bibliography()[match["url"]]
+        if year not in match["words"]:
+            raise ValueError(f"a link to {match['url']} says {match['words']!r}; that work is {key}, of {year}")
+        cited.append(key)
+        return f"[{match['words']}](#ref-{key})"
 
     return _LINK.sub(replace, markdown), cited

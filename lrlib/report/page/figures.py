@@ -4,10 +4,13 @@ import json
 import re
 from html import escape
 
-from lrlib.report.colors import AUTHOR_COLOR, COLORS, GRID, INK, PAPER
 from lrlib.report.page.panels import MIME
 
-# Colours that figures are drawn with, and what the page calls them: it has two of each.
+# The colours that figures are drawn with.
+INK, GRID, PAPER = "#1f2328", "#d0d7de", "#ffffff"
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+AUTHOR_COLOR = "#8b949e"
+# What the page calls them: it has two of each, for light and dark.
 INKS = {INK: "var(--ink)", "#000000": "var(--ink)", GRID: "var(--grid)", PAPER: "var(--paper)",
         AUTHOR_COLOR: "var(--author)"}  # fmt: skip
 INKS |= {color.lower(): f"var(--series-{i})" for i, color in enumerate(COLORS, 1)}

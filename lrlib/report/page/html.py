@@ -18,15 +18,13 @@ from lrlib.report.page.about import list_authors, list_tags, write_bibtex
 from lrlib.report.page.figures import inline_svg, panels_json, plot_style
 from lrlib.report.page.merge import find_findings
 from lrlib.report.page.pandoc import TEMPLATES, render_markdown
-from lrlib.report.page.tables import finish_markdown
 from lrlib.runs.store import write_whole
 
 PLAIN_DATA = 50_000  # characters of a CSV that a link holds as they are; more are packed by gzip
 NOT_SHOWN = {"parameters", "injected-parameters", "hide"}  # tags of cells whose code is no explanation
 
 _HEADING = re.compile(r'<h(?P<level>[2-6]) id="(?P<anchor>[^"]+)"[^>]*>(?P<title>.*?)</h(?P=level)>', re.S)
-# Spans of highlighted code whose class has no colour in the page's style.
-_PLAIN = re.compile(r'<span class="(?!(?:k|kn|kc|ow|s1|s2|sa|sd|si|c1|cm|mi|mf)")\w+">([^<]*)</span>')
+_VERDICT = re.compile(r"(✓|✗|\?) (reproduced|not reproduced|inconclusive)\b")
 
 
 def export_html(notebook, *, out: Path) -> None:
@@ -61,12 +59,12 @@ class HtmlReport(TemplateExporter):
         title = nb.metadata.lrlib.title
         fold_making(nb, about.get("commit"))
         references = render_markdown(nb, to="html")
-        script = read_script()
+        script = (TEMPLATES / "html" / "page.js").read_text(encoding="utf-8")
         resources = {
             **(resources or {}),
             "title": title,
             "references": references,
-            "contents": list_headings(nb),
+            "contents": link_headings(nb),
             "css": read_style(),
             "script": script,
             "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -76,7 +74,6 @@ class HtmlReport(TemplateExporter):
             "citation_tags": list_tags(title, about),
             "authors": list_authors(),
         }
-        link_headings(nb)
         return super().from_notebook_node(nb, resources, **kw)
 
 
@@ -105,7 +102,7 @@ def _fold(noun, data, command, commit, source):
     title = f"How this {noun} was made"
     said = f"<p>Reproduce with <code>{escape(command)}</code>{f' at commit {escape(commit)}' if commit else ''}.</p>"
     code = Highlight2HTML(pygments_lexer="python3")(source) if source else ""
-    code = _PLAIN.sub(r"\1", code).replace("<pre>", '<pre tabindex="0">')
+    code = code.replace("<pre>", '<pre tabindex="0">')
     summary = f'<summary aria-label="{title}" title="{title}"><span aria-hidden="true">&lt;/&gt;</span></summary>'
     return f'<details class="made">{summary}<div>{said if command else ""}{data}{code}</div></details>'
 
@@ -122,22 +119,43 @@ def _data_link(csv, name):
     return f'<p><a class="data" download="{file}" href="{escape(href)}">Data ({words})</a></p>'
 
 
-def list_headings(notebook) -> list[dict[str, str]]:
-    """The headings of a notebook rendered to HTML, down to <h3>: level, anchor, title."""
-    words = "".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    return [match.groupdict() for match in _HEADING.finditer(words) if match["level"] in "23"]
+def link_headings(notebook) -> list[dict[str, str]]:
+    """Give every heading of a notebook rendered to HTML a link to itself, in place.
 
-
-def link_headings(notebook) -> None:
-    """Give every heading of a notebook rendered to HTML a link to itself, in place."""
+    Returns the headings down to <h3>: level, anchor, title.
+    """
+    found = []
 
     def link(match):
+        if match["level"] in "23":
+            found.append(match.groupdict())
         anchor = f'<a class="heading-link" href="#{match["anchor"]}" aria-label="Link to this section">#</a>'
         return match[0].replace("</h", f"{anchor}</h")
 
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = _HEADING.sub(link, cell.source)
+    return found
+
+
+def finish_markdown(html: str) -> str:
+    """HTML with each verdict, such as `✓ reproduced`, in its colour, and tables and code that scroll by themselves.
+
+    Names in tables, such as minimum_over_ten, may continue in the next line.
+    """
+    html = re.sub(r"<pre(?=[ >])", '<pre tabindex="0"', html)
+    html = re.sub(r"<table.*?</table>", _finish_table, html, flags=re.S)
+    return _VERDICT.sub(_color_verdict, html)
+
+
+def _finish_table(found):
+    table = re.sub(r"(<[^>]*>)|_(?=\w)", lambda part: part[1] or "_<wbr>", found[0])
+    return f'<div class="scroll" tabindex="0" role="group" aria-label="Table">\n{table}\n</div>'
+
+
+def _color_verdict(found):
+    sign, word = found.groups()
+    return f'<span class="verdict {word.replace(" ", "-")}"><span aria-hidden="true">{sign}</span> {word}</span>'
 
 
 def read_style() -> str:
@@ -146,10 +164,3 @@ def read_style() -> str:
     font = base64.b64encode((folder / "math.woff2").read_bytes()).decode()
     css = (folder / "style.css").read_text(encoding="utf-8")
     return css.replace("url(math.woff2)", f"url(data:font/woff2;base64,{font})")
-
-
-def read_script() -> str:
-    """The page's script, comments and indentation left out; its hash is all that the page's policy lets run."""
-    script = (TEMPLATES / "html" / "page.js").read_text(encoding="utf-8")
-    lines = (line.strip() for line in script.splitlines())
-    return "\n".join(line for line in lines if line and not line.startswith("//"))

@@ -6,15 +6,15 @@ only typeset.
 """
 
 import base64
+import functools
 import io
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import nbformat
+from nbformat import NotebookNode
 from PIL import Image
 
 from lrlib.report.page.citations import NOUNS, PREFIXES, link_citations, slug
@@ -33,23 +33,7 @@ _REFERENCE = re.compile(
 )
 
 
-@dataclass
-class Section:
-    """An executed notebook on its way into the document; number is "" for the abstract, else such as "2.1"."""
-
-    name: str
-    number: str
-    anchor: str
-    part: str | None
-    command: str
-    cells: list[nbformat.NotebookNode]
-
-    @property
-    def depth(self) -> int:
-        return self.number.count(".") + 1
-
-
-def merge_notebooks(paths: Sequence[Path], *, partial: bool = False) -> nbformat.NotebookNode:
+def merge_notebooks(paths: Sequence[Path], *, partial: bool = False) -> NotebookNode:
     """One notebook of all cells of executed section notebooks, with unique ids and anchors, numbers and links.
 
     Each cell says where its section opens and closes. Of a cell tagged `shown` the code is shown too; what a cell
@@ -57,36 +41,36 @@ def merge_notebooks(paths: Sequence[Path], *, partial: bool = False) -> nbformat
     Warns of an image without a caption, a label used twice, and a reference to nothing, which is marked. Raises
     ValueError for a link to a cited work that gives another year.
     """
-    sections = [_read_section(Path(path)) for path in paths]
+    sections = {path.name: _read_section(path) for path in paths}
     _keep_first_banners(sections)
     targets = _number(sections)
-    title = sections[0].cells[0].source.partition("\n")[0].removeprefix("#").strip()
-    outline, cited = Outline(targets), set()
-    for section in sections:
-        _place_headings(section, outline)
+    title = next(iter(sections.values())).cells[0].source.partition("\n")[0].removeprefix("#").strip()
+    _place_headings(sections, targets)
+    cells, cited = [], set()
+    for name, section in sections.items():
         for holder, key in markdown_pieces(section.cells):
-            holder[key] = _resolve_references(holder[key], section.name, targets, partial)
+            holder[key] = _resolve_references(holder[key], name, targets, partial)
             holder[key], keys = link_citations(holder[key])
             cited |= set(keys)
+        about = section.metadata.lrlib
         for index, cell in enumerate(section.cells):
-            cell.id = f"{section.anchor[:56]}-{index}"  # nbformat allows 64 characters
+            cell.id = f"{about.anchor[:56]}-{index}"  # nbformat allows 64 characters
             cell.metadata["lrlib"] = {
-                "section": section.anchor,
-                "command": section.command,
-                "abstract": section.number == "",
+                "section": about.anchor,
+                "command": about.get("command", ""),
+                "abstract": about.section == "",
                 "opens": index == 0,
                 "closes": index == len(section.cells) - 1,
             }
-    merged = nbformat.v4.new_notebook(cells=[cell for section in sections for cell in section.cells])
-    anchors = [f"sec-{section.anchor}" for section in sections]
-    merged.metadata["lrlib"] = {"title": title, "cited": sorted(cited), "sections": anchors}
-    return merged
+        cells += section.cells
+    anchors = [f"sec-{section.metadata.lrlib.anchor}" for section in sections.values()]
+    about = {"title": title, "cited": sorted(cited), "sections": anchors}
+    return nbformat.v4.new_notebook(cells=cells, metadata={"lrlib": about})
 
 
-def _read_section(path: Path) -> Section:
-    notebook = nbformat.read(path, as_version=4)
-    about = notebook.metadata["lrlib"]
-    cells = []
+def _read_section(path) -> NotebookNode:
+    """A notebook with the cells and outputs that belong into the document."""
+    notebook, cells = nbformat.read(path, as_version=4), []
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
         if cell.cell_type == "code":
@@ -96,7 +80,8 @@ def _read_section(path: Path) -> Section:
         if "shown" in tags:
             cells.append(nbformat.v4.new_markdown_cell(f"```python\n{cell.source}\n```"))
         cells.append(cell)
-    return Section(path.name, about["section"], about["anchor"], about.get("part"), about.get("command", ""), cells)
+    notebook.cells = cells
+    return notebook
 
 
 def _belongs(output) -> bool:
@@ -113,7 +98,7 @@ def _frame_image(output, name) -> None:
     warnings.warn(
         f"{name}: a figure has no caption and no alternative text; use lrlib.report.display.show_figure", stacklevel=2
     )
-    if mime != "image/svg+xml":
+    if mime in RASTERS:
         encoded = "".join(output.data[mime].split())
         width, height = Image.open(io.BytesIO(base64.b64decode(encoded))).size
         output.data["image/svg+xml"] = (
@@ -127,45 +112,50 @@ def _frame_image(output, name) -> None:
 def _keep_first_banners(sections) -> None:
     """Leave out a banner that an earlier section showed."""
     seen: set[str] = set()
-    for section in sections:
-        for cell in section.cells:
-            for output in list(cell.get("outputs", [])):
-                if output.metadata.get("report", {}).get("kind") == "banner":
-                    text = output.data["text/markdown"]
-                    cell.outputs.remove(output) if text in seen else seen.add(text)
+    for cell in (cell for section in sections.values() for cell in section.cells):
+        for output in list(cell.get("outputs", [])):
+            if output.metadata.get("report", {}).get("kind") == "banner":
+                text = output.data["text/markdown"]
+                cell.outputs.remove(output) if text in seen else seen.add(text)
 
 
 def _number(sections) -> dict[str, str]:
     """Number figures and tables in their captions. Returns anchor -> "Figure 3" of what can be referenced."""
     targets: dict[str, str] = {}
 
-    def define(anchor, text, section):
+    def define(anchor, text, name):
         if anchor in targets:
-            warnings.warn(f"{section.name}: label {anchor!r} is used twice; references mean the first", stacklevel=2)
-            while anchor in targets:
-                anchor += "-again"
+            warnings.warn(f"{name}: label {anchor!r} is used twice; references mean the first", stacklevel=2)
+        anchor = _make_unique(anchor, targets)
         targets[anchor] = text
         return anchor
 
     counts = dict.fromkeys([*NOUNS, "plain"], 0)
-    for section in sections:
-        if section.part:
-            define(f"sec-{slug(section.part)}", f"Section {section.number.split('.')[0]}", section)
-        define(f"sec-{section.anchor}", f"Section {section.number}" if section.number else "Abstract", section)
+    for name, section in sections.items():
+        about = section.metadata.lrlib
+        if "part" in about:
+            define(f"sec-{slug(about.part)}", f"Section {about.section.split('.')[0]}", name)
+        define(f"sec-{about.anchor}", f"Section {about.section}" if about.section else "Abstract", name)
         for output in _outputs(section.cells):
             report = output.metadata.get("report", {})
             kind = report.get("kind")
             if kind in counts:
                 counts[kind] += 1
             if kind in NOUNS:
-                report.anchor = define(f"{PREFIXES[kind]}-{report.label}", f"{NOUNS[kind]} {counts[kind]}", section)
+                report.anchor = define(f"{PREFIXES[kind]}-{report.label}", f"{NOUNS[kind]} {counts[kind]}", name)
                 report.caption = f"[{targets[report.anchor]}.]{{.number}} {report.caption}"
             elif kind == "plain":
                 report.anchor = f"plain-{counts[kind]}"
             if anchors := report.get("anchors"):
-                names = [define(anchor, "", section) for anchor in anchors]
+                names = [define(anchor, "", name) for anchor in anchors]
                 output.data["text/markdown"] = _anchor_rows(output.data["text/markdown"], names)
     return targets
+
+
+def _make_unique(anchor, taken) -> str:
+    while anchor in taken:
+        anchor += "-again"
+    return anchor
 
 
 def _anchor_rows(table, anchors) -> str:
@@ -179,44 +169,38 @@ def _outputs(cells):
     return (output for cell in cells for output in cell.get("outputs", []))
 
 
-class Outline:
-    """The headings of the document so far: no anchor comes twice and no level is skipped (PDF/UA forbids it)."""
+def _place_headings(sections, targets) -> None:
+    """Number the sections' headings, set their parts' above them and other headings below; the abstract's is the title.
 
-    def __init__(self, taken):
-        self.taken = set(taken)
-        self.level = 0
+    No anchor comes twice and no level is skipped (PDF/UA forbids it).
+    """
+    taken, level = set(targets), 0
 
-    def inner(self, depth, title, anchor) -> str:
-        while anchor in self.taken:
-            anchor += "-again"
-        self.taken.add(anchor)
-        return self.heading(depth, title, anchor)
+    def head(depth, title, anchor):
+        nonlocal level
+        level = min(depth, level + 1, 6)
+        taken.add(anchor)
+        return f"{'#' * level} {title} {{#{anchor}}}"
 
-    def heading(self, depth, title, anchor) -> str:
-        self.level = min(depth, self.level + 1, 6)
-        return f"{'#' * self.level} {title} {{#{anchor}}}"
-
-
-def _place_headings(section, outline) -> None:
-    """Number a section's heading, set its part's above it and its other headings below; the abstract's is the title."""
-    first, number, headings = section.cells[0], section.number, []
-    title, _, first.source = first.source.partition("\n")
-    if section.part:
-        words = f"[{number.split('.')[0]}]{{.section-number}} {section.part}"
-        headings.append(outline.heading(1, words, f"sec-{slug(section.part)}"))
-    if number:
-        words = f"[{number}]{{.section-number}} {title.removeprefix('#').strip()}"
-        headings.append(outline.heading(section.depth, words, f"sec-{section.anchor}"))
-
-    def place(match):
+    def place(match, about):
         if not match["marks"]:
             return match[0]
-        depth = section.depth + max(1, len(match["marks"]) - 1)
-        return outline.inner(depth, match["title"], f"sec-{section.anchor}-{slug(match['title'])}")
+        depth = about.section.count(".") + max(2, len(match["marks"]))
+        anchor = _make_unique(f"sec-{about.anchor}-{slug(match['title'])}", taken)
+        return head(depth, match["title"], anchor)
 
-    for holder, key in markdown_pieces(section.cells):
-        holder[key] = _HEADING.sub(place, holder[key])
-    first.source = "\n\n".join([*headings, first.source]).strip()
+    for section in sections.values():
+        about, first, headings = section.metadata.lrlib, section.cells[0], []
+        title, _, first.source = first.source.partition("\n")
+        if "part" in about:
+            words = f"[{about.section.split('.')[0]}]{{.section-number}} {about.part}"
+            headings.append(head(1, words, f"sec-{slug(about.part)}"))
+        if about.section:
+            words = f"[{about.section}]{{.section-number}} {title.removeprefix('#').strip()}"
+            headings.append(head(about.section.count(".") + 1, words, f"sec-{about.anchor}"))
+        for holder, key in markdown_pieces(section.cells):
+            holder[key] = _HEADING.sub(functools.partial(place, about=about), holder[key])
+        first.source = "\n\n".join([*headings, first.source]).strip()
 
 
 def _resolve_references(text, name, targets, partial) -> str:
@@ -224,8 +208,8 @@ def _resolve_references(text, name, targets, partial) -> str:
         target = match["short"] or match["linked"]
         if target is None:
             return match[0]
-        words = targets.get(target, "").replace(" ", NO_BREAK_SPACE) or match["words"]
         if target in targets:
+            words = targets[target].replace(" ", NO_BREAK_SPACE) or match["words"]
             return f"[{words}](#{target})"
         if target.startswith("claim-"):
             return match["words"]
@@ -237,7 +221,7 @@ def _resolve_references(text, name, targets, partial) -> str:
     return _REFERENCE.sub(resolve, text)
 
 
-def find_findings(notebook: nbformat.NotebookNode) -> dict[str, Any] | None:
+def find_findings(notebook: NotebookNode) -> NotebookNode | None:
     """The output of `show_findings`, which stands first; None if no cell shows it."""
     outputs = (out for out in _outputs(notebook.cells) if out.metadata.get("report", {}).get("kind") == "findings")
     return next(outputs, None)

@@ -49,8 +49,8 @@ class TypstReport(TemplateExporter):
 
     def default_filters(self):
         yield from super().default_filters()
-        yield "typst_string", typst_string
-        yield "typst_width", typst_width
+        for function in (typst_string, typst_width):
+            yield function.__name__, function
 
     def from_notebook_node(self, nb, resources=None, **kw):
         nb = deepcopy(nb)
@@ -62,11 +62,10 @@ class TypstReport(TemplateExporter):
         return super().from_notebook_node(nb, resources, **kw)
 
 
-def typst_width(svg: str, width: str) -> str:
-    """How wide a figure is set: three quarters of its own width, at most the text's, or half of it."""
+def typst_width(svg: str) -> str:
+    """How wide a figure is set: three quarters of its own width, at most the text's."""
     own = re.search(r'<svg[^>]* width="([\d.]+)pt"', svg)
-    most = "8cm" if width == "half" else "16cm"
-    return f"calc.min({most}, {0.76 * float(own[1]):g}pt)" if own else most
+    return f"calc.min(16cm, {0.76 * float(own[1]):g}pt)" if own else "16cm"
 
 
 def typst_string(text: str) -> str:
