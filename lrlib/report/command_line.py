@@ -10,7 +10,7 @@ import warnings
 from lrlib.errors import LrlibError
 from lrlib.project import store_folder
 from lrlib.report.documents import ParameterError, find_document, list_documents
-from lrlib.report.sections import FLAGS, find_sections, parse_assignments
+from lrlib.report.sections import FLAGS, find_sections, parse_assignments, write_command
 
 
 def main(arguments=None) -> int:
@@ -24,7 +24,8 @@ def main(arguments=None) -> int:
         print(f"lrlib: {err}", file=sys.stderr)
         return err.status
     except OSError as err:
-        print(f"lrlib: cannot read or write {err.filename or 'a file'} ({err.strerror or err})", file=sys.stderr)
+        what = f"cannot read or write {err.filename or 'a file'} ({err.strerror or err})"
+        print(f"lrlib: {what}; free space, or permit reading and writing there", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("lrlib: stopped; finished epochs are cached, and the same command resumes from them", file=sys.stderr)
@@ -58,8 +59,10 @@ def _build_parser():
     for command in (report, publish, section):
         command.set_defaults(act=_make)
         command.format_help = functools.partial(_help_with_parameters, command)
-        for flag, text in FLAGS.items():
-            command.add_argument(f"--{flag.replace('_', '-')}", metavar="VALUE", help=text)
+        for flag in FLAGS:
+            command.add_argument(
+                f"--{flag.replace('_', '-')}", metavar="VALUE", help=f"{flag} of all sections; see below"
+            )
         command.add_argument("--params", metavar="'NAME=VALUE ...'", default="", help="further parameters")
         command.add_argument(
             "--results", metavar="FILE", default="", help="published, or results to use instead of training"
@@ -90,7 +93,7 @@ def _help_with_parameters(command):
 
 def _make(options):
     from lrlib.report.driver import make_document
-    from lrlib.report.outcome import list_changes, read_outcome
+    from lrlib.report.publish import list_changes, read_outcome
 
     name, _, section = options.name.rpartition("/") if options.command == "section" else (options.name, "", "")
     document = find_document(name or "report")
@@ -115,8 +118,7 @@ def _store(options):
     from lrlib.runs.store import Store
 
     store, runs = Store(store_folder()), list_published_runs()
-    lines = list_store(store, runs) if options.what == "list" else [prune_store(store, runs, options.dry_run)]
-    print(*lines, sep="\n")
+    print(list_store(store, runs) if options.what == "list" else prune_store(store, runs, options.dry_run))
 
 
 def _read_texts(options):
@@ -129,12 +131,12 @@ def _read_texts(options):
 
 def _describe(options):
     """The make command that is being run."""
-    name = [f"NAME={shlex.quote(options.name)}"] if options.command == "section" or options.name != "report" else []
-    words = ["make", options.name] if options.command == "report" else ["make", options.command, *name]
-    words += [f"{flag.upper()}={value}" for flag in FLAGS if (value := getattr(options, flag)) is not None]
+    words = ["make", options.name if options.command == "report" else options.command]
+    if options.command == "section" or (options.command, options.name) == ("publish", "study"):
+        words.append(f"NAME={shlex.quote(options.name)}")
     words += ["QUICK=1"] if options.quick else []
     words += [f"RESULTS={shlex.quote(options.results)}"] if options.results else []
-    return " ".join(words + ([f"PARAMS={shlex.quote(options.params)}"] if options.params else []))
+    return write_command(words, _read_texts(options))
 
 
 def _say(line):

@@ -4,12 +4,11 @@ All runs of all sections are trained first, together, so that every core has wor
 the cache. A notebook does not rely on that: it trains what is missing.
 """
 
-import contextlib
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -21,12 +20,11 @@ from lrlib.problems.data import SAMPLE, choose_dataset
 from lrlib.project import build_folder
 from lrlib.report.documents import Document, ParameterError
 from lrlib.report.execution import execute_notebooks
-from lrlib.report.outcome import Made, read_outcome, take_outcome
 from lrlib.report.page.html import export_html
 from lrlib.report.page.merge import merge_notebooks
 from lrlib.report.page.pdf import export_pdf
 from lrlib.report.provenance import Making, read_origin
-from lrlib.report.publish import check_publishable, publish_document
+from lrlib.report.publish import Made, list_outputs, publish_document, read_outcome, take_outcome
 from lrlib.report.sections import (
     Section,
     describe_command,
@@ -38,13 +36,14 @@ from lrlib.report.sections import (
 )
 from lrlib.runs import published
 from lrlib.runs.results import Results
+from lrlib.runs.store import write_whole
 from lrlib.runs.trainer import train
 
 NEEDED_BYTES = 16 * 2**20  # for executed notebooks, page and PDF
 
 
 class BuildError(LrlibError):
-    """A build folder that cannot be written, or notebooks that cannot be typeset."""
+    """Notebooks that cannot be typeset."""
 
 
 def make_document(
@@ -71,27 +70,25 @@ def make_document(
             not given are those of the published document.
         publish: whether to copy the document to `report/` and fill its README.
 
-    Raises LrlibError: for bad parameters and folders before anything is trained.
+    Raises LrlibError for bad parameters, and OSError for folders that cannot be written, before anything is trained.
     """
     started, origin, build = time.time(), read_origin(), build_folder()
     sections = find_sections(document)
     sections = [pick_section(sections, section)] if section else sections
     sections = _settle(document, sections, texts, quick=quick, results=results)
     runs = [run for each in sections for run in plan_section(each)]
-    _check_writable(build)
-    if publish:
-        check_publishable(document)
+    check_writable(build, *(document.published.parent, document.readme.parent) * publish)
     trained = train(runs)
     n_trained = trained.n_computed
     say(f"{n_trained} epochs trained, {trained.n_known - n_trained} from the cache or published results")
     notice = _describe_results(trained)
-    Making(command, origin.describe(), origin.digest, started, n_trained, trained.computed_seconds, notice).publish()
-    with _naming(build), tempfile.TemporaryDirectory(dir=build, prefix=".making-") as temporary:
+    Making(command, origin.describe(), started, n_trained, trained.computed_seconds, notice).publish()
+    with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         say(f"executing {len(sections)} notebook{'s' * (len(sections) > 1)}")
         executed = execute_notebooks(sections, folder / "notebooks", failed=build / "failed")
-        notebooks = [nbformat.read(path, as_version=4) for path in executed]
-        outcome = take_outcome(notebooks, command=command, commit=origin.describe())
+        outputs = list_outputs(nbformat.read(path, as_version=4) for path in executed)
+        outcome = take_outcome(outputs, command=command, commit=origin.describe())
         say("typesetting")
         name, target = (executed[0].stem, build / "sections") if section else (document.name, build)
         try:
@@ -117,10 +114,10 @@ def make_document(
             kept.mkdir(parents=True, exist_ok=True)
             paths = [target / path.name for path in sorted(folder.glob(f"{name}.*"))]
             for path in paths:
-                os.replace(folder / path.name, path)
+                write_whole(path, (folder / path.name).read_bytes())
             for path in executed:
-                os.replace(path, kept / path.name)
-            made = Made(paths, kept, outcome, runs)
+                write_whole(kept / path.name, path.read_bytes())
+            made = Made(paths, outputs, outcome, runs)
             return replace(made, paths=publish_document(document, made)) if publish else made
 
 
@@ -140,10 +137,10 @@ def _settle(document, sections, texts, *, quick, results) -> list[Section]:
     settled = []
     for section in sections:
         try:
-            settled.append(_with_dataset(section, choose_dataset(section.all_values().get("dataset", SAMPLE))))
+            settled.append(_with_dataset(section, choose_dataset(section.values.get("dataset", SAMPLE))))
         except ValueError as err:
             raise ParameterError(f"section {section.name}: {err}") from err
-        section.about["command"] = describe_command(document, settled[-1])
+        section.notebook.metadata.lrlib["command"] = describe_command(document, settled[-1])
     return settled
 
 
@@ -160,23 +157,9 @@ def _describe_results(trained: Results) -> str:
     return f"From {found.describe()}; {rest} trained on this machine."
 
 
-def _check_writable(build: Path) -> None:
-    """Raise BuildError unless a document can be written; remove what killed processes left more than a day ago."""
-    with _naming(build):
-        build.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=build) as file:
+def check_writable(*folders: Path) -> None:
+    """Make folders, and raise OSError unless a document can be written to each."""
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(NEEDED_BYTES))
-        for left in build.glob(".making-*"):
-            if time.time() - left.stat().st_mtime > 86_400:
-                shutil.rmtree(left, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _naming(build: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as err:
-        raise BuildError(
-            f"cannot make the document in {build} ({err.filename}: {err.strerror or err}); free space or permit "
-            "writing there, or set LRLIB_BUILD to another folder"
-        ) from err

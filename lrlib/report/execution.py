@@ -1,8 +1,8 @@
 """Execution of section notebooks by papermill, one kernel each, as many at once as there are cores."""
 
-import contextlib
 import logging
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,7 +24,7 @@ class NotebookError(LrlibError):
 
 
 def execute_notebooks(sections: list[Section], folder: Path, *, failed: Path) -> list[Path]:
-    """Execute sections of one document into a folder, which is made. Returns the paths of the executed notebooks.
+    """Execute sections into a folder, which is made. Returns the paths of the executed notebooks.
 
     Raises NotebookError for the first section, in their order, that raised; its notebook goes to the folder `failed`.
     """
@@ -36,24 +36,23 @@ def execute_notebooks(sections: list[Section], folder: Path, *, failed: Path) ->
     os.environ |= dict.fromkeys(WRITTEN, str(own))
     others = set(psutil.Process().children(recursive=True))
     pool = ThreadPoolExecutor(joblib.cpu_count())
-    with contextlib.chdir(sections[0].path.parent):
-        futures = [(section, pool.submit(_execute, section, folder / section.path.name)) for section in sections]
-        try:
-            for section, future in futures:
-                try:
-                    future.result()
-                except PapermillExecutionError as err:
-                    what = f"raised {err.ename}: {err.evalue}"
-                    raise NotebookError(_describe(section, folder, failed, what)) from err
-                except RuntimeError as err:  # nbclient's, for a kernel that died or never answered
-                    what = "lost its kernel, possibly out of memory"
-                    raise NotebookError(_describe(section, folder, failed, what)) from err
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            # Kernels have process groups of their own and do not receive Ctrl-C.
-            for process in set(psutil.Process().children(recursive=True)) - others:
-                process.kill()
-            pool.shutdown()
+    futures = [(section, pool.submit(_execute, section, folder / section.path.name)) for section in sections]
+    try:
+        for section, future in futures:
+            try:
+                future.result()
+            except PapermillExecutionError as err:
+                what = f"raised {err.ename}: {err.evalue}"
+                raise NotebookError(_describe(section, folder, failed, what)) from err
+            except RuntimeError as err:  # nbclient's, for a kernel that died or never answered
+                what = "lost its kernel, possibly out of memory"
+                raise NotebookError(_describe(section, folder, failed, what)) from err
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        # Kernels have process groups of their own and do not receive Ctrl-C.
+        for process in set(psutil.Process().children(recursive=True)) - others:
+            process.kill()
+        pool.shutdown()
     return [folder / section.path.name for section in sections]
 
 
@@ -62,6 +61,7 @@ def _execute(section, output):
         section.notebook,
         str(output).replace("{", "{{").replace("}", "}}"),  # papermill takes a path for a format
         parameters=section.values,
+        cwd=section.path.parent,
         kernel_name="python3",  # the native kernel of this interpreter
         language="python",
         progress_bar=False,
@@ -75,7 +75,7 @@ def _describe(section, folder, failed, what):
         return f"section {section.name}: {section.path.name} {what} before its first cell"
     cells = nbformat.read(output, as_version=4).cells
     failed.mkdir(parents=True, exist_ok=True)
-    os.replace(output, kept)
+    shutil.move(output, kept)  # the folder is in another file system
     added = {"injected-parameters", "papermill-error-cell-tag"}
     cells = [cell for cell in cells if not added & set(cell.metadata.get("tags", []))]
     started = [n for n, cell in enumerate(cells, 1) if cell.metadata.get("papermill", {}).get("start_time")]

@@ -18,12 +18,6 @@ def open_lab(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser("lrlib lab", description="Open the notebooks in JupyterLab.")
     parser.add_argument("--results", default="published", help="published (default), none, or a file of results")
     known, options = parser.parse_known_args(arguments)
-    if hasattr(os, "geteuid") and os.geteuid() == 0 and "--allow-root" not in options:
-        print(
-            "lrlib: JupyterLab refuses to run as root; add --allow-root (make lab LAB_OPTIONS=--allow-root)",
-            file=sys.stderr,
-        )
-        return 2
     # Kernels work in the notebooks' folder: lrlib must be found there, and relative folders would be others.
     found = os.pathsep.join(filter(None, [str(project_folder()), os.environ.get("PYTHONPATH")]))
     environment = os.environ | named_folders() | {"PYTHONPATH": found}

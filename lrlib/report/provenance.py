@@ -1,6 +1,5 @@
 """Where a document comes from: commit, command, versions, hardware, data and time."""
 
-import hashlib
 import json
 import os
 import platform
@@ -21,17 +20,16 @@ from lrlib.training.registry import describe_numerics
 
 _MAKING = "LRLIB_MAKING"
 _PACKAGES = ("torch", "torchvision", "numpy", "pandas", "matplotlib", "papermill", "nbconvert")
-# What decides a document.
+# What decides a document: a file here that is not committed counts as a change.
 _SOURCES = ("lrlib", "notebooks", "bench/suggestions", "report/templates", "report/references.bib")
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The sources of a document: the whole hash of their commit, "" if unknown; its state, or why not; their sha256."""
+    """The commit of a document's sources: its whole hash, "" if unknown; and its state, or why it is unknown."""
 
     commit: str
     state: str
-    digest: str
 
     def describe(self, digits: int = 40) -> str:
         """The commit and whether the files are its own, or why it is unknown."""
@@ -40,17 +38,6 @@ class Origin:
 
 def read_origin() -> Origin:
     """The Origin of the project's files as they are now."""
-    root, digest = project_folder(), hashlib.sha256()
-    for path in sorted(path for source in _SOURCES for path in (root / source, *(root / source).rglob("*"))):
-        name = path.relative_to(root).as_posix()
-        if path.is_file() and not any(part.startswith((".", "__pycache__")) for part in name.split("/")):
-            content = path.read_bytes().replace(b"\r\n", b"\n")
-            digest.update(f"{name} {len(content)}\n".encode() + content)
-    return Origin(*_find_commit(), digest.hexdigest())
-
-
-def _find_commit() -> tuple[str, str]:
-    """(commit, whether the files are its own), or ("", why it is unknown)."""
     try:
         commit = _git("rev-parse", "--verify", "HEAD").strip()
         # An archive that was unpacked within another repository is not of that one's commit.
@@ -61,11 +48,11 @@ def _find_commit() -> tuple[str, str]:
             changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", index=index)
             changed += _git("ls-files", "--others", "--exclude-standard", "--", *_SOURCES, index=index)
     except OSError as err:
-        return "", f"git cannot be run ({err.strerror or err})"
+        return Origin("", f"git cannot be run ({err.strerror or err})")
     except subprocess.CalledProcessError as err:
         said = (err.stderr.strip().splitlines() or ["no message"])[0].removeprefix("fatal: ")
-        return "", f"git says: {said}"
-    return commit, "with uncommitted changes" if changed else "clean"
+        return Origin("", f"git says: {said}")
+    return Origin(commit, "with uncommitted changes" if changed else "clean")
 
 
 def _git(*arguments, index=None):
@@ -84,7 +71,6 @@ class Making:
 
     command: str
     commit: str  # in words
-    sources: str  # their digest
     started: float  # seconds since 1970
     n_trained: int = 0  # epochs trained for it
     training_seconds: float = 0.0  # their time on one core
@@ -105,21 +91,19 @@ def tabulate_provenance(results, design) -> pd.DataFrame:
     if _MAKING in os.environ:
         making = Making(**json.loads(os.environ[_MAKING]))
     else:
-        origin = read_origin()
-        making = Making("this notebook by itself", origin.describe(), origin.digest, time.time())
+        making = Making("this notebook by itself", read_origin().describe(), time.time())
     data, numerics = load_data(name_problem(design.dataset)), describe_numerics(design.backend, design.processes)
     rows = {
         "command": f"`{making.command}`",
         "made": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(making.started)),
         "commit": making.commit,
-        "sources": f"sha256 {making.sources[:16]}… of package, sections and templates",
         "versions": ", ".join([f"Python {platform.python_version()}", *(f"{p} {version(p)}" for p in _PACKAGES)]),
         "hardware": describe_hardware(),
-        "numerics": describe_bits(numerics),
-        "trained by": describe_backend(numerics),
+        "trained by": ", ".join(f"{name} {value}" for name, value in numerics.items())
+        + ("; bit-identical on any x86-64 with FMA" if numerics["backend"] == "compiled" else ""),
         "dataset": f"{design.dataset}: {len(data.train[0]):,} training and {len(data.test[0]):,} test images, "
         f"sha256 {data.digest[:16]}…",
-        "seeds": f"0 to {design.seeds - 1}, their number fixed in advance",
+        "seeds": f"0 to {design.seeds - 1}, their number fixed in advance" if design.seeds > 1 else "0",
         "epochs": f"{results.n_epochs} distinct epochs, {results.n_epochs_apart} if each run were trained by itself; "
         f"{results.seconds:,.0f} s on one core",
         "time": f"{time.time() - making.started:.0f} s up to this table, {making.n_trained} epochs trained "
@@ -127,26 +111,6 @@ def tabulate_provenance(results, design) -> pd.DataFrame:
     }
     rows |= {"results": making.results} if making.results else {}
     return pd.DataFrame(rows.items(), columns=["item", "value"])
-
-
-def describe_bits(numerics) -> str:
-    """What the bits of the results depend on. numerics: as `describe_numerics` returns them."""
-    code = f"training code {numerics['code']}"
-    if "cpu_capability" in numerics:
-        return f"{numerics['device']}, {numerics['cpu_capability']}, {numerics['threads']} thread per worker, {code}"
-    test = "tests/training/test_kernels.py::test_bits_are_the_same_for_every_target"
-    return f"bit-identical on any x86-64 with FMA ({test}), {code}"
-
-
-def describe_backend(numerics) -> str:
-    """What trained, in words. numerics: as `describe_numerics` returns them."""
-    if numerics["backend"] == "compiled":
-        return "compiled kernels (lrlib.training.kernels)"
-    if numerics["backend"] == "torch":
-        return "plain PyTorch"
-    about = ", ".join(f"{name} {numerics[name]}" for name in ("colossalai", "plugin", "cuda") if name in numerics)
-    n = numerics["world_size"]
-    return f"backend {numerics['backend']} ({about}), {n} process{'es that share each batch' * (n > 1)}"
 
 
 def describe_hardware() -> str:

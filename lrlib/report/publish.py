@@ -1,16 +1,22 @@
-"""Publishing: a made document goes to `report/`, and its README shows values of it."""
+"""What a document found, carried by its page and compared with the published one; and publishing it.
 
+A published document is in `report/`, and its README shows values of it.
+"""
+
+import json
 import os
 import re
-import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import nbformat
+from nbformat import NotebookNode
 
 from lrlib.errors import LrlibError
 from lrlib.project import store_folder
 from lrlib.report.documents import Document
-from lrlib.report.outcome import Made
+from lrlib.runs.plan import Run
 from lrlib.runs.published import write
 from lrlib.runs.store import Store, write_whole
 
@@ -19,20 +25,70 @@ MADE = "made"  # the block that says what made the published document
 
 
 class PublishError(LrlibError):
-    """A README or folder that cannot be published to."""
+    """A README that cannot be filled."""
 
 
-def check_publishable(document: Document) -> None:
-    """Raise PublishError unless the README and the folder of published documents can be written."""
-    try:
-        document.readme.read_text(encoding="utf-8")
-        for folder in (document.readme.parent, document.published.parent):
-            with tempfile.TemporaryFile(dir=folder) as file:
-                file.write(b"x")
-    except OSError as err:
-        raise PublishError(
-            f"cannot write {document.readme} or {document.published.parent} ({err.strerror or err}); permit writing"
-        ) from err
+@dataclass(frozen=True)
+class Outcome:
+    """What a document found, and what made it."""
+
+    verdicts: dict[str, str] = field(default_factory=dict)  # claim's id -> verdict
+    values: dict[str, str] = field(default_factory=dict)  # name -> headline value as printed
+    command: str = ""
+    commit: str = ""
+
+    def to_json(self) -> str:
+        """Text for a script element of the page."""
+        return json.dumps(asdict(self), ensure_ascii=False).replace("<", "\\u003c")
+
+    def summarize(self) -> list[str]:
+        """Lines for the terminal: headline values, and how many claims have which verdict."""
+        counts = Counter(self.verdicts.values())
+        lines = [f"{name}: {value}" for name, value in self.values.items()]
+        return lines + ([", ".join(f"{n} {verdict}" for verdict, n in counts.items())] if counts else [])
+
+
+@dataclass(frozen=True)
+class Made:
+    """The files that were made, what their notebooks show, what was found, and the runs that it is about."""
+
+    paths: list[Path]
+    outputs: list[NotebookNode]
+    outcome: Outcome
+    runs: list[Run]
+
+
+def list_outputs(notebooks: Iterable[NotebookNode]) -> list[NotebookNode]:
+    """What executed notebooks show by `lrlib.report.display`: outputs with a metadata `report`."""
+    outputs = [output for notebook in notebooks for cell in notebook.cells for output in cell.get("outputs", [])]
+    return [output for output in outputs if "report" in output.get("metadata", {})]
+
+
+def take_outcome(outputs: Iterable[NotebookNode], *, command: str, commit: str) -> Outcome:
+    """The Outcome that outputs of `show_findings` hold."""
+    for report in (output.metadata.report for output in outputs):
+        if report.kind == "findings":
+            return Outcome(dict(report.verdicts), dict(report["values"]), command, commit)
+    return Outcome(command=command, commit=commit)
+
+
+def read_outcome(page: Path) -> Outcome | None:
+    """The Outcome that a page carries; None if there is no page, or it carries none."""
+    text = page.read_text("utf-8") if page.exists() else ""
+    found = re.search(r'<script type="application/json" id="outcome">(.*?)</script>', text, re.S)
+    return Outcome(**json.loads(found[1])) if found else None
+
+
+def list_changes(before: Outcome | None, now: Outcome) -> list[str]:
+    """What differs between two Outcomes, as lines; none if there was nothing before."""
+    before = before or Outcome()
+    old = before.verdicts | before.values
+    changed = [
+        f"  {name} changed from {old[name]} to {value}"
+        for name, value in (now.verdicts | now.values).items()
+        if old.get(name, value) != value
+    ]
+    return [f"Since the published document ({before.command}, {before.commit[:12]}):", *changed] if changed else []
 
 
 def fill_block(text: str, name: str, content: str) -> str:
@@ -51,20 +107,20 @@ def publish_document(document: Document, made: Made) -> list[Path]:
     A block `<!-- label -->` … `<!-- /label -->` holds the table, text or figure of that label, and `made` what made the
     document. Raises PublishError for a label that the document does not have.
     """
-    outputs, folder = _read_outputs(made.notebooks), document.published.parent
-    text, figures = document.readme.read_text(encoding="utf-8"), {}
+    outputs = {output.metadata.report.label: output for output in made.outputs if "label" in output.metadata.report}
+    folder, text, figures = document.published.parent, document.readme.read_text(encoding="utf-8"), {}
     for match in _BLOCK.finditer(text):
         name = match["name"]
         if name == MADE:
             content = f"Made by `{made.outcome.command}` from commit `{made.outcome.commit}`."
         elif name not in outputs:
             raise PublishError(f"{document.readme}: unknown output {name!r}; available: {', '.join(outputs)}")
-        elif "image/svg+xml" in outputs[name][0]:
-            figures[f"{name}.svg"] = outputs[name][0]["image/svg+xml"]
+        elif "image/svg+xml" in outputs[name].data:
+            figures[f"{name}.svg"] = outputs[name].data["image/svg+xml"]
             place = os.path.relpath(folder / f"{name}.svg", document.readme.parent)
-            content = f"![{' '.join(outputs[name][1]['alt'].split())}]({place})"
+            content = f"![{' '.join(outputs[name].metadata.report.alt.split())}]({place})"
         else:
-            content = re.sub(r"-{3,}", "---", outputs[name][0]["text/markdown"])
+            content = re.sub(r"-{3,}", "---", outputs[name].data["text/markdown"])
         text = fill_block(text, name, f"{content}\n")
     if made.runs:
         write(document.results, made.runs, commit=made.outcome.commit, store=Store(store_folder()))
@@ -74,15 +130,3 @@ def publish_document(document: Document, made: Made) -> list[Path]:
         write_whole(folder / name, svg.encode())
     write_whole(document.readme, text.encode())
     return [folder / path.name for path in made.paths]
-
-
-def _read_outputs(notebooks):
-    """label -> (data, report metadata) of what the executed notebooks show."""
-    found = {}
-    for path in sorted(notebooks.glob("*.ipynb")):
-        for cell in nbformat.read(path, as_version=4).cells:
-            for output in cell.get("outputs", []):
-                report = output.get("metadata", {}).get("report", {})
-                if "label" in report:
-                    found.setdefault(report["label"], (output["data"], report))
-    return found

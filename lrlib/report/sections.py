@@ -25,14 +25,7 @@ from lrlib.report.documents import Document, ParameterError
 from lrlib.runs.plan import Run
 
 # Parameters that the Makefile takes by names of their own, such as SEEDS=5; all others go into PARAMS.
-FLAGS = {
-    "seeds": "number of seeds, from 0 on",
-    "epochs": "epochs of each run, except range tests",
-    "batch_size": "images per batch",
-    "dataset": "mnist, fashion_mnist, sample, or auto: MNIST if available, else the sample",
-    "backend": "what trains: compiled, torch, cuda, colossalai, or auto: compiled if available, else torch",
-    "processes": "processes that share each batch (colossalai)",
-}
+FLAGS = ("seeds", "epochs", "batch_size", "dataset", "backend", "processes")
 TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 _PAIR = re.compile(r"""\s*([A-Za-z_]\w*)=((?:\[.*?\](?=\s|$)|"[^"]*"|'[^']*'|\S)+)""")
 
@@ -45,15 +38,8 @@ class Section:
     path: Path
     notebook: nbformat.NotebookNode = field(repr=False)
     declared: dict[str, Parameter]
-    values: dict[str, Any] = field(default_factory=dict)  # that differ from those in the notebook
+    values: dict[str, Any]
     given: dict[str, Any] = field(default_factory=dict)  # those of them that the user gave
-
-    @property
-    def about(self) -> dict[str, Any]:
-        return self.notebook.metadata["lrlib"]
-
-    def all_values(self) -> dict[str, Any]:
-        return {name: parameter.default for name, parameter in self.declared.items()} | self.values
 
 
 def find_sections(document: Document) -> list[Section]:
@@ -70,13 +56,11 @@ def find_sections(document: Document) -> list[Section]:
         raise ParameterError(f"{document.folder} has no section notebooks; run this in a checkout of lrlib")
     sections = sorted(found.values(), key=lambda section: [int(part) for part in section.name.split("-")])
     everything = {name: parameter for section in sections for name, parameter in section.declared.items()}
-    return [_widen(section, everything) if section.about.get("whole") else section for section in sections]
-
-
-def _widen(section, everything):
-    """A section with the parameters of others, whose values it is given because its notebook lacks them."""
-    others = {name: parameter.default for name, parameter in everything.items() if name not in section.declared}
-    return replace(section, declared=everything | section.declared, values=others)
+    for section in sections:
+        for name, parameter in everything.items() if section.notebook.metadata.lrlib.get("whole") else ():
+            section.declared.setdefault(name, parameter)
+            section.values.setdefault(name, parameter.default)
+    return sections
 
 
 def _read_section(path):
@@ -105,7 +89,9 @@ def _read_section(path):
         for cell in notebook.cells:
             if cell.cell_type == "code" and find_tagged(notebook, tag) is None and re.match(sign, cell.source):
                 raise ParameterError(f"{path.name}: its {tag} cell has lost the tag {tag!r}; add it in JupyterLab")
-    return Section(number.replace(".", "-") or "0", path, notebook, _read_parameters(path, notebook))
+    declared = _read_parameters(path, notebook)
+    values = {name: parameter.default for name, parameter in declared.items()}
+    return Section(number.replace(".", "-") or "0", path, notebook, declared, values)
 
 
 def find_tagged(notebook: nbformat.NotebookNode, tag: str) -> nbformat.NotebookNode | None:
@@ -163,11 +149,15 @@ def give_values(sections: list[Section], texts: dict[str, str], quick: dict[str,
 
 def describe_command(document: Document, section: Section) -> str:
     """The command that makes a section with its values."""
-    values = section.all_values()
-    changed = {name: values[name] for name, about in section.declared.items() if values[name] != about.default}
-    words = [f"make section NAME={'' if document.name == 'report' else f'{document.name}/'}{section.name}"]
-    words += [f"{name.upper()}={changed[name]}" for name in FLAGS if name in changed]
-    others = " ".join(f"{name}={value}" for name, value in changed.items() if name not in FLAGS)
+    changed = {name: value for name, value in section.values.items() if value != section.declared[name].default}
+    name = f"NAME={'' if document.name == 'report' else f'{document.name}/'}{section.name}"
+    return write_command(["make", "section", name], changed)
+
+
+def write_command(words: list[str], values: dict[str, Any]) -> str:
+    """A command of make that gives values; words: its beginning."""
+    words = words + [f"{name.upper()}={shlex.quote(str(values[name]))}" for name in FLAGS if name in values]
+    others = " ".join(f"{name}={value}" for name, value in values.items() if name not in FLAGS)
     return " ".join(words + ([f"PARAMS={shlex.quote(others)}"] if others else []))
 
 
@@ -217,7 +207,7 @@ def plan_section(section: Section) -> list[Run]:
     cell = find_tagged(section.notebook, "runs")
     if cell is None:
         return []
-    namespace = section.all_values()
+    namespace = dict(section.values)
     try:
         exec(compile(cell.source, str(section.path), "exec"), namespace)
     except LrlibError:

@@ -20,29 +20,24 @@ def list_published_runs() -> list[Run]:
     return list(dict.fromkeys(run for path in paths for run in published.read(path).runs))
 
 
-def list_store(store: Store, runs: list[Run]) -> list[str]:
-    """Lines that say what a store holds of the runs, by label, and of others; an epoch's bytes are counted once."""
-    files = store.list_files()
-    others, rows = set(files), []
-    for label in dict.fromkeys(run.label for run in runs):
-        names = {epoch.name for run in runs if run.label == label for epoch in plan_epochs(run)}
-        rows.append((label, f"{len(names & files.keys())} of {len(names)}", names & others))
-        others -= names
-    rows.append(("other runs", str(len(others)), others))
-    lines = [f"{store.folder}: {len(files)} epochs, {sum(size for size, _ in files.values()) / 1e6:,.1f} MB"]
-    for label, epochs, own in rows:
-        lines.append(f"  {label:<60} {epochs:>12} {sum(files[name][0] for name in own) / 1e6:>12,.1f} MB")
-    return lines
+def list_store(store: Store, runs: list[Run]) -> str:
+    """A line about how much a store holds, and how much of what the runs need."""
+    files, needed = store.list_files(), _name_epochs(runs)
+    held = needed & files.keys()
+    total, own = (sum(files[name][0] for name in names) / 1e6 for names in (files, held))
+    return (
+        f"{store.folder}: {len(files)} epochs, {total:,.1f} MB; "
+        f"{len(held)} of the {len(needed)} epochs of the published documents, {own:,.1f} MB"
+    )
 
 
 def prune_store(store: Store, runs: list[Run], dry_run: bool = False) -> str:
     """Remove everything that the runs do not need, except files younger than an hour. Returns a line about it.
 
-    Raises StoreError if a file cannot be removed, or the store has nothing of these runs: then most likely it is of
-    another machine or version.
+    Raises StoreError if the store has nothing of these runs: then most likely it is of another machine or version.
     """
     files = store.list_files()
-    needed = {epoch.name for run in runs for epoch in plan_epochs(run)}
+    needed = _name_epochs(runs)
     if files and not needed & files.keys():
         raise StoreError(
             f"{store.folder} has no epoch of the published documents for this machine and version, so all of it would "
@@ -51,9 +46,10 @@ def prune_store(store: Store, runs: list[Run], dry_run: bool = False) -> str:
     unneeded = {store.path(name): entry for name, entry in files.items() if name not in needed} | store.list_parts()
     old = {path: size for path, (size, written) in unneeded.items() if written < time.time() - SPARED_SECONDS}
     for path in [] if dry_run else old:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as err:
-            raise StoreError(f"{path} cannot be removed ({err.strerror}); permit writing to its folder") from err
+        path.unlink(missing_ok=True)
     verb, kept = "would remove" if dry_run else "removed", len(unneeded) - len(old)
     return f"{verb} {len(old)} files, {sum(old.values()) / 1e6:,.1f} MB; kept {kept} that are less than an hour old"
+
+
+def _name_epochs(runs):
+    return {epoch.name for run in runs for epoch in plan_epochs(run)}

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-ACCURACY = {"MultiStep": 0.9927, "OneCycle": 0.9918}  # section 2.4: one seed, 10,000 test images
+ACCURACY = {"MultiStep": 99.27, "OneCycle": 99.18}  # percent; section 2.4: one seed, 10,000 test images
 LOWEST_LR, START_OF_FALL_LR = 1e-1, 1e-3  # section 1, read by eye
 N_TEST_BATCHES = 79  # ceil(10,000 / 128): by it the test losses in the original's figures are divided
-STEPS_PER_EPOCH = 469
 
 _FOLDER = Path(__file__).parent
 

@@ -3,10 +3,9 @@
 A section's notebook makes a Design from its parameters, `Design.of(globals())`, and asks it for its runs.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from lrlib.problems.data import SAMPLE, choose_dataset
 from lrlib.problems.lenet import name_problem
@@ -78,11 +77,12 @@ class Design:
     div_factor: float = 25.0
     schedules: tuple = ()
 
+    onecycle_label: ClassVar[str] = "OneCycle"
+
     @classmethod
-    def of(cls, parameters: Mapping[str, object], **others: object) -> Self:
-        """A Design from a notebook's globals(), of which it takes its own settings; `others` take precedence."""
-        names = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in parameters.items() if name in names} | others)  # type: ignore[arg-type]
+    def of(cls, parameters: Mapping[str, Any]) -> Self:
+        """A Design from a notebook's globals(), of which it takes its own settings."""
+        return cls(**{field.name: parameters[field.name] for field in fields(cls) if field.name in parameters})
 
     def __post_init__(self) -> None:
         for name in ("seeds", "epochs", "range_epochs", "batch_size"):
@@ -95,24 +95,17 @@ class Design:
             raise ValueError(
                 f"fall_fraction must be between 0 and 1, got {self.fall_fraction!r}; it is a share of the fall"
             )
-        for name in ("turning_points", "milestones"):  # the defaults fit any number of epochs; given ones must
-            if tuple(getattr(self, name)) == getattr(type(self), name):
-                object.__setattr__(self, name, fit_drops(getattr(self, name), self.epochs))
-        object.__setattr__(self, "dataset", choose_dataset(self.dataset))
-        problem = load_problem(name_problem(self.dataset))
-        object.__setattr__(self, "backend", choose_backend(self.backend, problem))
         for name in ("learning_rates", "turning_points", "milestones"):
             values = tuple(getattr(self, name))
             if not values or len(set(values)) != len(values):
                 raise ValueError(f"{name} must be one or more different values, got {list(values)}")
+            if name != "learning_rates" and values == getattr(type(self), name):
+                values = fit_drops(values, self.epochs)  # the defaults fit any number of epochs; given ones must
             object.__setattr__(self, name, values)
         object.__setattr__(self, "schedules", tuple(dict.fromkeys(self.schedules)))
-        labels: dict[str, float] = {}
-        for lr in self.learning_rates:
-            if isinstance(lr, bool) or not isinstance(lr, (int, float)) or not 0 < lr < math.inf:
-                raise ValueError(f"learning_rates must be positive numbers, got {lr!r}; e.g. 0.1")
-            if (other := labels.setdefault(self.constant_label(lr), lr)) != lr:
-                raise ValueError(f"learning_rates must differ in six digits to be told apart, got {other!r} and {lr!r}")
+        object.__setattr__(self, "dataset", choose_dataset(self.dataset))
+        problem = load_problem(name_problem(self.dataset))
+        object.__setattr__(self, "backend", choose_backend(self.backend, problem))
 
     def range_test(self) -> list[Run]:
         """Section 1: SGD's range test, and Adam's from the original's notebook."""
@@ -126,17 +119,7 @@ class Design:
         return [run for lr in self.learning_rates for run in self._over_seeds(Constant(lr), self.constant_label(lr))]
 
     def one_drop(self) -> list[Run]:
-        """Section 2.2: one drop of the learning rate, at each of turning_points.
-
-        Raises:
-            ValueError: if one lies past the last epoch.
-        """
-        outside = [m for m in self.turning_points if not isinstance(m, int) or not 1 <= m <= self.epochs]
-        if outside:
-            raise ValueError(
-                f"turning_points must be whole epochs up to the last, {self.epochs}, got {list(self.turning_points)}; "
-                f"change {outside} or epochs"
-            )
+        """Section 2.2: one drop of the learning rate, at each of turning_points."""
         return [run for m in self.turning_points for run in self._multistep([m])]
 
     def multistep(self) -> list[Run]:
@@ -145,12 +128,7 @@ class Design:
 
     def onecycle(self) -> list[Run]:
         """Sections 2.3 and 2.4: one cycle."""
-        schedule = OneCycle(
-            self.max_lr,
-            final_div_factor=self.final_div_factor,
-            pct_start=self.pct_start,
-            div_factor=self.div_factor,
-        )
+        schedule = OneCycle(self.max_lr, self.final_div_factor, self.pct_start, self.div_factor)
         return self._over_seeds(schedule, self.onecycle_label)
 
     def further_schedules(self) -> list[Run]:
@@ -181,11 +159,6 @@ class Design:
         return self.drop_label(self.milestones)
 
     @property
-    def onecycle_label(self) -> str:
-        """Label of the OneCycle run."""
-        return "OneCycle"
-
-    @property
     def middle_turning_point(self) -> int:
         """The turning point that claims C7 and C8 are about: 15 of 5, 15 and 25."""
         return sorted(self.turning_points)[len(self.turning_points) // 2]
@@ -208,14 +181,12 @@ class Design:
     @property
     def settings_note(self) -> str:
         """Which settings differ from those of the published report, as a sentence; "" if none does."""
-        published: dict[str, Any] = {field.name: field.default for field in fields(self)} | {"seeds": PUBLISHED_SEEDS}
-        published |= {"dataset": self.dataset, "backend": "compiled"}  # of another dataset there is a note
-        for name in ("turning_points", "milestones"):
-            if getattr(self, name) == fit_drops(published[name], self.epochs):  # which follows from the epochs
-                del published[name]
+        usual: dict[str, Any] = {field.name: field.default for field in fields(self)} | {"seeds": PUBLISHED_SEEDS}
+        usual |= {"dataset": self.dataset, "backend": "compiled"}  # of another dataset there is a note
+        usual |= {name: fit_drops(usual[name], self.epochs) for name in ("turning_points", "milestones")}
         changed = [
             f"{name} {_say(getattr(self, name))} (published: {_say(value)})"
-            for name, value in published.items()
+            for name, value in usual.items()
             if getattr(self, name) != value
         ]
         return f"*Settings that differ from the published report: {', '.join(changed)}.*" if changed else ""

@@ -22,19 +22,16 @@ STYLE: dict[Any, Any] = {
     "axes.facecolor": "none",
     "axes.grid": True,
     "axes.labelcolor": INK,
-    "axes.labelsize": 9,
     "axes.spines.right": False,
     "axes.spines.top": False,
-    "axes.titlesize": 9,
+    "axes.titlesize": "medium",
     "axes.titlelocation": "left",
-    "axes.titlecolor": INK,
     "figure.facecolor": PAPER,
     "font.size": 9,
     "grid.color": GRID,
     "grid.linewidth": 0.6,
     "legend.fontsize": 8,
     "legend.frameon": False,
-    "legend.labelcolor": INK,
     "lines.linewidth": 1.4,
     "text.color": INK,
     "xtick.color": INK,
@@ -45,11 +42,13 @@ STYLE: dict[Any, Any] = {
 
 
 @contextlib.contextmanager
-def open_panels(n: int, height: float = 2.7, width: float = 6.2) -> Iterator[tuple[Figure, Any]]:
-    """A figure of n panels beside each other, and the panels, in the report's style."""
+def open_panels(
+    n: int, height: float = 2.7, width: float = 6.2, heights: Sequence[float] = (1,)
+) -> Iterator[tuple[Figure, Any]]:
+    """A figure of n panels beside each other, and the panels, in the report's style; heights: relative, of its rows."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
-        yield figure, np.atleast_1d(figure.subplots(1, n))
+        yield figure, figure.subplots(len(heights), n, height_ratios=heights, squeeze=False).ravel()
 
 
 def draw_median(axes: Axes, data: pd.DataFrame, x: str, y: str, name: str, color: str, **style: Any) -> None:
@@ -67,7 +66,7 @@ def draw_median(axes: Axes, data: pd.DataFrame, x: str, y: str, name: str, color
         axes.fill_between(line.index, by_x.min(), top, color=color, alpha=0.2, linewidth=0, gid=name)
 
 
-def draw_original(axes: Axes, curve: pd.DataFrame, x: str, y: str, name: str, color: str) -> None:
+def draw_original(axes: Axes, curve: pd.DataFrame, x: str, y: str, name: str, color: str = INK) -> None:
     """A curve of the original: dotted, with a small mark for each of its points; missing points break the line."""
     axes.plot(
         curve[x], curve[y], color=color, linestyle=(0, (1, 1.2)), marker=".", markersize=3.5, label=name, gid=name
@@ -90,16 +89,8 @@ def add_legend(figure: Figure, panels: Sequence[Axes]) -> None:
     for axes in panels:
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(name, handle)
-    if found:
-        columns = 4 if max(map(len, found)) < 16 else 3
-        figure.legend(list(found.values()), list(found), loc="outside upper left", ncols=min(columns, len(found)))  # type: ignore[call-overload]
-
-
-def label_axes(axes: Axes, title: str, x: str, y: str) -> None:
-    """A panel's title and the names of its axes."""
-    axes.set_title(title)
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
+    columns = 4 if max(map(len, found)) < 16 else 3
+    figure.legend(list(found.values()), list(found), loc="outside upper left", ncols=min(columns, len(found)))  # type: ignore[call-overload]
 
 
 def log_axis(axes: Axes, which: str, minor: bool = False) -> None:
@@ -113,19 +104,31 @@ def log_axis(axes: Axes, which: str, minor: bool = False) -> None:
         axis.set_tick_params(which="minor", labelsize=7.5)
 
 
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Rows from the top, with their names in place of numbers."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+
+
 def plain(value: float) -> str:
     """A number as people write it: 0.01, 1e-6."""
     return f"{value:g}".replace("e-0", "e-")
 
 
-def bin_steps(steps: pd.DataFrame, columns: Sequence[str] = ("loss",)) -> pd.DataFrame:
+def bin_steps(steps: pd.DataFrame) -> pd.DataFrame:
     """Means over neighbouring steps, so that each run and seed keeps at most N_BINS rows.
 
-    Rows of a bin in which a run diverged are NaN.
+    Args:
+        steps: run, seed, step, lr and loss, and smoothed if it is wanted. The loss of a bin in which a run diverged is
+            NaN; the learning rate is that of the first seed, because in others it differs by rounding.
     """
-    width = max(1, -(-int(steps["step"].max() + 1) // N_BINS))
-    finite = steps["loss"].where(np.isfinite(steps["loss"]))
-    grouped = steps.assign(loss=finite).groupby(["run", "seed", steps["step"] // width], sort=False)
-    means = grouped[["step", *columns]].mean()
-    whole = grouped["loss"].count() == grouped.size()
-    return means.where(whole, means.assign(loss=np.nan)).reset_index(["run", "seed"]).reset_index(drop=True)
+    width = -(-int(steps["step"].max() + 1) // N_BINS)
+    columns = [name for name in ("step", "lr", "loss", "smoothed") if name in steps]
+    finite = steps.assign(loss=steps["loss"].where(np.isfinite(steps["loss"])))
+    grouped = finite.groupby(["run", "seed", steps["step"] // width], sort=False)
+    means = grouped[columns].mean()
+    means["loss"] = means["loss"].where(grouped["loss"].count() == grouped.size())
+    means = means.reset_index(["run", "seed"]).reset_index(drop=True)
+    means["lr"] = means.groupby(["run", "step"])["lr"].transform("first")
+    return means

@@ -1,13 +1,9 @@
 """What is read off the results: turning points, last values, the shape of curves. One value a seed, or a table."""
 
-from dataclasses import replace
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from lrlib.reproduction.design import Design
-from lrlib.runs.trainer import find_results
 from lrlib.suggest import TurningPoints, smooth, turning_points
 
 Floats = npt.NDArray[np.float64]
@@ -38,10 +34,14 @@ def select_run(frame: pd.DataFrame, label: str) -> pd.DataFrame:
     return selected
 
 
+def select_curves(epochs: pd.DataFrame, label: str, column: str = "test_loss") -> pd.DataFrame:
+    """A column of `Results.epochs` for the run of that label: a row per seed, a column per epoch, in their order."""
+    return select_run(epochs, label).pivot(index="seed", columns="epoch", values=column)
+
+
 def select_last(epochs: pd.DataFrame, label: str, column: str) -> Floats:
     """A column of `Results.epochs` at the run's last epoch: (n_seeds,), in the order of the seeds."""
-    run = select_run(epochs, label)
-    return run[run["epoch"] == run["epoch"].max()].sort_values("seed")[column].to_numpy()
+    return select_curves(epochs, label, column).iloc[:, -1].to_numpy()
 
 
 def locate_turning_points(
@@ -72,36 +72,6 @@ def tabulate_ends(epochs: pd.DataFrame) -> pd.DataFrame:
     return means.loc[order].reset_index().rename(columns=lambda name: name.replace("_", " "))
 
 
-def tabulate_backends(
-    design: Design,
-    backends: tuple[tuple[str, int], ...] = (("compiled", 1), ("torch", 1), ("colossalai", 1), ("colossalai", 2)),
-) -> pd.DataFrame:
-    """The two final schedules of seed 0 as each backend trained them, for those whose runs are stored; trains nothing.
-
-    Args:
-        backends: pairs of a name and a number of processes.
-
-    Returns:
-        A row per backend and schedule: backend, processes, schedule, test accuracy (percent), test loss, train loss
-        (all of the last epoch), seconds an epoch (mean).
-    """
-    rows = []
-    for backend, processes in backends:
-        theirs = replace(design, seeds=1, backend=backend, processes=processes)
-        results = find_results(theirs.multistep() + theirs.onecycle())
-        if results is None:
-            continue
-        for label in (design.multistep_label, design.onecycle_label):
-            run = select_run(results.epochs, label)
-            last = run.loc[run["epoch"].idxmax()]
-            accuracy = 100 * last["test_accuracy"]
-            rows.append(
-                (backend, processes, label, accuracy, last["test_loss"], last["train_loss"], run["seconds"].mean())
-            )
-    columns = ["backend", "processes", "schedule", "test accuracy", "test loss", "train loss", "seconds an epoch"]
-    return pd.DataFrame(rows, columns=columns)
-
-
 def compare_with_original(epochs: pd.DataFrame, label: str, curve: pd.DataFrame) -> pd.Series:
     """How far a test-loss curve of the original is from ours, over the epochs that both have.
 
@@ -120,6 +90,6 @@ def compare_with_original(epochs: pd.DataFrame, label: str, curve: pd.DataFrame)
     return pd.Series({"n": len(both), "inside": int(inside.sum()), "distance": distance}, dtype=object)
 
 
-def measure_roughness(losses: npt.ArrayLike) -> float:
-    """Sum of the rises of a curve from one epoch to the next: 0 for one that never rises."""
-    return float(np.clip(np.diff(np.asarray(losses, dtype=float)), 0, None).sum())
+def measure_roughness(losses: npt.ArrayLike) -> Floats:
+    """Sum of the rises from one epoch to the next, along the last axis: 0 for a curve that never rises."""
+    return np.clip(np.diff(np.asarray(losses, dtype=float)), 0, None).sum(axis=-1)

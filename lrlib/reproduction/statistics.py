@@ -76,12 +76,9 @@ def predict_one(values: npt.ArrayLike) -> tuple[float, float]:
     Args:
         values: (n,) one a seed.
     """
-    values = np.asarray(values, dtype=float)
-    n = len(values)
-    if n == 1:
-        return math.nan, math.nan
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * values.std(ddof=1) * math.sqrt(1 + 1 / n)
-    return float(values.mean() - half), float(values.mean() + half)
+    found = estimate_mean(values)
+    half = (found.high - found.mean) * math.sqrt(found.n + 1)  # s √(1 + 1/n) in place of s / √n
+    return found.mean - half, found.mean + half
 
 
 def number(value: float, spec: str) -> str:

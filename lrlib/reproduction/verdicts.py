@@ -2,16 +2,10 @@
 
 from collections.abc import Sequence
 
+import pandas as pd
+
 from lrlib.report.display import show_table
-from lrlib.reproduction.claims import (
-    INCONCLUSIVE,
-    NOT_REPRODUCED,
-    NOTE,
-    ONE_SEED,
-    REPRODUCED,
-    Verdict,
-    tabulate_verdicts,
-)
+from lrlib.reproduction.claims import INCONCLUSIVE, NOT_REPRODUCED, NOTE, ONE_SEED, REPRODUCED, Verdict
 
 SIGNS = {REPRODUCED: "✓", NOT_REPRODUCED: "✗", INCONCLUSIVE: "?", ONE_SEED: "1", NOTE: "·"}
 
@@ -24,7 +18,7 @@ def sign_verdict(word: str) -> str:
 def show_verdicts(verdicts: Sequence[Verdict], label: str) -> None:
     """Display the verdicts on a section's claims with their evidence; `#claim-c1` leads to the row of C1."""
     show_table(
-        tabulate_verdicts(verdicts)[["id", "claim", "verdict", "evidence"]],
+        pd.DataFrame(verdicts)[["id", "claim", "verdict", "evidence"]],
         label=label,
         caption=f"Claims of the original's section {verdicts[0].section}. The rules are in @tbl-rules.",
         formats={"verdict": sign_verdict},

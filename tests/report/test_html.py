@@ -9,10 +9,10 @@ from bs4 import BeautifulSoup
 from nbformat.v4 import new_output
 from test_merge import figure, prose, shows, table, words, write_section
 
-from lrlib.report.outcome import Outcome, read_outcome
 from lrlib.report.page import html
 from lrlib.report.page.html import export_html
 from lrlib.report.page.merge import merge_notebooks
+from lrlib.report.publish import Outcome, read_outcome
 
 INKED = (
     '<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '

@@ -41,11 +41,9 @@ def edit(project, name="lrlib/schedules.py"):
 
 def test_a_checkout_is_named_by_its_commit_and_an_edit_is_said(project):
     commit = commit_all(project)
-    clean = read_origin()
-    assert clean.describe(digits=12) == f"{commit[:12]}, clean"
+    assert read_origin().describe(digits=12) == f"{commit[:12]}, clean"
     edit(project)
     assert read_origin().describe() == f"{commit}, with uncommitted changes"
-    assert read_origin().digest != clean.digest
 
 
 def test_a_project_within_a_repository_that_tracks_it_is_of_its_commit(project):
@@ -63,7 +61,7 @@ def test_an_archive_unpacked_in_another_repository_is_not_of_its_commit(project,
     (project.parent / ".gitignore").write_text(ignored)
     commit_all(project.parent)
     origin = read_origin()
-    assert origin.commit == "" and origin.describe().startswith("unknown: ") and len(origin.digest) == 64
+    assert origin.commit == "" and origin.describe().startswith("unknown: ")
 
 
 def test_a_work_tree_is_of_its_own_commit_and_a_repository_named_by_the_environment_is_not_asked(
@@ -87,19 +85,11 @@ def test_a_change_that_git_was_told_not_to_look_for_is_seen(project, way):
 def test_a_source_that_is_not_committed_and_a_change_elsewhere_are_said(project):
     (project / "README.md").write_text("a")
     commit = commit_all(project)
-    before = read_origin().digest
     edit(project, "README.md")
-    assert read_origin_after(commit) == "with uncommitted changes" and read_origin().digest == before
+    assert read_origin_after(commit) == "with uncommitted changes"
     git(project, "checkout", "README.md")
     (project / "notebooks" / "9-new.ipynb").write_text("{}")
     assert read_origin_after(commit) == "with uncommitted changes"
-
-
-def test_line_ends_do_not_change_the_digest(project):
-    before = read_origin().digest
-    path = project / "lrlib" / "schedules.py"
-    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
-    assert read_origin().digest == before
 
 
 def test_no_git_no_commit_and_no_repository_are_told_apart(project, monkeypatch, tmp_path):

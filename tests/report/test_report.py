@@ -24,7 +24,7 @@ from test_page import AXE, chromium, need
 
 from lrlib.report.command_line import main
 from lrlib.report.documents import load_document
-from lrlib.report.outcome import Outcome
+from lrlib.report.publish import Outcome
 from lrlib.report.sections import find_sections, give_values, plan_section
 from lrlib.runs.published import write
 from lrlib.runs.store import Store
@@ -251,8 +251,8 @@ def test_a_user_s_own_settings_do_not_change_the_page(tmp_path):
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_report_ends_in_seconds_and_leaves_nothing(project, made, number, status):
-    process = start_lrlib(project, "report", "--quick", start_new_session=True)
+def test_a_stopped_report_ends_in_seconds_and_leaves_nothing(project, made, tmp_path, number, status):
+    process = start_lrlib(project, "report", "--quick", start_new_session=True, environment={"TMPDIR": str(tmp_path)})
     for line in process.stderr:
         if line.startswith("executing"):
             break
@@ -264,7 +264,7 @@ def test_a_stopped_report_ends_in_seconds_and_leaves_nothing(project, made, numb
     _, err = process.communicate(timeout=60)
     assert process.returncode == status and "Traceback" not in err and time.monotonic() - begin < 20, err
     assert psutil.wait_procs(children, timeout=10)[1] == []
-    assert not list((project / "report" / "build").glob(".making-*"))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.faults

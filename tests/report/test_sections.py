@@ -71,7 +71,7 @@ def test_sections_stand_in_order_with_their_parameters(document):
 
 def test_a_value_reaches_every_section_that_declares_it_and_its_runs(document):
     texts = {"seeds": "2", "epochs": "20", "lr": "0.5"}
-    assert section_of(document, texts, name="0").all_values()["seeds"] == 2
+    assert section_of(document, texts, name="0").values["seeds"] == 2
     section = section_of(document, texts)
     assert [(run.seed, run.epochs, run.label) for run in plan_section(section)] == [
         (0, 20, "constant lr 0.5"), (1, 20, "constant lr 0.5")
@@ -82,7 +82,7 @@ def test_a_value_reaches_every_section_that_declares_it_and_its_runs(document):
 
 def test_quick_values_give_way_to_given_ones(document):
     section = section_of(document, {"epochs": "16"}, quick={"epochs": 3, "seeds": 2, "nothing": 1})
-    assert (section.all_values()["epochs"], section.all_values()["seeds"]) == (16, 2)
+    assert (section.values["epochs"], section.values["seeds"]) == (16, 2)
 
 
 def test_assignments_may_hold_spaces_lists_and_calls():

@@ -13,7 +13,7 @@ from lrlib.reproduction.readings import count_diverged
 
 
 def judge_alone(id, table, **settings):
-    return claims._judge(id, FakeResults(table), make_design(**settings))
+    return claims.judge_claim(id, FakeResults(table), make_design(**settings))
 
 
 @pytest.mark.parametrize(
@@ -45,67 +45,38 @@ def rising(rise):
     return lambda epoch: 0.03 + rise * np.clip(epoch - 16, 0, None) / 14
 
 
-def rows_of(*claims_):
-    return [(id, *row) for id, *rows in claims_ for row in rows]
-
-
 @pytest.mark.parametrize(
-    ("id", "epochs", "expected"),
-    rows_of(
-        (
-            "C4",
-            (constants((falling, falling, falling)), REPRODUCED),
-            (constants((2.3, 2.3, 2.3)), NOT_REPRODUCED),
-            (constants((falling, falling, 2.3)), NOT_REPRODUCED),
-            (constants((falling, falling, falling), seeds=1), ONE_SEED),
-        ),
-        (
-            "C5",
-            (constants((0.1, 0.2, 0.4)), REPRODUCED),
-            (constants((0.4, 0.2, 0.1)), NOT_REPRODUCED),
-            (constants((0.1, 0.101, 0.102)), NOT_REPRODUCED),
-        ),
-        (
-            "C6",
-            (constants(accuracies=(0.990, 0.9905, 0.97)), REPRODUCED),
-            (constants(accuracies=(0.990, 0.9880, 0.97)), NOT_REPRODUCED),
-            (constants(accuracies=(0.990, 0.9905, 0.97), seeds=1), ONE_SEED),
-        ),
-        (
-            "C7",
-            (drops((0.030, 0.029, 0.031), noise=0.01), REPRODUCED),
-            (drops((0.029, 0.0295, 0.031)), REPRODUCED),
-            (drops((0.020, 0.029, 0.031)), NOT_REPRODUCED),
-        ),
-        ("C8", (drops((0.03, rising(0.001), 0.03)), REPRODUCED), (drops((0.03, rising(0.05), 0.03)), NOT_REPRODUCED)),
-        (
-            "C9",
-            (pd.concat([drops((0.03, 0.03, 0.03)), schedules(losses=(0.0301, 0.03))]), REPRODUCED),
-            (pd.concat([drops((0.03, 0.03, 0.03)), schedules(losses=(0.02, 0.03))]), NOT_REPRODUCED),
-        ),
-        (
-            "C11",
-            (schedules(losses=(zigzag(0.4), zigzag(0.05)), noise=0.01), REPRODUCED),
-            (schedules(losses=(zigzag(0.05), zigzag(0.4)), noise=0.01), NOT_REPRODUCED),
-            (schedules(losses=(falling, zigzag(0.4))), INCONCLUSIVE),
-        ),
-        (
-            "C12",
-            (pd.concat([constants(), schedules(0.992, 0.991)]), REPRODUCED),
-            (pd.concat([constants(), schedules(0.992, 0.985)]), NOT_REPRODUCED),
-            (pd.concat([constants(accuracies=(0.98, 0.98, 0.993)), schedules(0.992, 0.992)]), NOT_REPRODUCED),
-        ),
-        (
-            "C13",
-            (schedules(0.9925, 0.9920), REPRODUCED),
-            (schedules(0.9900, 0.9920), NOT_REPRODUCED),
-            (pd.concat([curve("MultiStep [15, 25]", noise=1), curve("OneCycle", noise=-1)]), INCONCLUSIVE),
-        ),
-    ),
+    ("id", "expected", "epochs"),
+    [
+        ("C4", REPRODUCED, constants((falling, falling, falling))),
+        ("C4", NOT_REPRODUCED, constants((falling, falling, 2.3))),
+        ("C4", ONE_SEED, constants((falling, falling, falling), seeds=1)),
+        ("C5", REPRODUCED, constants((0.1, 0.2, 0.4))),
+        ("C5", NOT_REPRODUCED, constants((0.4, 0.2, 0.1))),
+        ("C5", NOT_REPRODUCED, constants((0.1, 0.101, 0.102))),
+        ("C6", REPRODUCED, constants(accuracies=(0.990, 0.9905, 0.97))),
+        ("C6", NOT_REPRODUCED, constants(accuracies=(0.990, 0.9880, 0.97))),
+        ("C6", ONE_SEED, constants(accuracies=(0.990, 0.9905, 0.97), seeds=1)),
+        ("C7", REPRODUCED, drops((0.030, 0.029, 0.031), noise=0.01)),
+        ("C7", REPRODUCED, drops((0.029, 0.0295, 0.031))),
+        ("C7", NOT_REPRODUCED, drops((0.020, 0.029, 0.031))),
+        ("C8", REPRODUCED, drops((0.03, rising(0.001), 0.03))),
+        ("C8", NOT_REPRODUCED, drops((0.03, rising(0.05), 0.03))),
+        ("C9", REPRODUCED, pd.concat([drops((0.03, 0.03, 0.03)), schedules(losses=(0.0301, 0.03))])),
+        ("C9", NOT_REPRODUCED, pd.concat([drops((0.03, 0.03, 0.03)), schedules(losses=(0.02, 0.03))])),
+        ("C11", REPRODUCED, schedules(losses=(zigzag(0.4), zigzag(0.05)), noise=0.01)),
+        ("C11", NOT_REPRODUCED, schedules(losses=(zigzag(0.05), zigzag(0.4)), noise=0.01)),
+        ("C11", INCONCLUSIVE, schedules(losses=(falling, zigzag(0.4)))),
+        ("C12", REPRODUCED, pd.concat([constants(), schedules(0.992, 0.991)])),
+        ("C12", NOT_REPRODUCED, pd.concat([constants(), schedules(0.992, 0.985)])),
+        ("C12", NOT_REPRODUCED, pd.concat([constants(accuracies=(0.98, 0.98, 0.993)), schedules(0.992, 0.992)])),
+        ("C13", REPRODUCED, schedules(0.9925, 0.9920)),
+        ("C13", NOT_REPRODUCED, schedules(0.9900, 0.9920)),
+        ("C13", INCONCLUSIVE, pd.concat([curve("MultiStep [15, 25]", noise=1), curve("OneCycle", noise=-1)])),
+    ],
 )
-def test_verdicts(id, epochs, expected):
-    found = judge_alone(id, epochs)
-    assert found.verdict == expected, found
+def test_verdicts(id, expected, epochs):
+    assert judge_alone(id, epochs).verdict == expected
 
 
 @pytest.mark.parametrize(
@@ -126,7 +97,7 @@ def test_what_was_not_compared_is_inconclusive_and_says_why(id, table, settings)
 
 def test_c10_is_a_note_without_a_verdict():
     steps = pd.DataFrame({"run": "OneCycle", "seed": 0, "step": range(3), "lr": [0.004, 0.1, 1e-3]})
-    found = claims._judge("C10", FakeResults(steps=steps), make_design())
+    found = claims.judge_claim("C10", FakeResults(steps=steps), make_design())
     assert found.verdict == claims.NOTE
     assert "0.001, at step 3 of 3" in found.evidence
 

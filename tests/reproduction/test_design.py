@@ -21,8 +21,8 @@ def test_momentum_and_weight_decay_are_those_of_sgd_and_leave_adam_alone():
 
 
 def test_a_notebook_s_other_names_are_left_alone():
-    design = Design.of({"epochs": 7, "results": object(), "dataset": "sample", "seeds": 5}, seeds=3)
-    assert (design.epochs, design.seeds) == (7, 3)
+    design = Design.of({"epochs": 7, "results": object(), "dataset": "sample"})
+    assert (design.epochs, design.seeds) == (7, 1)
 
 
 @pytest.mark.parametrize(
@@ -41,8 +41,6 @@ def test_the_default_drops_fit_the_epochs(epochs, milestones, turning_points):
         ({"epochs": 2.5}, "epochs must be a whole number"),
         ({"learning_rates": []}, "one or more different values"),
         ({"learning_rates": [0.1, 0.1]}, "one or more different values"),
-        ({"learning_rates": [0.1, 0.10000001]}, "must differ in six digits"),
-        ({"learning_rates": ["0.1"]}, "learning_rates must be positive numbers"),
         ({"fall_fraction": 1.0}, "fall_fraction must be between 0 and 1"),
     ],
 )
@@ -51,9 +49,13 @@ def test_bad_values_are_one_sentence(settings, message):
         Design(dataset="sample", **settings)
 
 
-def test_a_turning_point_past_the_last_epoch_is_refused_before_training():
-    with pytest.raises(ValueError, match=r"up to the last, 10, got \[5, 12\]; change \[12\] or epochs"):
-        Design(dataset="sample", epochs=10, turning_points=(5, 12)).one_drop()
+@pytest.mark.parametrize(
+    "settings", [{"turning_points": (5, 12)}, {"milestones": [12]}, {"learning_rates": ["0.1"]}, {"schedules": ["x"]}]
+)
+def test_runs_that_cannot_be_are_refused_before_training(settings):
+    design = Design(dataset="sample", epochs=10, **settings)
+    with pytest.raises(ValueError):
+        design.all_runs() + design.further_schedules()
 
 
 def test_further_schedules_are_given_as_calls_and_labelled_by_them():

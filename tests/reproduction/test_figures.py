@@ -27,9 +27,8 @@ def test_a_range_test_lies_over_the_original(n_seeds):
     assert len(figure.axes[0].collections) == (n_seeds > 1)
     original = data[data["run"] == "original"]
     assert original["loss"].tolist() == author.load_figure("1")["test_loss"].tolist()
-    assert data.query("split == 'test' and run != 'original'")["step"].unique().tolist() == [
-        100 * n for n in range(1, 11)
-    ]
+    ours = data.query("split == 'test' and run != 'original'")
+    assert ours["step"].unique().tolist() == list(range(100, 1001, 100))
 
 
 def test_the_sweep_marks_the_medians_of_the_turning_points():
@@ -70,20 +69,18 @@ def test_the_forest_shows_every_estimate_in_its_unit():
     verdicts = claims.judge(FakeResults(epochs, steps), make_design())
     figure, data = figures.draw_forest(verdicts)
     assert len(data) == sum(len(verdict.estimates) for verdict in verdicts)
-    assert [axes.get_xlabel() for axes in figure.axes] == [
-        "share of seeds, %",
-        "loss or roughness, %",
-        "accuracy, points",
-    ]
+    units = ["share of seeds, %", "loss or roughness, %", "accuracy, points"]
+    assert [axes.get_xlabel() for axes in figure.axes] == units
 
 
 @pytest.mark.parametrize("n_seeds", [1, 40])
-def test_accuracies_and_differences_show_every_seed(n_seeds):
-    values = np.linspace(0.991, 0.993, n_seeds)
-    figure, data = figures.draw_accuracies({"OneCycle": values}, {"OneCycle": 0.9918})
+def test_every_seed_is_a_dot_beside_the_original(n_seeds):
+    values = np.linspace(99.1, 99.3, n_seeds)
+    figure, data = figures.draw_seeds({"OneCycle": values}, "accuracy, %", originals={"OneCycle": 99.18})
     assert data["run"].value_counts().to_dict() == {"OneCycle": n_seeds, "original, OneCycle": 1}
-    _, data = figures.draw_differences({"a": values, "b": -values}, "points")
-    assert len(data) == 2 * n_seeds
+    assert names(figure.axes[0]) == ["95 % prediction interval of one seed", "mean", "original, one seed"]
+    figure, data = figures.draw_seeds({"a": values, "b": -values}, "points")
+    assert len(data) == 2 * n_seeds and names(figure.axes[0])[0] == "95 % confidence interval"
 
 
 def test_a_swarm_spreads_equal_values_evenly():

@@ -12,7 +12,6 @@ import pytest
 from lrlib.project import project_folder
 from lrlib.report import display
 from lrlib.reproduction import design as designs
-from lrlib.reproduction import readings
 from lrlib.runs.plan import plan_epochs
 
 NOTEBOOKS = [
@@ -60,7 +59,8 @@ def execute(path, monkeypatch, *, is_mnist=True, outcome=None, **values):
         monkeypatch.setattr(display, draw, lambda *_: "")
     monkeypatch.setattr(designs.Design, "is_mnist", property(lambda self: is_mnist))
     monkeypatch.setattr("lrlib.train", lambda runs: MadeUp(runs, **(outcome or {})), raising=False)
-    monkeypatch.setattr(readings, "find_results", lambda runs: MadeUp(runs) if values.get("trainers") else None)
+    found = MadeUp if values.get("trainers") else lambda runs: None
+    monkeypatch.setattr("lrlib.runs.trainer.find_results", found)
     monkeypatch.setattr(
         "lrlib.report.provenance.tabulate_provenance", lambda *_: pd.DataFrame({"item": [], "value": []})
     )

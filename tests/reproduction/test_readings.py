@@ -38,8 +38,7 @@ def test_a_run_that_is_missing_is_named_beside_those_there_are():
 
 
 def test_roughness_counts_rises_alone():
-    assert measure_roughness([3.0, 1.0, 1.5, 1.2, 2.2]) == pytest.approx(0.5 + 1.0)
-    assert measure_roughness([3.0, 2.0, 1.0]) == 0
+    assert measure_roughness([[3.0, 1.0, 1.5, 1.2, 2.2], [5, 4, 3, 2, 1]]) == pytest.approx([0.5 + 1.0, 0])
 
 
 def test_the_digitised_curve_of_multistep_agrees_with_the_printed_log_and_that_of_onecycle_does_not():

@@ -49,16 +49,20 @@ def find_numbers(folder: Path) -> dict[str, tuple[str, str]]:
         about = notebook.metadata.get("lrlib", {})
         if "section" not in about:
             continue
-        number = about["section"]
-        if about.get("part"):
-            found[f"sec-{slug(about['part'])}"] = (f"Section {number.split('.')[0]}", path.name)
-        found[f"sec-{about['anchor']}"] = (f"Section {number}" if number else "Abstract", path.name)
+        found |= {anchor: (words, path.name) for anchor, words in name_section(about).items()}
         for cell in notebook.cells:
             for shown, label in _SHOWN.findall(cell.source) if cell.cell_type == "code" else ():
                 kind = "figure" if shown == "figure" else "table"
                 counts[kind] += 1
                 found[f"{PREFIXES[kind]}-{label}"] = (f"{NOUNS[kind]} {counts[kind]}", path.name)
     return found
+
+
+def name_section(about) -> dict[str, str]:
+    """anchor -> what a reference says, of a section and of the part that it opens; about: its metadata `lrlib`."""
+    number = about["section"]
+    names = {f"sec-{slug(about['part'])}": f"Section {number.split('.')[0]}"} if about.get("part") else {}
+    return names | {f"sec-{about['anchor']}": f"Section {number}" if number else "Abstract"}
 
 
 def slug(title: str) -> str:

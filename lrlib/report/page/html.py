@@ -9,72 +9,45 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from nbconvert.exporters import TemplateExporter
 from nbconvert.filters import Highlight2HTML
-from traitlets.config import Config
 
-from lrlib.report.outcome import Outcome
-from lrlib.report.page.about import list_authors, list_tags, write_bibtex
+from lrlib.report.page.about import list_tags, write_bibtex
 from lrlib.report.page.figures import inline_svg, panels_json, plot_style
-from lrlib.report.page.merge import find_findings
-from lrlib.report.page.pandoc import TEMPLATES, render_markdown
+from lrlib.report.page.render import TEMPLATES, fill_template, render_markdown
+from lrlib.report.publish import Outcome
 from lrlib.runs.store import write_whole
 
 PLAIN_DATA = 50_000  # characters of a CSV that a link holds as they are; more are packed by gzip
 NOT_SHOWN = {"parameters", "injected-parameters", "hide"}  # tags of cells whose code is no explanation
 
 _HEADING = re.compile(r'<h(?P<level>[2-6]) id="(?P<anchor>[^"]+)"[^>]*>(?P<title>.*?)</h(?P=level)>', re.S)
+# Spans of highlighted code whose class has no colour in the page's style: a tenth of the page.
+_PLAIN = re.compile(r'<span class="(?!(?:k|kn|kc|ow|s1|s2|sa|sd|si|c1|cm|mi|mf)")\w+">([^<]*)</span>')
 _VERDICT = re.compile(r"(✓|✗|\?) (reproduced|not reproduced|inconclusive)\b")
 
 
 def export_html(notebook, *, out: Path) -> None:
     """Write a merged notebook as one page, which makes no request; the same input gives the same bytes."""
-    page, _ = HtmlReport().from_notebook_node(notebook)
+    notebook = deepcopy(notebook)
+    title, about = notebook.metadata.lrlib.title, notebook.metadata.get("report", {})
+    fold_making(notebook, about.get("commit"))
+    references = render_markdown(notebook, to="html")
+    script = (TEMPLATES / "html" / "page.js").read_text(encoding="utf-8")
+    page = fill_template(
+        notebook,
+        (inline_svg, plot_style, panels_json, finish_markdown),
+        to="html",
+        title=title,
+        references=references,
+        contents=list_headings(notebook),
+        css=read_style(),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        outcome=Outcome(**about.get("outcome", {})).to_json(),
+        bibtex=write_bibtex(title, about),
+        citation_tags=list_tags(title, about),
+    )
     write_whole(Path(out), page.encode())
-
-
-class HtmlReport(TemplateExporter):
-    """nbconvert's assembling, with the report's page as template."""
-
-    file_extension = ".html"
-    output_mimetype = "text/html"
-    template_name = "html"
-    extra_template_basedirs = [str(TEMPLATES)]
-
-    @property
-    def default_config(self):
-        config = super().default_config
-        priority = ["image/svg+xml", "text/markdown", "text/html", "text/plain"]
-        config.merge(Config(NbConvertBase={"display_data_priority": priority}))
-        return config
-
-    def default_filters(self):
-        yield from super().default_filters()
-        for function in (inline_svg, plot_style, panels_json, finish_markdown):
-            yield function.__name__, function
-
-    def from_notebook_node(self, nb, resources=None, **kw):
-        nb = deepcopy(nb)
-        about = nb.metadata.get("report", {})
-        title = nb.metadata.lrlib.title
-        fold_making(nb, about.get("commit"))
-        references = render_markdown(nb, to="html")
-        script = (TEMPLATES / "html" / "page.js").read_text(encoding="utf-8")
-        resources = {
-            **(resources or {}),
-            "title": title,
-            "references": references,
-            "contents": link_headings(nb),
-            "css": read_style(),
-            "script": script,
-            "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-            "findings": find_findings(nb),
-            "outcome": Outcome(**about.get("outcome", {})).to_json(),
-            "bibtex": write_bibtex(title, about),
-            "citation_tags": list_tags(title, about),
-            "authors": list_authors(),
-        }
-        return super().from_notebook_node(nb, resources, **kw)
 
 
 def fold_making(notebook, commit) -> None:
@@ -102,7 +75,7 @@ def _fold(noun, data, command, commit, source):
     title = f"How this {noun} was made"
     said = f"<p>Reproduce with <code>{escape(command)}</code>{f' at commit {escape(commit)}' if commit else ''}.</p>"
     code = Highlight2HTML(pygments_lexer="python3")(source) if source else ""
-    code = code.replace("<pre>", '<pre tabindex="0">')
+    code = _PLAIN.sub(r"\1", code).replace("<pre>", '<pre tabindex="0">')
     summary = f'<summary aria-label="{title}" title="{title}"><span aria-hidden="true">&lt;/&gt;</span></summary>'
     return f'<details class="made">{summary}<div>{said if command else ""}{data}{code}</div></details>'
 
@@ -119,33 +92,26 @@ def _data_link(csv, name):
     return f'<p><a class="data" download="{file}" href="{escape(href)}">Data ({words})</a></p>'
 
 
-def link_headings(notebook) -> list[dict[str, str]]:
-    """Give every heading of a notebook rendered to HTML a link to itself, in place.
-
-    Returns the headings down to <h3>: level, anchor, title.
-    """
-    found = []
-
-    def link(match):
-        if match["level"] in "23":
-            found.append(match.groupdict())
-        anchor = f'<a class="heading-link" href="#{match["anchor"]}" aria-label="Link to this section">#</a>'
-        return match[0].replace("</h", f"{anchor}</h")
-
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            cell.source = _HEADING.sub(link, cell.source)
-    return found
+def list_headings(notebook) -> list[dict[str, str]]:
+    """The headings of a notebook rendered to HTML, down to <h3>: level, anchor, title."""
+    words = "".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    return [match.groupdict() for match in _HEADING.finditer(words) if match["level"] in "23"]
 
 
 def finish_markdown(html: str) -> str:
-    """HTML with each verdict, such as `✓ reproduced`, in its colour, and tables and code that scroll by themselves.
+    """HTML with verdicts, such as `✓ reproduced`, in their colour, and a link in each heading to itself.
 
-    Names in tables, such as minimum_over_ten, may continue in the next line.
+    Tables and code scroll by themselves; names in tables, such as minimum_over_ten, may continue in the next line.
     """
     html = re.sub(r"<pre(?=[ >])", '<pre tabindex="0"', html)
     html = re.sub(r"<table.*?</table>", _finish_table, html, flags=re.S)
+    html = _HEADING.sub(_link_heading, html)
     return _VERDICT.sub(_color_verdict, html)
+
+
+def _link_heading(found):
+    link = f'<a class="heading-link" href="#{found["anchor"]}" aria-label="Link to this section">#</a>'
+    return found[0].replace("</h", f"{link}</h")
 
 
 def _finish_table(found):

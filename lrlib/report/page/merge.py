@@ -17,7 +17,7 @@ import nbformat
 from nbformat import NotebookNode
 from PIL import Image
 
-from lrlib.report.page.citations import NOUNS, PREFIXES, link_citations, slug
+from lrlib.report.page.citations import NOUNS, PREFIXES, link_citations, name_section, slug
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 RASTERS = ("image/png", "image/jpeg")
@@ -41,8 +41,8 @@ def merge_notebooks(paths: Sequence[Path], *, partial: bool = False) -> Notebook
     Warns of an image without a caption, a label used twice, and a reference to nothing, which is marked. Raises
     ValueError for a link to a cited work that gives another year.
     """
-    sections = {path.name: _read_section(path) for path in paths}
-    _keep_first_banners(sections)
+    banners: set[str] = set()
+    sections = {path.name: _read_section(path, banners) for path in paths}
     targets = _number(sections)
     title = next(iter(sections.values())).cells[0].source.partition("\n")[0].removeprefix("#").strip()
     _place_headings(sections, targets)
@@ -68,13 +68,13 @@ def merge_notebooks(paths: Sequence[Path], *, partial: bool = False) -> Notebook
     return nbformat.v4.new_notebook(cells=cells, metadata={"lrlib": about})
 
 
-def _read_section(path) -> NotebookNode:
-    """A notebook with the cells and outputs that belong into the document."""
+def _read_section(path, banners) -> NotebookNode:
+    """A notebook with the cells and outputs that belong into the document. banners: those of earlier sections."""
     notebook, cells = nbformat.read(path, as_version=4), []
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if _belongs(output) and "lab" not in tags]
+            cell.outputs = [output for output in cell.outputs if "lab" not in tags and _belongs(output, banners)]
             for output in cell.outputs:
                 _frame_image(output, path.name)
         if "shown" in tags:
@@ -84,10 +84,16 @@ def _read_section(path) -> NotebookNode:
     return notebook
 
 
-def _belongs(output) -> bool:
-    """Whether an output is for readers: not streams, progress bars, and captions that are there for JupyterLab."""
-    shown = output.output_type in ("display_data", "execute_result") and WIDGET not in output.data
-    return shown and output.metadata.get("report", {}).get("kind") != "caption"
+def _belongs(output, banners) -> bool:
+    """Whether an output is for readers: no stream, progress bar, caption for JupyterLab, or banner shown before."""
+    if output.output_type not in ("display_data", "execute_result") or WIDGET in output.data:
+        return False
+    kind, text = output.metadata.get("report", {}).get("kind"), output.data.get("text/markdown")
+    if kind == "caption" or (kind == "banner" and text in banners):
+        return False
+    if kind == "banner":
+        banners.add(text)
+    return True
 
 
 def _frame_image(output, name) -> None:
@@ -109,16 +115,6 @@ def _frame_image(output, name) -> None:
     output.metadata["report"] = {"kind": "plain", "alt": "A figure without description.", "caption": ""}
 
 
-def _keep_first_banners(sections) -> None:
-    """Leave out a banner that an earlier section showed."""
-    seen: set[str] = set()
-    for cell in (cell for section in sections.values() for cell in section.cells):
-        for output in list(cell.get("outputs", [])):
-            if output.metadata.get("report", {}).get("kind") == "banner":
-                text = output.data["text/markdown"]
-                cell.outputs.remove(output) if text in seen else seen.add(text)
-
-
 def _number(sections) -> dict[str, str]:
     """Number figures and tables in their captions. Returns anchor -> "Figure 3" of what can be referenced."""
     targets: dict[str, str] = {}
@@ -132,10 +128,8 @@ def _number(sections) -> dict[str, str]:
 
     counts = dict.fromkeys([*NOUNS, "plain"], 0)
     for name, section in sections.items():
-        about = section.metadata.lrlib
-        if "part" in about:
-            define(f"sec-{slug(about.part)}", f"Section {about.section.split('.')[0]}", name)
-        define(f"sec-{about.anchor}", f"Section {about.section}" if about.section else "Abstract", name)
+        for anchor, words in name_section(section.metadata.lrlib).items():
+            define(anchor, words, name)
         for output in _outputs(section.cells):
             report = output.metadata.get("report", {})
             kind = report.get("kind")

@@ -1,13 +1,17 @@
-"""Markdown of a whole notebook to HTML or Typst, in one pandoc run."""
+"""A merged notebook as HTML or Typst: its Markdown rendered in one pandoc run, its cells set by a template."""
 
 import subprocess
 import warnings
+from collections.abc import Callable, Iterable
 
 import pypandoc
+from nbconvert.exporters import TemplateExporter
+from traitlets.config import Config
 
 from lrlib.project import project_folder
+from lrlib.report.page.about import list_authors
 from lrlib.report.page.citations import BIBLIOGRAPHY
-from lrlib.report.page.merge import markdown_pieces
+from lrlib.report.page.merge import find_findings, markdown_pieces
 
 TEMPLATES = project_folder() / "report" / "templates"
 
@@ -19,6 +23,11 @@ OPTIONS = {
     "typst": ["--to=typst-citations"],
 }
 BOUNDARIES = {"html": "<!-- lrlib: next piece -->", "typst": "// lrlib: next piece"}
+# Which of an output's forms is taken: the first that it has.
+PRIORITIES = {
+    "html": ["image/svg+xml", "text/markdown", "text/html", "text/plain"],
+    "typst": ["image/svg+xml", "text/markdown", "text/plain"],
+}
 
 
 def render_markdown(notebook, *, to):
@@ -61,3 +70,23 @@ def _pandoc(source, to):
     for warning in done.stderr.split("[WARNING] ")[1:]:  # pandoc goes on, and marks an unknown citation in the text
         warnings.warn(f"Markdown: {' '.join(warning.split())}", stacklevel=2)
     return done.stdout
+
+
+def fill_template(notebook, filters: Iterable[Callable], *, to: str, **resources) -> str:
+    """A notebook, its Markdown rendered, in the template of `report/templates/html` or `typst`, by nbconvert.
+
+    Args:
+        notebook: a merged notebook after `render_markdown`.
+        filters: further functions for the template.
+        to: "html" or "typst".
+        resources: what else the template reads from `resources`.
+    """
+    exporter = TemplateExporter(
+        config=Config(NbConvertBase={"display_data_priority": PRIORITIES[to]}),
+        template_name=to,
+        file_extension={"html": ".html", "typst": ".typ"}[to],
+        extra_template_basedirs=[str(TEMPLATES)],
+        filters={function.__name__: function for function in filters},
+    )
+    resources |= {"findings": find_findings(notebook), "authors": list_authors()}
+    return exporter.from_notebook_node(notebook, resources)[0]
