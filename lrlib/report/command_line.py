@@ -37,10 +37,9 @@ def _hear_signals():
     stopped_by = []
 
     def stop(number, frame):
-        if not stopped_by:
-            stopped_by.append(number)
-            interrupt = signal.getsignal(signal.SIGINT)
-            (interrupt if callable(interrupt) else signal.default_int_handler)(signal.SIGINT, frame)
+        stopped_by.append(number)
+        if len(stopped_by) == 1:
+            raise KeyboardInterrupt
 
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
@@ -98,7 +97,7 @@ def _make(options):
     name, _, section = options.name.rpartition("/") if options.command == "section" else (options.name, "", "")
     document = find_document(name or "report")
     before = read_outcome(document.published)
-    made = make_document(
+    paths, outcome = make_document(
         document,
         _read_texts(options),
         command=_describe(options),
@@ -108,9 +107,9 @@ def _make(options):
         results=options.results,
         publish=options.command == "publish",
     )
-    for line in [] if section else [*list_changes(before, made.outcome), *made.outcome.summarize()]:
+    for line in [] if section else [*list_changes(before, outcome), *outcome.summarize()]:
         _say(line)
-    print(*made.paths, sep="\n")
+    print(*paths, sep="\n")
 
 
 def _store(options):

@@ -72,15 +72,14 @@ def show_table(
         widths: relative width of each column: the table then fills the text width and its cells wrap.
         anchors: one per row: what links to that row name, such as `claim-c1`.
 
-    Raises ValueError for a malformed label, an empty caption, an unknown column, a wrong number of widths or anchors.
+    Raises ValueError for a malformed label, an empty caption, an unknown column, or a wrong number of widths.
     """
     _check(label, caption=caption)
     formats = formats or {}
     if unknown := [column for column in formats if column not in frame.columns]:
         raise ValueError(f"table {label!r} has no column {unknown[0]!r}; it has {', '.join(map(str, frame.columns))}")
-    for name, given, wanted in (("widths", widths, frame.shape[1]), ("anchors", anchors, len(frame))):
-        if given is not None and len(given) != wanted:
-            raise ValueError(f"{name} of table {label!r} must have {wanted} entries, got {len(given)}")
+    if widths is not None and len(widths) != frame.shape[1]:
+        raise ValueError(f"widths of table {label!r} must have {frame.shape[1]} entries, got {len(widths)}")
     shown = pd.DataFrame({name: _format(frame[name], formats.get(name)) for name in frame.columns}, dtype=object)
     numeric = [is_numeric_dtype(kind) and not is_bool_dtype(kind) for kind in frame.dtypes]
     bundle = {
@@ -100,9 +99,8 @@ def show_text(markdown: str) -> None:
 
 
 def show_banner(markdown: str) -> None:
-    """Display a boxed warning; a document shows each once. Nothing if it is empty."""
-    if markdown:
-        _show_markdown(markdown, kind="banner")
+    """Display a boxed warning; a document shows each once."""
+    _show_markdown(markdown, kind="banner")
 
 
 def show_findings(markdown: str, *, verdicts: Mapping[str, str] | None = None, values: Mapping[str, str]) -> None:

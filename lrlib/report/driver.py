@@ -4,6 +4,7 @@ All runs of all sections are trained first, together, so that every core has wor
 the cache. A notebook does not rely on that: it trains what is missing.
 """
 
+import json
 import os
 import shutil
 import tempfile
@@ -23,8 +24,8 @@ from lrlib.report.execution import execute_notebooks
 from lrlib.report.page.html import export_html
 from lrlib.report.page.merge import merge_notebooks
 from lrlib.report.page.pdf import export_pdf
-from lrlib.report.provenance import Making, read_origin
-from lrlib.report.publish import Made, list_outputs, publish_document, read_outcome, take_outcome
+from lrlib.report.provenance import MAKING, Making, read_origin
+from lrlib.report.publish import Outcome, list_outputs, publish_document, read_outcome, take_outcome
 from lrlib.report.sections import (
     Section,
     describe_command,
@@ -56,8 +57,10 @@ def make_document(
     quick: bool = False,
     results: str = "",
     publish: bool = False,
-) -> Made:
+) -> tuple[list[Path], Outcome]:
     """Make a document's page and PDF in `build_folder()`, beside the executed notebooks; or one section's page.
+
+    Returns the paths of what was made, and what it found.
 
     Args:
         document: the document.
@@ -82,7 +85,8 @@ def make_document(
     n_trained = trained.n_computed
     say(f"{n_trained} epochs trained, {trained.n_known - n_trained} from the cache or published results")
     notice = _describe_results(trained)
-    Making(command, origin.describe(), started, n_trained, trained.computed_seconds, notice).publish()
+    making = Making(command, origin.describe(), started, n_trained, trained.computed_seconds, notice)
+    os.environ[MAKING] = json.dumps(asdict(making))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         say(f"executing {len(sections)} notebook{'s' * (len(sections) > 1)}")
@@ -117,8 +121,9 @@ def make_document(
                 write_whole(path, (folder / path.name).read_bytes())
             for path in executed:
                 write_whole(kept / path.name, path.read_bytes())
-            made = Made(paths, outputs, outcome, runs)
-            return replace(made, paths=publish_document(document, made)) if publish else made
+            if publish:
+                paths = publish_document(document, paths, outputs, outcome, runs)
+    return paths, outcome
 
 
 def _settle(document, sections, texts, *, quick, results) -> list[Section]:
@@ -133,19 +138,15 @@ def _settle(document, sections, texts, *, quick, results) -> list[Section]:
         values = {name: value for name, value in values.items() if not isinstance(value, list)}
     sections = give_values(sections, texts, values)
     for section in sections:  # bad values are refused before a dataset is downloaded
-        plan_section(_with_dataset(section, SAMPLE))
-    settled = []
+        plan_section(replace(section, values=section.values | {"dataset": SAMPLE}))
     for section in sections:
         try:
-            settled.append(_with_dataset(section, choose_dataset(section.values.get("dataset", SAMPLE))))
+            if "dataset" in section.values:
+                section.values["dataset"] = choose_dataset(section.values["dataset"])
         except ValueError as err:
             raise ParameterError(f"section {section.name}: {err}") from err
-        section.notebook.metadata.lrlib["command"] = describe_command(document, settled[-1])
-    return settled
-
-
-def _with_dataset(section: Section, name: str) -> Section:
-    return replace(section, values=section.values | {"dataset": name}) if "dataset" in section.declared else section
+        section.notebook.metadata.lrlib["command"] = describe_command(document, section)
+    return sections
 
 
 def _describe_results(trained: Results) -> str:

@@ -41,11 +41,9 @@ def execute_notebooks(sections: list[Section], folder: Path, *, failed: Path) ->
         for section, future in futures:
             try:
                 future.result()
-            except PapermillExecutionError as err:
-                what = f"raised {err.ename}: {err.evalue}"
-                raise NotebookError(_describe(section, folder, failed, what)) from err
-            except RuntimeError as err:  # nbclient's, for a kernel that died or never answered
-                what = "lost its kernel, possibly out of memory"
+            except (PapermillExecutionError, RuntimeError) as err:  # a RuntimeError: nbclient's, for a kernel that died
+                raised = isinstance(err, PapermillExecutionError)
+                what = f"raised {err.ename}: {err.evalue}" if raised else "lost its kernel, possibly out of memory"
                 raise NotebookError(_describe(section, folder, failed, what)) from err
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

@@ -24,8 +24,7 @@ def open_lab(arguments: Sequence[str]) -> int:
     if known.results == "published" and not (project_folder() / "report" / "results.npz").exists():
         print("lrlib: no published results found; notebooks train what they need", file=sys.stderr)
     elif known.results != "none":
-        path = known.results if known.results == "published" else os.path.abspath(known.results)
-        environment["LRLIB_RESULTS"] = path
+        environment["LRLIB_RESULTS"] = known.results if known.results == "published" else os.path.abspath(known.results)
     command = [sys.executable, "-m", "jupyterlab", f"--notebook-dir={project_folder()}", "notebooks", *options]
     try:
         return subprocess.run(command, cwd=project_folder(), env=environment).returncode

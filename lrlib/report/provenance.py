@@ -1,12 +1,13 @@
 """Where a document comes from: commit, command, versions, hardware, data and time."""
 
+import contextlib
 import json
 import os
 import platform
 import subprocess
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 
 import joblib
@@ -18,7 +19,7 @@ from lrlib.problems.registry import load_data
 from lrlib.project import project_folder
 from lrlib.training.registry import describe_numerics
 
-_MAKING = "LRLIB_MAKING"
+MAKING = "LRLIBMAKING"
 _PACKAGES = ("torch", "torchvision", "numpy", "pandas", "matplotlib", "papermill", "nbconvert")
 # What decides a document: a file here that is not committed counts as a change.
 _SOURCES = ("lrlib", "notebooks", "bench/suggestions", "report/templates", "report/references.bib")
@@ -67,7 +68,7 @@ def _git(*arguments, index=None):
 
 @dataclass(frozen=True)
 class Making:
-    """How a document is being made; the driver passes it to the notebooks through the environment."""
+    """How a document is being made; the driver passes it to the notebooks' kernels as JSON in $LRLIBMAKING."""
 
     command: str
     commit: str  # in words
@@ -75,10 +76,6 @@ class Making:
     n_trained: int = 0  # epochs trained for it
     training_seconds: float = 0.0  # their time on one core
     results: str = ""  # which published results were used, as a sentence
-
-    def publish(self) -> None:
-        """Set the environment variable that `tabulate_provenance` reads in the notebooks' kernels."""
-        os.environ[_MAKING] = json.dumps(asdict(self))
 
 
 def tabulate_provenance(results, design) -> pd.DataFrame:
@@ -88,8 +85,8 @@ def tabulate_provenance(results, design) -> pd.DataFrame:
         results: Results of the document's runs.
         design: what names their `dataset`, `backend`, `processes` and `seeds`.
     """
-    if _MAKING in os.environ:
-        making = Making(**json.loads(os.environ[_MAKING]))
+    if MAKING in os.environ:
+        making = Making(**json.loads(os.environ[MAKING]))
     else:
         making = Making("this notebook by itself", read_origin().describe(), time.time())
     data, numerics = load_data(name_problem(design.dataset)), describe_numerics(design.backend, design.processes)
@@ -115,13 +112,7 @@ def tabulate_provenance(results, design) -> pd.DataFrame:
 
 def describe_hardware() -> str:
     """Processor, usable cores, and memory."""
-    memory = psutil.virtual_memory().total / 2**30
-    return f"{_processor()}, {joblib.cpu_count()} cores, {memory:.0f} GiB"
-
-
-def _processor():
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    processor = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError, StopIteration), open("/proc/cpuinfo", encoding="utf-8") as file:
+        processor = next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    return f"{processor}, {joblib.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB"

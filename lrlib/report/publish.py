@@ -21,7 +21,6 @@ from lrlib.runs.published import write
 from lrlib.runs.store import Store, write_whole
 
 _BLOCK = re.compile(r"(<!-- (?P<name>[a-z0-9-]+) -->\n)(?P<content>.*?)(<!-- /(?P=name) -->)", re.S)
-MADE = "made"  # the block that says what made the published document
 
 
 class PublishError(LrlibError):
@@ -46,16 +45,6 @@ class Outcome:
         counts = Counter(self.verdicts.values())
         lines = [f"{name}: {value}" for name, value in self.values.items()]
         return lines + ([", ".join(f"{n} {verdict}" for verdict, n in counts.items())] if counts else [])
-
-
-@dataclass(frozen=True)
-class Made:
-    """The files that were made, what their notebooks show, what was found, and the runs that it is about."""
-
-    paths: list[Path]
-    outputs: list[NotebookNode]
-    outcome: Outcome
-    runs: list[Run]
 
 
 def list_outputs(notebooks: Iterable[NotebookNode]) -> list[NotebookNode]:
@@ -101,32 +90,34 @@ def fill_block(text: str, name: str, content: str) -> str:
     return _BLOCK.sub(lambda found: f"{found[1]}{content}{found[4]}" if found["name"] == name else found[0], text)
 
 
-def publish_document(document: Document, made: Made) -> list[Path]:
+def publish_document(
+    document: Document, paths: list[Path], outputs: list[NotebookNode], outcome: Outcome, runs: list[Run]
+) -> list[Path]:
     """Copy a made document and its results to `report/`, and fill the blocks of its README. Returns the paths.
 
     A block `<!-- label -->` … `<!-- /label -->` holds the table, text or figure of that label, and `made` what made the
     document. Raises PublishError for a label that the document does not have.
     """
-    outputs = {output.metadata.report.label: output for output in made.outputs if "label" in output.metadata.report}
+    labelled = {output.metadata.report.label: output for output in outputs if "label" in output.metadata.report}
     folder, text, figures = document.published.parent, document.readme.read_text(encoding="utf-8"), {}
     for match in _BLOCK.finditer(text):
         name = match["name"]
-        if name == MADE:
-            content = f"Made by `{made.outcome.command}` from commit `{made.outcome.commit}`."
-        elif name not in outputs:
-            raise PublishError(f"{document.readme}: unknown output {name!r}; available: {', '.join(outputs)}")
-        elif "image/svg+xml" in outputs[name].data:
-            figures[f"{name}.svg"] = outputs[name].data["image/svg+xml"]
+        if name == "made":
+            content = f"Made by `{outcome.command}` from commit `{outcome.commit}`."
+        elif name not in labelled:
+            raise PublishError(f"{document.readme}: unknown output {name!r}; available: {', '.join(labelled)}")
+        elif "image/svg+xml" in labelled[name].data:
+            figures[f"{name}.svg"] = labelled[name].data["image/svg+xml"]
             place = os.path.relpath(folder / f"{name}.svg", document.readme.parent)
-            content = f"![{' '.join(outputs[name].metadata.report.alt.split())}]({place})"
+            content = f"![{' '.join(labelled[name].metadata.report.alt.split())}]({place})"
         else:
-            content = re.sub(r"-{3,}", "---", outputs[name].data["text/markdown"])
+            content = re.sub(r"-{3,}", "---", labelled[name].data["text/markdown"])
         text = fill_block(text, name, f"{content}\n")
-    if made.runs:
-        write(document.results, made.runs, commit=made.outcome.commit, store=Store(store_folder()))
-    for path in made.paths:
+    if runs:
+        write(document.results, runs, commit=outcome.commit, store=Store(store_folder()))
+    for path in paths:
         write_whole(folder / path.name, path.read_bytes())
     for name, svg in figures.items():
         write_whole(folder / name, svg.encode())
     write_whole(document.readme, text.encode())
-    return [folder / path.name for path in made.paths]
+    return [folder / path.name for path in paths]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self
 
-from lrlib.problems.data import SAMPLE, choose_dataset
+from lrlib.problems.data import choose_dataset
 from lrlib.problems.lenet import name_problem
 from lrlib.problems.registry import load_problem
 from lrlib.runs.plan import Run
@@ -18,14 +18,6 @@ SGD_SWEEP = "SGD range test"
 ADAM_SWEEP = "Adam range test"
 MAX_SEEDS = 1000  # more is taken for a seed itself
 PUBLISHED_SEEDS = 12
-
-# What a report says first if it is not made from the dataset of the original.
-DATASET_NOTES = {
-    SAMPLE: "**Made from the bundled sample of MNIST.** These results come from 5,000 digits (4,000 for training, "
-    "1,000 for testing), not from the 70,000 of MNIST. They preview the report and test none of its claims.",
-    "fashion_mnist": "**Made from Fashion-MNIST.** These results say whether each claim carries over to Fashion-MNIST. "
-    "The original's numbers are about MNIST.",
-}
 
 
 def fit_drops(drops: Sequence[int], epochs: int) -> tuple[int, ...]:
@@ -174,15 +166,10 @@ class Design:
         return "one seed" if self.seeds == 1 else f"{self.seeds} seeds"
 
     @property
-    def dataset_note(self) -> str:
-        """What a report says first of its dataset; "" for the original's."""
-        return DATASET_NOTES.get(self.dataset, "")
-
-    @property
     def settings_note(self) -> str:
         """Which settings differ from those of the published report, as a sentence; "" if none does."""
         usual: dict[str, Any] = {field.name: field.default for field in fields(self)} | {"seeds": PUBLISHED_SEEDS}
-        usual |= {"dataset": self.dataset, "backend": "compiled"}  # of another dataset there is a note
+        usual |= {"dataset": "mnist", "backend": "compiled"}
         usual |= {name: fit_drops(usual[name], self.epochs) for name in ("turning_points", "milestones")}
         changed = [
             f"{name} {_say(getattr(self, name))} (published: {_say(value)})"

@@ -66,13 +66,6 @@ def draw_median(axes: Axes, data: pd.DataFrame, x: str, y: str, name: str, color
         axes.fill_between(line.index, by_x.min(), top, color=color, alpha=0.2, linewidth=0, gid=name)
 
 
-def draw_original(axes: Axes, curve: pd.DataFrame, x: str, y: str, name: str, color: str = INK) -> None:
-    """A curve of the original: dotted, with a small mark for each of its points; missing points break the line."""
-    axes.plot(
-        curve[x], curve[y], color=color, linestyle=(0, (1, 1.2)), marker=".", markersize=3.5, label=name, gid=name
-    )
-
-
 def swarm(values: np.ndarray, width: float, height: float = 0.3) -> np.ndarray:
     """Offsets (n,) that spread values closer than `width` across their row, from -height to height."""
     bins = np.round(np.asarray(values) / width).astype(int)

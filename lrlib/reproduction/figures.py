@@ -16,7 +16,6 @@ from lrlib.reproduction.claims import RULES, Verdict, find_region
 from lrlib.reproduction.readings import count_diverged, select_run
 from lrlib.reproduction.statistics import estimate_mean, predict_one
 from lrlib.runs.plan import Run, plan_epochs
-from lrlib.suggest import TurningPoints
 
 Drawn = tuple[Figure, pd.DataFrame]
 ORIGINAL = "original"
@@ -47,11 +46,13 @@ def draw_schedules(runs: Sequence[Run]) -> Drawn:
     return figure, _tidy(frames, ["run", "step", "lr", "momentum"])
 
 
-def draw_range_test(epochs: pd.DataFrame, steps: pd.DataFrame, label: str, original: pd.DataFrame | None) -> Drawn:
+def draw_range_test(
+    epochs: pd.DataFrame, steps: pd.DataFrame, label: str, originals: Mapping[str, pd.DataFrame]
+) -> Drawn:
     """The original's Figure 1: test loss after each epoch and training loss at each step of a range test.
 
     Args:
-        original: step and test_loss of the original's curve, or None.
+        originals: name -> step and test_loss of a curve of the original.
     """
     steps, test = select_run(steps, label), select_run(count_diverged(epochs), label)
     binned, lr = drawing.bin_steps(steps), np.log10(steps.query("seed == 0")["lr"].to_numpy())
@@ -62,54 +63,43 @@ def draw_range_test(epochs: pd.DataFrame, steps: pd.DataFrame, label: str, origi
             drawing.draw_median(axes, frame, "step", "loss", "reproduction", COLORS[0])
             axes.set(title=title, xlabel="step", ylabel="loss", ylim=(0, 1.4 * binned["loss"].iloc[0]))
             above = axes.secondary_xaxis("top", functions=(lambda s: lr[0] + slope * s, lambda x: (x - lr[0]) / slope))
-            above.set_xticks(
-                decades := np.arange(np.ceil(lr[0]), lr[-1] + 0.1, 2), [drawing.plain(10**x) for x in decades]
-            )
+            decades = np.arange(np.ceil(lr[0]), lr[-1] + 0.1, 2)
+            above.set_xticks(decades, [drawing.plain(10**x) for x in decades])
             above.set_xlabel("learning rate")
-        if original is not None:
-            drawing.draw_original(panels[0], original, "step", "test_loss", ORIGINAL)
+        theirs = _draw_originals(panels[0], originals, "step", "test_loss")
         drawing.add_legend(figure, panels)
-    data = [test.assign(split="test"), binned.assign(split="train")]
-    if original is not None:
-        data.append(original.assign(run=ORIGINAL, split="test", loss=original["test_loss"]))
+    data = [test.assign(split="test"), binned.assign(split="train"), *theirs]
     return figure, _tidy(data, ["split", "run", "seed", "step", "loss"])
 
 
 def draw_sweep(
-    steps: pd.DataFrame,
-    label: str,
-    smoothed: Sequence[np.ndarray],
-    points: Sequence[TurningPoints],
-    original: pd.DataFrame | None,
+    steps: pd.DataFrame, smoothed: Sequence[np.ndarray], turning: pd.DataFrame, originals: Mapping[str, pd.DataFrame]
 ) -> Drawn:
     """The original's Figure 2(b): the loss of a range test over the learning rate, with its turning points.
 
     Args:
-        smoothed, points: of each seed. original: lr and train_loss of the original's points, or None.
+        steps: of one run.
+        smoothed: loss of each seed.
+        turning: learning rates, a row per seed and a column per turning point.
+        originals: name -> lr and train_loss of points of the original.
     """
-    binned = drawing.bin_steps(select_run(steps, label).assign(smoothed=np.concatenate(smoothed)))
+    binned = drawing.bin_steps(steps.assign(smoothed=np.concatenate(smoothed)))
     with drawing.open_panels(1, height=3.0, width=drawing.NARROW + 0.6) as (figure, (axes,)):
         raw = binned.query("seed == 0")
         axes.plot(raw["lr"], raw["loss"], color=AUTHOR_COLOR, linewidth=0.6, label="seed 0, raw", gid="seed 0, raw")
         drawing.draw_median(axes, binned, "lr", "smoothed", "reproduction, smoothed", COLORS[0])
-        for name, color in (("start_of_fall", COLORS[1]), ("lowest", COLORS[2])):
-            lrs = [getattr(point, name) for point in points]
-            median = float(np.median(lrs))
-            axes.axvspan(min(lrs), max(lrs), color=color, alpha=0.2, linewidth=0)
-            axes.axvline(median, color=color, linestyle="--", linewidth=1.2)
+        for (name, lrs), color in zip(turning.items(), COLORS[1:], strict=False):
+            axes.axvspan(lrs.min(), lrs.max(), color=color, alpha=0.2, linewidth=0)
+            axes.axvline(lrs.median(), color=color, linestyle="--", linewidth=1.2)
             axes.annotate(
-                f"{name.replace('_', ' ')}\n{median:.2g}", (median, 0.3), xycoords=("data", "axes fraction"),
+                f"{name}\n{lrs.median():.2g}", (lrs.median(), 0.3), xycoords=("data", "axes fraction"),
                 xytext=(-4, 0), textcoords="offset points", ha="right", va="center", fontsize=8, color=color,
             )  # fmt: skip
-        if original is not None:
-            drawing.draw_original(axes, original, "lr", "train_loss", "original, one point a decade")
+        theirs = _draw_originals(axes, originals, "lr", "train_loss")
         drawing.log_axis(axes, "x")
         axes.set(xlabel="learning rate", ylabel="training loss", ylim=(0, 1.4 * binned["loss"].iloc[0]))
         drawing.add_legend(figure, [axes])
-    data = [binned]
-    if original is not None:
-        data.append(original.assign(run=ORIGINAL, loss=original["train_loss"]))
-    return figure, _tidy(data, ["run", "seed", "step", "lr", "loss", "smoothed"])
+    return figure, _tidy([binned, *theirs], ["run", "seed", "step", "lr", "loss", "smoothed"])
 
 
 def draw_losses(
@@ -118,14 +108,13 @@ def draw_losses(
     originals: Mapping[str, pd.DataFrame],
     *,
     steps: pd.DataFrame | None = None,
-    last: int = 10,
 ) -> Drawn:
     """The original's Figures 3, 4 and 5(b): test loss over the epochs, beside the training loss or the last epochs.
 
     Args:
         labels: the runs. originals: name -> epoch and test_loss of a curve of the original; one that has a run's label
             has its colour.
-        steps: of the runs, for (b) the training loss; without them (b) is the test loss of the `last` epochs.
+        steps: of the runs, for (b) the training loss; without them (b) is the test loss of the last ten epochs.
     """
     test = count_diverged(epochs[epochs["run"].isin(labels)])
     colors = dict(zip(labels, COLORS * 9, strict=False))
@@ -134,18 +123,17 @@ def draw_losses(
         for axes in (left, right) if steps is None else (left,):
             for label, color in colors.items():
                 drawing.draw_median(axes, select_run(test, label), "epoch", "test_loss", label, color)
-            for name, curve in originals.items():
-                drawing.draw_original(axes, curve, "epoch", "test_loss", f"{ORIGINAL}, {name}", colors.get(name, INK))
+            theirs = _draw_originals(axes, originals, "epoch", "test_loss", colors)
             axes.set(title="(a)", xlabel="epoch", ylabel="test loss")
         for label, color in colors.items():
             median = select_run(test, label).groupby("epoch")["test_loss"].median()
             left.plot(median.idxmin(), median.min(), "v", color=color, markersize=5)
         drawing.log_axis(left, "y", minor=True)
         if steps is None:
-            shown = test[test["epoch"] > test["epoch"].max() - last]
+            shown = test[test["epoch"] > test["epoch"].max() - 10]
             low, high = shown["test_loss"].min(), shown.groupby(["run", "epoch"])["test_loss"].median().max()
             ends = (low - 0.1 * (high - low) - 1e-6, high + 0.3 * (high - low) + 1e-6)
-            right.set(title=f"(b) last {last} epochs", ylim=ends)
+            right.set(title="(b) last 10 epochs", ylim=ends)
             right.set_xlim(shown["epoch"].min() - 0.2, shown["epoch"].max() + 0.2)
         else:
             binned = drawing.bin_steps(steps[steps["run"].isin(labels)])
@@ -155,9 +143,7 @@ def draw_losses(
             drawing.log_axis(right, "y", minor=True)
             right.set(title="(b)", xlabel="step", ylabel="training loss")
         drawing.add_legend(figure, (left, right))
-    for name, curve in originals.items():
-        data.append(curve.assign(run=f"{ORIGINAL}, {name}", split="test", loss=curve["test_loss"]))
-    return figure, _tidy(data, ["split", "run", "seed", "epoch", "step", "loss"])
+    return figure, _tidy([*data, *theirs], ["split", "run", "seed", "epoch", "step", "loss"])
 
 
 def draw_seeds(values: Mapping[str, np.ndarray], unit: str, *, originals: Mapping[str, float] | None = None) -> Drawn:
@@ -219,6 +205,17 @@ def draw_forest(verdicts: Sequence[Verdict]) -> Drawn:
             drawing.name_rows(axes, list(part["claim"]))
             axes.set_xlabel(part["scale"].iloc[0])
     return figure, data
+
+
+def _draw_originals(axes, originals, x, y, colors=None):
+    """Curves of the original: dotted, with a small mark for each point; missing points break them. Returns the data."""
+    rows = []
+    for name, curve in originals.items():
+        label, color = ", ".join(filter(None, (ORIGINAL, name))), (colors or {}).get(name, INK)
+        style = {"linestyle": (0, (1, 1.2)), "marker": ".", "markersize": 3.5}
+        axes.plot(curve[x], curve[y], color=color, label=label, gid=label, **style)
+        rows.append(curve.assign(run=label, split="test", loss=curve[y]))
+    return rows
 
 
 def _tidy(parts, columns):

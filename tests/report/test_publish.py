@@ -13,7 +13,6 @@ from lrlib import Run, train
 from lrlib.report import stored
 from lrlib.report.documents import Document, list_documents
 from lrlib.report.publish import (
-    Made,
     Outcome,
     PublishError,
     fill_block,
@@ -45,7 +44,7 @@ def made(tmp_path, monkeypatch):
         (tmp_path / "build" / name).write_text(name)
     shown = [table("accuracies", "| a |\n|:------|\n| 1 |"), figure("curve", alt="A\nline.")]
     paths = [tmp_path / "build" / name for name in ("study.html", "study.pdf")]
-    return Document(folder, "study"), Made(paths, shown, Outcome(command="make publish", commit="abc, clean"), [run])
+    return Document(folder, "study"), paths, shown, Outcome(command="make publish", commit="abc, clean"), [run]
 
 
 def test_publishing_copies_the_files_and_fills_the_readme(made, tmp_path):

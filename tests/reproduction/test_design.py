@@ -1,6 +1,7 @@
 """The runs that a Design asks for, and the values that it refuses."""
 
 import pytest
+from made_up import make_design
 
 from lrlib.reproduction.design import PUBLISHED_SEEDS, Design
 from lrlib.runs.plan import plan_epochs
@@ -65,7 +66,8 @@ def test_further_schedules_are_given_as_calls_and_labelled_by_them():
 
 
 def test_a_section_names_the_settings_that_differ_from_the_published_ones():
-    assert Design(dataset="sample", seeds=PUBLISHED_SEEDS).settings_note == ""
+    assert make_design(seeds=PUBLISHED_SEEDS).settings_note == ""
+    assert "dataset sample (published: mnist)" in Design(dataset="sample").settings_note
     note = Design(dataset="sample", seeds=1, epochs=20, weight_decay=1e-4).settings_note
     assert all(
         said in note for said in (f"seeds 1 (published: {PUBLISHED_SEEDS})", "weight_decay 0.0001 (published: 0.0005)")

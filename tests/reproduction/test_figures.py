@@ -8,7 +8,6 @@ from made_up import FakeResults, constants, drops, make_design, schedules, sweep
 from lrlib.reproduction import author, claims, figures
 from lrlib.reproduction.design import SGD_SWEEP, Design
 from lrlib.reproduction.drawing import bin_steps, swarm
-from lrlib.reproduction.readings import locate_turning_points
 
 
 def names(panel):
@@ -22,7 +21,7 @@ def test_a_range_test_lies_over_the_original(n_seeds):
         pd.DataFrame({"run": SGD_SWEEP, "seed": seed, "epoch": range(1, 11), "train_loss": 1.0, "test_accuracy": 0.5})
         for seed in range(n_seeds)
     ).assign(test_loss=2.0)
-    figure, data = figures.draw_range_test(epochs, steps, SGD_SWEEP, author.load_figure("1"))
+    figure, data = figures.draw_range_test(epochs, steps, SGD_SWEEP, {"": author.load_figure("1")})
     assert names(figure.axes[0]) == ["reproduction", "original"]
     assert len(figure.axes[0].collections) == (n_seeds > 1)
     original = data[data["run"] == "original"]
@@ -33,11 +32,10 @@ def test_a_range_test_lies_over_the_original(n_seeds):
 
 def test_the_sweep_marks_the_medians_of_the_turning_points():
     steps = pd.concat([sweep(lowest=-1.0, seeds=[0]), sweep(lowest=-1.2, seeds=[1]), sweep(lowest=-1.4, seeds=[2])])
-    smoothed, points = locate_turning_points(steps, SGD_SWEEP)
-    figure, data = figures.draw_sweep(steps, SGD_SWEEP, smoothed, points, author.load_figure_2b())
-    said = [text.get_text() for text in figure.axes[0].texts]
-    assert said[1] == f"lowest\n{np.median([p.lowest for p in points]):.2g}"
-    assert len(data[data["run"] == "original"]) == 6
+    turning = pd.DataFrame({"lowest": [0.1, 0.2, 0.4]})
+    figure, data = figures.draw_sweep(steps, [np.ones(1000)] * 3, turning, {"six": author.load_figure_2b()})
+    assert [text.get_text() for text in figure.axes[0].texts] == ["lowest\n0.2"]
+    assert data["run"].value_counts()["original, six"] == 6
 
 
 def test_a_diverged_seed_lifts_the_band_and_not_the_median():

@@ -101,9 +101,7 @@ def _frame_image(output, name) -> None:
     mime = next((mime for mime in ("image/svg+xml", *RASTERS) if mime in output.data), None)
     if mime is None or "report" in output.metadata:
         return
-    warnings.warn(
-        f"{name}: a figure has no caption and no alternative text; use lrlib.report.display.show_figure", stacklevel=2
-    )
+    warnings.warn(f"{name}: a figure has no caption; show it by lrlib.report.display.show_figure", stacklevel=2)
     if mime in RASTERS:
         encoded = "".join(output.data[mime].split())
         width, height = Image.open(io.BytesIO(base64.b64decode(encoded))).size

@@ -73,13 +73,9 @@ def _pandoc(source, to):
 
 
 def fill_template(notebook, filters: Iterable[Callable], *, to: str, **resources) -> str:
-    """A notebook, its Markdown rendered, in the template of `report/templates/html` or `typst`, by nbconvert.
+    """A notebook after `render_markdown` in the template `report/templates/html` or `typst`, filled by nbconvert.
 
-    Args:
-        notebook: a merged notebook after `render_markdown`.
-        filters: further functions for the template.
-        to: "html" or "typst".
-        resources: what else the template reads from `resources`.
+    The template calls the filters, and reads `resources`.
     """
     exporter = TemplateExporter(
         config=Config(NbConvertBase={"display_data_priority": PRIORITIES[to]}),
