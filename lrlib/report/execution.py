@@ -42,8 +42,9 @@ def execute_notebooks(sections: list[Section], folder: Path, *, failed: Path) ->
             try:
                 future.result()
             except (PapermillExecutionError, RuntimeError) as err:  # a RuntimeError: nbclient's, for a kernel that died
-                raised = isinstance(err, PapermillExecutionError)
-                what = f"raised {err.ename}: {err.evalue}" if raised else "lost its kernel, possibly out of memory"
+                what = "lost its kernel, possibly out of memory"
+                if not isinstance(err, RuntimeError):
+                    what = f"raised {err.ename}: {err.evalue}"
                 raise NotebookError(_describe(section, folder, failed, what)) from err
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
