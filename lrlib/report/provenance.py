@@ -21,6 +21,7 @@ from lrlib.training.registry import describe_numerics
 
 MAKING = "LRLIBMAKING"
 _PACKAGES = ("torch", "torchvision", "numpy", "pandas", "matplotlib", "papermill", "nbconvert")
+_SAME_BITS = "tests/training/test_kernels.py::test_bits_are_the_same_for_every_target"
 # What decides a document: a file here that is not committed counts as a change.
 _SOURCES = ("lrlib", "notebooks", "bench/suggestions", "report/templates", "report/references.bib")
 
@@ -53,7 +54,7 @@ def read_origin() -> Origin:
     except subprocess.CalledProcessError as err:
         said = (err.stderr.strip().splitlines() or ["no message"])[0].removeprefix("fatal: ")
         return Origin("", f"git says: {said}")
-    return Origin(commit, "with uncommitted changes" if changed else "clean")
+    return Origin(commit, "with uncommitted changes" if changed else "no uncommitted changes")
 
 
 def _git(*arguments, index=None):
@@ -97,14 +98,14 @@ def tabulate_provenance(results, design) -> pd.DataFrame:
         "versions": ", ".join([f"Python {platform.python_version()}", *(f"{p} {version(p)}" for p in _PACKAGES)]),
         "hardware": describe_hardware(),
         "trained by": ", ".join(f"{name} {value}" for name, value in numerics.items())
-        + ("; bit-identical on any x86-64 with FMA" if numerics["backend"] == "compiled" else ""),
+        + (f"; bit-identical on any x86-64 with FMA ({_SAME_BITS})" if numerics["backend"] == "compiled" else ""),
         "dataset": f"{design.dataset}: {len(data.train[0]):,} training and {len(data.test[0]):,} test images, "
         f"sha256 {data.digest[:16]}…",
         "seeds": f"0 to {design.seeds - 1}, their number fixed in advance" if design.seeds > 1 else "0",
-        "epochs": f"{results.n_epochs} distinct epochs, {results.n_epochs_apart} if each run were trained by itself; "
-        f"{results.seconds:,.0f} s on one core",
-        "time": f"{time.time() - making.started:.0f} s up to this table, {making.n_trained} epochs trained "
-        f"({making.training_seconds:.0f} s on one core), all others from the cache or published results",
+        "epochs": f"{results.n_epochs:,}, trained in {results.seconds:,.0f} s of one core; runs that begin alike share "
+        f"their first epochs (without that {results.n_epochs_apart:,})",
+        "time": f"{time.time() - making.started:.0f} s until this table; {making.n_trained:,} epochs were trained "
+        f"meanwhile ({making.training_seconds:.0f} s of one core), all others were read",
     }
     rows |= {"results": making.results} if making.results else {}
     return pd.DataFrame(rows.items(), columns=["item", "value"])

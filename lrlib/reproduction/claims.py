@@ -70,8 +70,8 @@ def judge_claim(id: str, results: Results, design: Design) -> Verdict:
         return Verdict(id, rule["section"], claim, NOTE, shown)
     estimate = estimate_share if rule["rule"] == "most" else estimate_mean
     estimates = {name: estimate(values) for name, values in measured.items()}
-    said = [_describe(name, found, rule) for name, found in estimates.items()]
     words = [_decide(found, *find_region(rule)) for found in estimates.values()] or [INCONCLUSIVE]
+    said = [_describe(*each, rule, word) for each, word in zip(estimates.items(), words, strict=False)]
     verdict = min(words, key=(ONE_SEED, NOT_REPRODUCED, INCONCLUSIVE, REPRODUCED).index)
     return Verdict(id, rule["section"], claim, verdict, "; ".join([*said, shown]), estimates)
 
@@ -111,13 +111,15 @@ def _decide(found, low, high):
     return NOT_REPRODUCED if found.high < low or found.low > high else INCONCLUSIVE
 
 
-def _describe(name, found, rule):
+def _describe(name, found, rule, word):
     if rule["rule"] == "most":
         said = f"holds in {round(found.mean * found.n)} of {found.n} seed{'s' * (found.n > 1)}"
         interval = f" (95 % CI of the share {100 * found.low:.0f} to {100 * found.high:.0f} %)"
         return said + interval * (found.n > 1)
     scale, spec = {"points": (100, "+.2f points"), "%": (100, "+.1f %")}.get(rule["unit"], (1, "+.2f"))
-    return f"{name}: {found * scale:{spec}}"
+    sign, unit = "± " * (rule["rule"] == "equal"), f" {rule['unit']}" * (scale == 100)
+    limit = f", an interval that contains the limit of {sign}{scale * rule['margin']:g}{unit}" * (word == INCONCLUSIVE)
+    return f"{name}: {found * scale:{spec}}{limit}"
 
 
 def _fill(text, rule, design=None):
@@ -224,7 +226,8 @@ def _read_second_drop(results: Results, design: Design, margin: float) -> Measur
 
 
 def _read_smallest_lr(results: Results, design: Design, margin: None) -> Measured:
-    lr = select_run(results.steps, design.onecycle_label).query("seed == 0").sort_values("step")["lr"].to_numpy()
+    steps = select_run(results.steps, design.onecycle_label).sort_values(["seed", "step"])
+    lr = steps[steps["seed"] == steps["seed"].iloc[0]]["lr"].to_numpy()
     return {}, f"The smallest learning rate is {lr.min():.4g}, at step {lr.argmin() + 1:,} of {len(lr):,}"
 
 

@@ -41,13 +41,13 @@ def edit(project, name="lrlib/schedules.py"):
 
 def test_a_checkout_is_named_by_its_commit_and_an_edit_is_said(project):
     commit = commit_all(project)
-    assert read_origin().describe(digits=12) == f"{commit[:12]}, clean"
+    assert read_origin().describe(digits=12) == f"{commit[:12]}, no uncommitted changes"
     edit(project)
     assert read_origin().describe() == f"{commit}, with uncommitted changes"
 
 
 def test_a_project_within_a_repository_that_tracks_it_is_of_its_commit(project):
-    assert read_origin_after(commit_all(project.parent)) == "clean"
+    assert read_origin_after(commit_all(project.parent)) == "no uncommitted changes"
 
 
 def read_origin_after(commit):
@@ -71,7 +71,7 @@ def test_a_work_tree_is_of_its_own_commit_and_a_repository_named_by_the_environm
     git(project, "worktree", "add", "-q", "--detach", str(tmp_path / "tree"))
     monkeypatch.setattr(provenance, "project_folder", lambda: tmp_path / "tree")
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "nothing"))
-    assert read_origin_after(commit) == "clean"
+    assert read_origin_after(commit) == "no uncommitted changes"
 
 
 @pytest.mark.parametrize("way", ["--assume-unchanged", "--skip-worktree"])
