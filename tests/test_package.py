@@ -55,64 +55,48 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture
 def installed(wheel, tmp_path):
-    """Runs Python away from the checkout, with the wheel's content in its path."""
+    """Runs Python away from the checkout, with the wheel in its path. Returns its status, stdout and stderr."""
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     (tmp_path / "elsewhere").mkdir()
 
     def run(*arguments):
-        return subprocess.run(
-            [sys.executable, *arguments],
-            cwd=tmp_path / "elsewhere",
-            env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
-            capture_output=True,
-            text=True,
+        environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=tmp_path / "elsewhere", env=environment, capture_output=True, text=True
         )
+        return done.returncode, done.stdout, done.stderr
 
     return run
 
 
 def test_a_wheel_holds_every_file_of_the_package_and_nothing_else(root, wheel):
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    ours = [
-        path
-        for path in (root / "lrlib").rglob("*")
-        if path.suffix in (".py", ".csv", ".toml") or path.name == "py.typed"
-    ]
+    ours = [path for path in (root / "lrlib").rglob("*") if path.suffix in (".py", ".csv", ".toml", ".typed")]
     assert names == {path.relative_to(root).as_posix() for path in ours}
 
 
-def test_a_range_test_needs_no_extra(installed):
-    done = installed("-c", HIDE + SWEEP)
-    assert done.returncode == 0, done.stderr
-    assert "suggested lr " in done.stdout
-
-
-def test_names_help_and_notebooks_work_without_an_extra(installed):
+def test_a_range_test_needs_no_extra_nor_do_help_and_notebooks_and_what_needs_one_says_which(installed):
+    asked = ["result.plot()", "result.to_dataframe()", "lrlib.train([])"]
     code = "from lrlib import *; import lrlib, pydoc; assert 'range_test' in pydoc.render_doc(lrlib); dir(lrlib)"
-    done = installed("-c", f"{HIDE}{code}\n{SWEEP}\nassert result._repr_html_() is None")
-    assert done.returncode == 0, done.stderr
+    code += f"\n{SWEEP}\nassert result._repr_html_() is None"
+    code += "".join(f"\ntry:\n    {each}\nexcept ImportError as err:\n    print(err)" for each in asked)
+    status, out, err = installed("-c", HIDE + code)
+    assert status == 0, err
+    assert "suggested lr " in out
+    assert "a plot requires matplotlib: pip install matplotlib" in out
+    assert "a table requires pandas: pip install pandas" in out
+    assert re.search(r"lrlib.train requires .*: run pip install '.\[report\]' in a checkout of lrlib", out)
 
 
-@pytest.mark.parametrize(
-    ("asked", "sentence"),
-    [
-        ("result.plot()", "a plot requires matplotlib: pip install matplotlib"),
-        ("result.to_dataframe()", "a table requires pandas: pip install pandas"),
-        ("lrlib.train([])", r"lrlib.train requires .*: run pip install '.\[report\]' in a checkout of lrlib"),
-    ],
-)
-def test_what_needs_an_extra_says_which(installed, asked, sentence):
-    done = installed("-c", f"{HIDE}{SWEEP}\ntry:\n    {asked}\nexcept ImportError as err:\n    print(err)")
-    assert done.returncode == 0, done.stderr
-    assert re.search(sentence, done.stdout)
+def call(*arguments):
+    return f"{HIDE}\nsys.argv = ['lrlib', *{arguments}]\nfrom lrlib.__main__ import main\nsys.exit(main())"
 
 
 def test_the_report_needs_its_extra(installed):
-    here = "import os, sys; os.environ['LRLIB_ENVIRONMENT'] = '1'"  # a new process would find what is hidden
-    code = f"{HIDE}\n{here}; sys.argv = ['lrlib', 'report']\nfrom lrlib.__main__ import main\nsys.exit(main())"
-    done = installed("-c", code)
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "which is not installed; pip install 'lrlib[report]', and run this in a checkout of lrlib" in done.stderr
+    here = "import os; os.environ['LRLIB_ENVIRONMENT'] = '1'"  # a new process would find what is hidden
+    status, _, err = installed("-c", f"{here}\n{call('report')}")
+    assert (status, err.count("\n")) == (1, 1)
+    assert "which is not installed; pip install 'lrlib[report]', and run this in a checkout of lrlib" in err
 
 
 @pytest.mark.parametrize(
@@ -121,14 +105,12 @@ def test_the_report_needs_its_extra(installed):
      (["sugest"], 2, "did you mean suggest?"), (["train"], 2, "unknown command 'train'; choose one of suggest, ")],
 )  # fmt: skip
 def test_what_there_is_without_an_extra_is_named(installed, asked, status, printed):
-    done = installed("-c", f"{HIDE}\nsys.argv = ['lrlib', *{asked}]\nfrom lrlib.__main__ import main\nsys.exit(main())")
-    assert (done.returncode, printed in (done.stderr if status else done.stdout)) == (status, True)
-    assert (done.stderr == "") == (status == 0)
+    found, out, err = installed("-c", call(*asked))
+    assert (found, printed in (err if status else out), err == "") == (status, True, status == 0)
 
 
 @pytest.mark.parametrize("command", [["report"], ["section", "2-2"], ["publish"], ["store"]])
 def test_what_only_a_checkout_can_do_says_so(installed, command):
-    done = installed("-m", "lrlib", *command)
-    assert done.returncode in (1, 2)
-    assert done.stderr.count("\n") == 1
-    assert "run this in a checkout of lrlib" in done.stderr
+    status, _, err = installed("-m", "lrlib", *command)
+    assert status in (1, 2) and err.count("\n") == 1
+    assert "run this in a checkout of lrlib" in err

@@ -3,9 +3,9 @@
 import contextlib
 import logging
 import pickle
-import queue
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future
 from typing import Any
 
 import dask
@@ -41,8 +41,6 @@ class DaskWorkers:
 
     def __init__(self, address: str, data: Mapping[tuple[str, str], Any], security: Security | None = None) -> None:
         self._address, self._last_seen = address, time.monotonic()
-        self._futures: dict[str, Any] = {}
-        self._done: queue.SimpleQueue = queue.SimpleQueue()
         with contextlib.ExitStack() as opened:
             log = logging.getLogger("distributed")
             opened.callback(log.setLevel, log.level)
@@ -78,37 +76,28 @@ class DaskWorkers:
             )
         return TASKS_PER_THREAD * n_threads
 
-    def submit(self, name: str, task: bytes, priority: int) -> None:
+    def submit(self, name: str, task: bytes) -> Future:
         def run(task):  # travels by value, since a scheduler need not have lrlib
             from lrlib.runs.engine import run_task
 
             return run_task(task)
 
-        self._futures[name] = future = self._client.submit(run, task, key=name, priority=priority)
-        future.add_done_callback(self._done.put)
+        result: Future = Future()
 
-    def wait(self) -> tuple[str, bytes] | None:
-        try:
-            future = self._done.get(timeout=1)
-        except queue.Empty:
-            self.count_slots()  # raises if the workers are gone
-            return None
-        try:
-            content = future.result(timeout=NO_WORKER_SECONDS)
-        except Exception as err:
-            if isinstance(err, TimeoutError) and future.status != "error":  # its worker died: it is computed again
-                future.add_done_callback(self._done.put)
-                return None
-            if future.status != "error" and not isinstance(err, TypeError):
-                raise EngineError(self._describe_loss()) from err
-            content = FAILED + f"its worker failed ({type(err).__name__}: {_find_cause(err)})".encode()
-        self._futures.pop(future.key).release()
-        return future.key, content if isinstance(content, bytes) else FAILED + b"its worker returned no bytes"
+        def resolve(future):
+            try:
+                content = future.result()  # if its worker died since, it is computed again
+            except Exception as err:
+                if future.status != "error" and not isinstance(err, TypeError):
+                    return result.set_exception(EngineError(self._describe_loss()))
+                content = FAILED + f"its worker failed ({type(err).__name__}: {_find_cause(err)})".encode()
+            result.set_result(content if isinstance(content, bytes) else FAILED + b"its worker returned no bytes")
+
+        self._client.submit(run, task, key=name).add_done_callback(resolve)
+        return result
 
     def close(self) -> None:
-        """Leave the cluster; what is not done is released and not cancelled: another caller may want it."""
-        for future in self._futures.values():
-            future.release()
+        """Leave the cluster; what is not done is not cancelled: another caller may want it."""
         self._opened.close()
 
     def _describe_loss(self):

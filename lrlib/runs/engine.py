@@ -3,15 +3,15 @@
 A task carries its parent's file, so it depends on no other task: a worker that dies takes nothing with it. A worker
 returns the file to store, which is only ever read as safetensors.
 
-Workers (`lrlib.runs.local`, `lrlib.runs.cluster`) have `count_slots()`, how many tasks to have submitted at once;
-`submit(name, task, priority)`, higher ones first; `wait()`, the (name, result) of a task that is done, or None after a
-second without one; and `close()`. They raise EngineError.
+Workers (`lrlib.runs.local`, `lrlib.runs.cluster`) have `count_slots()`, how many tasks to have submitted at once, which
+raises EngineError if they are gone; `submit(name, task)`, which returns a Future of the result; and `close()`.
 """
 
-import heapq
 import pickle
-from collections import defaultdict
-from collections.abc import Generator, Mapping, Sequence
+import time
+from collections import Counter, defaultdict
+from collections.abc import Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,10 @@ from lrlib.problems.registry import load_data
 from lrlib.runs.plan import Epoch
 from lrlib.runs.store import Artefact, Store, StoreError, decode, encode
 from lrlib.training.compute import compute_epoch
+from lrlib.training.processes import describe_death
 from lrlib.training.registry import load_backend, name_numerics
 
+MAX_DEATHS = 3  # times that a worker may die with the same epoch
 FAILED = b"failed: "  # no safetensors file begins so: its first eight bytes are a length
 _received: dict[tuple[str, str], Data] = {}  # (problem, digest) -> Data that the caller sent to this worker
 
@@ -58,49 +60,53 @@ def compute_epochs(
     n_below: dict[str, int] = {}  # of the longest chain below an epoch
     for epoch in sorted(epochs, key=lambda epoch: -epoch.number):
         n_below[epoch.name] = max((1 + n_below[child.name] for child in children[epoch.name]), default=0)
-    rank = {epoch.name: (-n_below[epoch.name], place, epoch.name) for place, epoch in enumerate(epochs)}
-    ready = sorted(rank[epoch.name] for epoch in epochs if epoch.parent not in by_name)  # sorted is a heap too
-    running: set[str] = set()
+    ready = [epoch for epoch in epochs if epoch.parent not in by_name]
+    running: dict[Future, Epoch] = {}
+    n_deaths: Counter = Counter()
     while ready or running:
-        while ready and len(running) < workers.count_slots():
-            name = heapq.heappop(ready)[-1]
-            workers.submit(name, pack_task(by_name[name], store), n_below[name])
-            running.add(name)
-        if (done := workers.wait()) is None:
-            continue
-        name, content = done
-        artefact = _read_result(name, content)
-        store.save(name, content)
-        running.remove(name)
-        yield by_name[name], artefact
-        if artefact.values["diverged"]:
-            below = list(children[name])
-            for epoch in below:
-                below.extend(children[epoch.name])
-                yield epoch, None
-        else:
-            for child in children[name]:
-                heapq.heappush(ready, rank[child.name])
+        ready.sort(key=lambda epoch: -n_below[epoch.name])
+        for _ in range(min(workers.count_slots() - len(running), len(ready))):
+            epoch = ready.pop(0)
+            running[workers.submit(epoch.name, pack_task(epoch, store))] = epoch
+        if not running:
+            time.sleep(1)
+        for future in wait(running, timeout=1, return_when=FIRST_COMPLETED).done:
+            epoch = running.pop(future)
+            try:
+                content = future.result()
+            except BrokenExecutor as err:
+                n_deaths[epoch.name] += 1
+                if n_deaths[epoch.name] == MAX_DEATHS:
+                    raise EngineError(
+                        f"an epoch could not be computed: its worker died {MAX_DEATHS} times ({describe_death(err)}), "
+                        "possibly out of memory"
+                    ) from err
+                ready.append(epoch)
+                continue
+            artefact = _read_result(epoch.name, content)
+            store.save(epoch.name, content)
+            yield epoch, artefact
+            if artefact.values["diverged"]:
+                yield from ((each, None) for each in _list_below(epoch, children))
+            else:
+                ready.extend(children[epoch.name])
+
+
+def _list_below(epoch, children):
+    below = list(children[epoch.name])
+    for each in below:
+        below.extend(children[each.name])
+    return below
 
 
 def pack_task(epoch: Epoch, store: Store) -> bytes:
     """Return what `run_task` takes. Raises StoreError if the epoch's parent is not in the store."""
+    path = epoch.parent and store.path(epoch.parent)
     try:
-        parent = store.path(epoch.parent).read_bytes() if epoch.parent else None
+        parent = path and path.read_bytes()
     except OSError as err:
-        raise StoreError(
-            f"{store.path(epoch.parent or '')} is needed and was removed; make the same call again"
-        ) from err
+        raise StoreError(f"{path} is needed and was removed; make the same call again") from err
     return pickle.dumps((epoch, parent, name_numerics(epoch.run, load_data(epoch.run.problem))))
-
-
-def run_task(task: bytes) -> bytes:
-    """Compute an epoch on a worker. Returns its file, as `encode` makes it, or FAILED and the reason."""
-    try:
-        epoch, parent, numerics = pickle.loads(task)
-        return encode(epoch.name, _compute(epoch, parent, numerics))
-    except Exception as err:
-        return FAILED + (str(err) or repr(err)).encode()
 
 
 def receive_data(content: bytes) -> None:
@@ -108,17 +114,23 @@ def receive_data(content: bytes) -> None:
     _received.update(pickle.loads(content))
 
 
-def _compute(epoch: Epoch, parent: bytes | None, numerics: Mapping[str, object]) -> Artefact:
-    data = _received.get((epoch.run.problem, epoch.data))
-    if data is None:
-        raise RuntimeError("the worker has not received the dataset; start it again")
-    if (here := name_numerics(epoch.run, data)) != numerics:
-        differ = ", ".join(f"{k} {here.get(k)!r} instead of {v!r}" for k, v in numerics.items() if here.get(k) != v)
-        raise RuntimeError(
-            f"a worker's numerics differ from the caller's: {differ}; install the same versions there and restart both"
-        )
-    state = None if parent is None else state_of(decode(epoch.parent or "", parent))
-    return Artefact(*compute_epoch(epoch, data, load_backend(epoch.run.backend), state))
+def run_task(task: bytes) -> bytes:
+    """Compute an epoch on a worker. Returns its file, as `encode` makes it, or FAILED and the reason."""
+    try:
+        epoch, parent, numerics = pickle.loads(task)
+        data = _received.get((epoch.run.problem, epoch.data))
+        if data is None:
+            raise RuntimeError("the worker has not received the dataset; start it again")
+        if (here := name_numerics(epoch.run, data)) != numerics:
+            differ = [f"{k} {here.get(k)!r} instead of {v!r}" for k, v in numerics.items() if here.get(k) != v]
+            raise RuntimeError(
+                f"a worker's numerics differ from the caller's: {', '.join(differ)}; install the same versions there "
+                "and restart both"
+            )
+        state = state_of(decode(epoch.parent, parent)) if parent else None
+        return encode(epoch.name, Artefact(*compute_epoch(epoch, data, load_backend(epoch.run.backend), state)))
+    except Exception as err:
+        return FAILED + (str(err) or repr(err)).encode()
 
 
 def _read_result(name, content):

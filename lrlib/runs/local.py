@@ -1,14 +1,13 @@
 """Workers on this machine: processes that open no port."""
 
 import tempfile
-from collections import Counter
-from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures import Future
 from pathlib import Path
 
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
-from lrlib.runs.engine import EngineError, receive_data, run_task
-from lrlib.training.processes import block_sigint, describe_death, start_pool
+from lrlib.runs.engine import receive_data, run_task
+from lrlib.training.processes import block_sigint, start_pool
 
 # A training step frees and asks for the same megabytes hundreds of times a second: keep them.
 WORKER_ENVIRONMENT = {
@@ -18,7 +17,6 @@ WORKER_ENVIRONMENT = {
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
-MAX_DEATHS = 3  # times that a worker may die with the same epoch
 TASKS_PER_WORKER = 2  # one is computed while the next is ready
 
 
@@ -36,8 +34,6 @@ class LocalWorkers:
         self._data = tempfile.NamedTemporaryFile(prefix="lrlib-")  # noqa: SIM115 (close does that)
         self._data.write(data)
         self._data.flush()
-        self._running: dict = {}  # future -> (name, task)
-        self._deaths: Counter = Counter()
         self._pool = self._start()
 
     def _start(self):
@@ -46,30 +42,14 @@ class LocalWorkers:
     def count_slots(self) -> int:
         return TASKS_PER_WORKER * self._n
 
-    def submit(self, name: str, task: bytes, priority: int) -> None:
+    def submit(self, name: str, task: bytes) -> Future:
         with block_sigint():
             try:
-                future = self._pool.submit(run_task, task)
+                return self._pool.submit(run_task, task)
             except BrokenProcessPool:
                 self._pool.shutdown(wait=True, kill_workers=True)
                 self._pool = self._start()
-                future = self._pool.submit(run_task, task)
-        self._running[future] = name, task
-
-    def wait(self) -> tuple[str, bytes] | None:
-        for future in wait(self._running, timeout=1, return_when=FIRST_COMPLETED).done:
-            name, task = self._running.pop(future)
-            try:
-                return name, future.result()
-            except BrokenProcessPool as err:
-                self._deaths[name] += 1
-                if self._deaths[name] == MAX_DEATHS:
-                    raise EngineError(
-                        f"an epoch could not be computed: its worker died {MAX_DEATHS} times ({describe_death(err)}), "
-                        "possibly out of memory"
-                    ) from err
-                self.submit(name, task, 0)
-        return None
+                return self._pool.submit(run_task, task)
 
     def close(self) -> None:
         """End the processes, whatever they do."""

@@ -46,32 +46,28 @@ class Published:
         path: Their file.
         checksum: SHA-256 of the file.
         commit: The commit that they were made from.
-        numerics: What computed them, as `lrlib.training.registry.name_numerics` returns it, for each kind of run.
         runs: The runs.
-        rows: History -> COLUMNS, and `start`, the place of an epoch's first loss.
-        losses: float32, the step losses of all epochs.
+        rows: History -> what `find` returns of an epoch, but for `train_loss`.
     """
 
     path: Path
     checksum: str
     commit: str
-    numerics: list[dict[str, Any]]
     runs: list[Run]
     rows: Mapping[bytes, Mapping[str, Any]]
-    losses: np.ndarray
 
     def find(self, chain: Sequence[Epoch]) -> list[dict[str, Any]] | None:
         """Return the records of a run's epochs, up to one that diverged; None unless all are here.
 
-        A record is as of `lrlib.runs.engine.record_of`, with `weights` and `numerics` besides.
+        A record is as of `lrlib.runs.engine.record_of`, with `weights` and `numerics` (as
+        `lrlib.training.registry.name_numerics` returns it) besides.
         """
-        records: list[dict[str, Any]] = []
+        records = []
         for epoch in chain:
             if (row := self.rows.get(_shorten(epoch))) is None:
                 return None
-            losses = self.losses[row["start"] : row["start"] + row["n_steps"]].astype(np.float64)
-            about = {"train_loss": losses.mean(), "losses": losses, "numerics": self.numerics[row["numerics"]]}
-            records.append(about | {name: row[name] for name in ("weights", *FIGURES)})
+            losses = row["losses"].astype(np.float64)
+            records.append({**row, "losses": losses, "train_loss": losses.mean()})
             if row["diverged"]:
                 break
         return records
@@ -171,15 +167,14 @@ def _read(path, *_):
     planes = np.zeros((arrays["losses"].shape[1], 4), np.uint8)
     planes[:, 1:] = arrays["losses"].T
     columns = {name: arrays[name].tolist() for name in COLUMNS}
-    columns["start"] = [0, *np.cumsum(arrays["n_steps"], dtype=np.int64).tolist()[:-1]]
+    columns["numerics"] = [about["numerics"][place] for place in columns["numerics"]]
+    columns["losses"] = np.split(planes.reshape(-1).view("<f4"), np.cumsum(columns["n_steps"])[:-1])
     return Published(
         path=path,
         checksum=hashlib.sha256(content).hexdigest(),
         commit=about["commit"],
-        numerics=about["numerics"],
         runs=[_make_run(values) for values in about["runs"]],
         rows={row[0]: dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)},
-        losses=planes.reshape(-1).view("<f4"),
     )
 
 

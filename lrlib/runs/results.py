@@ -13,8 +13,8 @@ from lrlib.runs.plan import Epoch, Run
 from lrlib.runs.store import Store, StoreError
 from lrlib.training.epoch import load_model
 
-_NO_FIGURES = dict.fromkeys(("train_loss", "test_loss", "test_accuracy"), np.nan)
-_AFTER_DIVERGENCE = _NO_FIGURES | {"n_test": 0, "seconds": 0.0, "diverged": True}
+_AFTER_DIVERGENCE = dict.fromkeys(("train_loss", "test_loss", "test_accuracy"), np.nan)
+_AFTER_DIVERGENCE |= {"n_test": 0, "seconds": 0.0, "diverged": True}
 
 
 class Results:
@@ -38,13 +38,12 @@ class Results:
         store: Store,
         *,
         published: Iterable[Run],
+        computed: Sequence[Mapping[str, Any]],
         train: Callable[..., "Results"],
-        n_computed: int = 0,
-        computed_seconds: float = 0.0,
     ) -> None:
         self._chains, self._records, self._store, self._train = chains, records, store, train
         self.runs, self.published = list(chains), list(published)
-        self.n_computed, self.computed_seconds = n_computed, computed_seconds
+        self.n_computed, self.computed_seconds = len(computed), sum(record["seconds"] for record in computed)
         known = {e.name: record for run in self.runs for e, record in zip(chains[run], records[run], strict=False)}
         self.n_known, self.seconds = len(known), sum(record["seconds"] for record in known.values())
         self.n_epochs = len({epoch.name for chain in chains.values() for epoch in chain})
@@ -60,11 +59,10 @@ class Results:
         """
         rows = []
         for run, chain in self._chains.items():
-            about = {"run": run.label, "problem": run.problem, "seed": run.seed}
             records = [*self._records[run], *[_AFTER_DIVERGENCE] * (len(chain) - len(self._records[run]))]
             for epoch, record in zip(chain, records, strict=True):
                 rates = {"epoch": epoch.number, "lr": epoch.lr[-1], "momentum": epoch.momentum[-1]}
-                rows.append(about | rates | {name: record[name] for name in _AFTER_DIVERGENCE})
+                rows.append(_identify(run) | rates | {name: record[name] for name in _AFTER_DIVERGENCE})
         return pd.DataFrame(rows)
 
     @property
@@ -73,10 +71,11 @@ class Results:
         frames = []
         for run, chain in self._chains.items():
             lr, momentum = (np.concatenate([getattr(epoch, name) for epoch in chain]) for name in ("lr", "momentum"))
+            loss = np.full(len(lr), np.nan)
             known = np.concatenate([record["losses"] for record in self._records[run]])
-            loss = np.concatenate([known, np.full(len(lr) - len(known), np.nan)])
-            about = {"run": run.label, "problem": run.problem, "seed": run.seed, "step": np.arange(len(lr))}
-            frames.append(pd.DataFrame(about | {"lr": lr, "momentum": momentum, "loss": loss}))
+            loss[: len(known)] = known
+            columns = {"step": np.arange(len(lr)), "lr": lr, "momentum": momentum, "loss": loss}
+            frames.append(pd.DataFrame(_identify(run) | columns))
         return pd.concat(frames, ignore_index=True)
 
     @property
@@ -88,12 +87,12 @@ class Results:
         """
         rows = []
         for run, chain in self._chains.items():
-            *before, last = self._records[run]
-            if last["diverged"]:
-                bad = np.flatnonzero(~np.isfinite(last["losses"]))
-                step = int(bad[0]) if len(bad) else len(last["losses"]) - 1
-                n_before = sum(len(record["losses"]) for record in before)
-                rows.append((run.label, run.problem, run.seed, n_before + step, chain[len(before)].lr[step]))
+            losses = [record["losses"] for record in self._records[run]]
+            if self._records[run][-1]["diverged"]:
+                bad = np.flatnonzero(~np.isfinite(losses[-1]))
+                step = int(bad[0]) if len(bad) else len(losses[-1]) - 1
+                place = {"step": sum(map(len, losses[:-1])) + step, "lr": chain[len(losses) - 1].lr[step]}
+                rows.append(_identify(run) | place)
         return pd.DataFrame(rows, columns=["run", "problem", "seed", "step", "lr"])
 
     def model(self, run: Run) -> nn.Module:
@@ -118,3 +117,7 @@ class Results:
         if artefact is None:
             raise StoreError(f"{self._store.path(name)} is needed and no longer there; train the run again")
         return load_model(state_of(artefact), run.problem)
+
+
+def _identify(run):
+    return {"run": run.label, "problem": run.problem, "seed": run.seed}

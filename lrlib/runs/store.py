@@ -71,14 +71,13 @@ class Store:
 
     def __init__(self, folder):
         self.folder = Path(folder)
-        self._warned_of = set()
 
     def path(self, name: str) -> Path:
         """Return the file of a name."""
         return self.folder / f"{name}{SUFFIX}"
 
     def load(self, name: str) -> Artefact | None:
-        """Return the artefact of a name, None if there is none; a damaged file is warned of once and counts as none.
+        """Return the artefact of a name, None if there is none; a damaged file is warned of and counts as none.
 
         Raises:
             StoreError: The file is there and may not be read.
@@ -93,9 +92,7 @@ class Store:
                 raise StoreError(f"{path} cannot be read ({err.strerror}); make it readable or delete it") from err
         except ValueError:
             pass
-        if name not in self._warned_of:
-            self._warned_of.add(name)
-            warnings.warn(f"{path} is damaged and is computed again", stacklevel=2)
+        warnings.warn(f"{path} is damaged and is computed again", stacklevel=2)
         return None
 
     def save(self, name: str, artefact: Artefact | bytes) -> None:
@@ -108,7 +105,6 @@ class Store:
         with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
             write_whole(self.path(name), content, mode=self._mode())
-        self._warned_of.discard(name)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

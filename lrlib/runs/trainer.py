@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from lrlib.problems.registry import load_data
 from lrlib.project import store_folder
 from lrlib.runs.engine import EngineError, compute_epochs, record_of
+from lrlib.runs.local import LocalWorkers
 from lrlib.runs.plan import Epoch, Run, plan_epochs
 from lrlib.runs.published import Published, asked_for
 from lrlib.runs.results import Results
@@ -57,19 +58,19 @@ def train(
     """
     store = store or Store(store_folder())
     found = _Found(runs, store, asked_for() if published == "asked for" else published)
-    n_computed, seconds = 0, 0.0
-    if found.list_missing():
-        with store.lock(), contextlib.ExitStack() as opened:
-            missing = found.list_missing()  # another process may have trained them meanwhile
-            workers = opened.enter_context(open_workers(missing, store, client)) if missing else None
-            bar = tqdm(total=len(missing), unit="epoch", desc="training", disable=not progress, smoothing=0.1)
-            opened.enter_context(bar)
+    if not found.list_missing():
+        return found.collect()
+    computed = []
+    with store.lock():
+        missing = found.list_missing()  # another process may have trained some meanwhile
+        bar = tqdm(total=len(missing), unit="epoch", desc="training", disable=not progress, smoothing=0.1)
+        with open_workers(missing, store, client) as workers, bar:
             for epoch, artefact in compute_epochs(missing, store=store, workers=workers):
                 if artefact is not None:
-                    record = found.records[epoch.name] = record_of(artefact)
-                    n_computed, seconds = n_computed + 1, seconds + record["seconds"]
+                    found.records[epoch.name] = record_of(artefact)
+                    computed.append(found.records[epoch.name])
                 bar.update()
-    return found.collect(n_computed=n_computed, computed_seconds=seconds)
+    return found.collect(computed)
 
 
 def find_results(runs: Iterable[Run], *, store: Store | None = None) -> Results | None:
@@ -119,13 +120,13 @@ class _Found:
                     break  # nothing is trained below it
         return list(missing.values())
 
-    def collect(self, **about: Any) -> Results:
+    def collect(self, computed: Sequence[Mapping[str, Any]] = ()) -> Results:
         """Results, with the records of each run up to its last epoch or the one that diverged."""
         records = {
             run: self.published.get(run) or [self.records[epoch.name] for epoch in chain if epoch.name in self.records]
             for run, chain in self.chains.items()
         }
-        return Results(self.chains, records, self.store, published=self.published, train=train, **about)
+        return Results(self.chains, records, self.store, published=self.published, computed=computed, train=train)
 
 
 @contextlib.contextmanager
@@ -143,11 +144,9 @@ def open_workers(missing: Sequence[Epoch], store: Store, client: "Client | None"
 
         workers: Any = DaskWorkers(address, data, client.security if client else None)
     else:
-        from lrlib.runs.local import LocalWorkers
-
         # As many as chains end here: each epoch of a chain needs the one before it.
         n_chains = len({epoch.name for epoch in missing} - {epoch.parent for epoch in missing})
-        n_cores = cpu_count() // max(epoch.run.processes for epoch in missing)
+        n_cores = cpu_count() // max((epoch.run.processes for epoch in missing), default=1)
         workers = LocalWorkers(max(1, min(n_chains, n_cores)), pickle.dumps(data))
     with contextlib.closing(workers):
         yield workers

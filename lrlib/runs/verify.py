@@ -38,34 +38,30 @@ def verify(found: Published, *, chains: int, epochs: int, seed: int | None) -> I
         A line on each epoch, and whether it is as published: bit for bit, weights included, or, if the numerics differ,
         within LOSS_TOLERANCE and ACCURACY_TOLERANCE.
     """
-    runs = random.Random(seed).sample(found.runs, min(chains, len(found.runs)))
-    pairs = {}  # run -> its epochs with what was published of them
-    for run in runs:
+    pairs: list = []  # of epochs and what was published of them
+    for run in random.Random(seed).sample(found.runs, min(chains, len(found.runs))):
         chain = plan_epochs(run)[:epochs]
-        if (records := found.find(chain)) is None:
+        records = found.find(chain)
+        if records is None:
             yield f"{run.label}, seed {run.seed}: not among the published epochs", False
-        else:
-            pairs[run] = list(zip(chain, records, strict=False))
-    missing = list({epoch.name: epoch for pair in pairs.values() for epoch, _ in pair}.values())
-    if not missing:
-        return
+        pairs += zip(chain, records or [], strict=False)
+    missing = list({epoch.name: epoch for epoch, _ in pairs}.values())
     with tempfile.TemporaryDirectory() as folder, open_workers(missing, Store(store_folder())) as workers:
         trained = compute_epochs(missing, store=Store(folder), workers=workers)
         computed = {epoch.name: artefact for epoch, artefact in trained if artefact}
-    for run, pair in pairs.items():
-        for epoch, record in pair:
-            ours, weights = record_of(computed[epoch.name]), digest_weights(computed[epoch.name])
-            difference = np.nanmax(np.abs(ours["losses"] - record["losses"]), initial=0.0)
-            names = ("losses", *(name for name in FIGURES if name != "seconds"))
-            how, right = "bit for bit", weights == record["weights"]
-            right &= all(np.array_equal(ours[name], record[name], equal_nan=True) for name in names)
-            if not right and record["numerics"] != name_numerics(epoch.run, load_data(run.problem)):
-                how, right = "other numerics, within tolerance", ours["diverged"] == record["diverged"]
-                if not ours["diverged"]:
-                    right &= difference <= LOSS_TOLERANCE
-                    right &= abs(ours["test_accuracy"] - record["test_accuracy"]) <= ACCURACY_TOLERANCE
-            about = f"{run.label}, seed {run.seed}, epoch {epoch.number}"
-            yield f"{about}: largest difference of a loss {difference:.1e} ({how})", bool(right)
+    for epoch, theirs in pairs:
+        ours, weights = record_of(computed[epoch.name]), digest_weights(computed[epoch.name])
+        names = ("losses", *(name for name in FIGURES if name != "seconds"))
+        how, right = "bit for bit", all(np.array_equal(ours[name], theirs[name], equal_nan=True) for name in names)
+        right &= weights == theirs["weights"]
+        difference = np.nanmax(np.abs(ours["losses"] - theirs["losses"]), initial=0.0)
+        if not right and theirs["numerics"] != name_numerics(epoch.run, load_data(epoch.run.problem)):
+            how, right = "other numerics, within tolerance", ours["diverged"] == theirs["diverged"]
+            if not ours["diverged"]:
+                right &= difference <= LOSS_TOLERANCE
+                right &= abs(ours["test_accuracy"] - theirs["test_accuracy"]) <= ACCURACY_TOLERANCE
+        about = f"{epoch.run.label}, seed {epoch.run.seed}, epoch {epoch.number}"
+        yield f"{about}: largest difference of a loss {difference:.1e} ({how})", bool(right)
 
 
 def main(arguments: list[str]) -> int:
@@ -78,9 +74,8 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         found = published.read(options.file or published.default_path())
-        print(
-            f"Comparing {found.describe()} with {options.chains} runs of at most {options.epochs} epochs trained here."
-        )
+        sample = f"{options.chains} runs of at most {options.epochs} epochs"
+        print(f"Comparing {found.describe()} with {sample} trained here.")
         lines = list(verify(found, chains=options.chains, epochs=options.epochs, seed=options.seed))
     except LrlibError as err:
         print(f"lrlib: {err}", file=sys.stderr)

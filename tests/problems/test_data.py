@@ -11,14 +11,7 @@ from PIL import Image
 from torchvision import transforms
 
 from lrlib.problems import data
-from lrlib.problems.data import (
-    Data,
-    DatasetError,
-    DatasetMissing,
-    choose_dataset,
-    load_dataset,
-    read_images,
-)
+from lrlib.problems.data import Data, DatasetError, DatasetMissing, choose_dataset, load_dataset, read_images
 from lrlib.problems.preprocessing import resize_images
 
 RESIZE = transforms.Compose([transforms.Resize((32, 32)), transforms.PILToTensor()])

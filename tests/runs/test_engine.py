@@ -1,10 +1,11 @@
-"""The engine by itself: epochs that take no time, computed in this process or by fakes."""
+"""The engine by itself: epochs that take no time, computed in this process."""
 
 import hashlib
 import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
+import in_process
 import numpy as np
 import pytest
 import torch
@@ -21,8 +22,7 @@ from lrlib.training.backends import plain
 from lrlib.training.epoch import initial_state, load_model
 
 ONE = torch.zeros(1, dtype=torch.int64)
-NO_DATA = Data((ONE, ONE), (ONE, ONE))
-SENT = pickle.dumps({("lenet5_sample", "no images"): NO_DATA})
+DATA = Data((ONE, ONE), (ONE, ONE))
 
 
 @pytest.fixture
@@ -32,13 +32,13 @@ def store(tmp_path):
 
 @pytest.fixture
 def workers():
-    return InProcess(SENT)
+    return InProcess(pickle.dumps({("lenet5_sample", "one image"): DATA}))
 
 
 @pytest.fixture(autouse=True)
 def quick_epochs(monkeypatch):
-    """Epochs that only build the model, on no data."""
-    monkeypatch.setattr(engine, "load_data", lambda name: NO_DATA)
+    """Epochs that only build the model."""
+    monkeypatch.setattr(engine, "load_data", lambda name: DATA)
     monkeypatch.setattr(engine, "name_numerics", lambda *_: {"torch": "1.0"})
     monkeypatch.setattr(plain, "evaluate", lambda state, **_: (0.0, 0))
 
@@ -49,7 +49,7 @@ def quick_epochs(monkeypatch):
     monkeypatch.setattr(plain, "train_epoch", train_epoch)
 
 
-def chain(length, *, seed=0, parent=None, label="", lr=0.1):
+def chain(length, *, seed=0, parent=None, label="", lr=0.1, data="one image"):
     """Epochs of a made-up run; parent: the Epoch that it continues."""
     epochs = []
     run = Run(Constant(0.1), problem="lenet5_sample", seed=seed, backend="torch")
@@ -57,34 +57,28 @@ def chain(length, *, seed=0, parent=None, label="", lr=0.1):
         before = epochs[-1] if epochs else parent
         number = before.number + 1 if before else 1
         name = hashlib.sha256(f"{label} {seed} {number} {before and before.name}".encode()).hexdigest()
-        steps = np.full(2, lr), np.full(2, 0.9)
-        epochs.append(Epoch(name, name, before and before.name, number, run, *steps, "no images"))
+        epochs.append(Epoch(name, name, before and before.name, number, run, np.full(2, lr), np.full(2, 0.9), data))
     return epochs
 
 
-def test_every_epoch_is_stored_when_it_is_given_and_parents_come_before_children(store, workers):
-    epochs = chain(4) + chain(3, seed=1)
+def test_longer_chains_start_first_and_each_epoch_is_stored_when_it_is_given_after_its_parent(store, workers):
+    short, long = chain(2), chain(3, seed=1)
     seen = set()
-    for epoch, artefact in compute_epochs(epochs, store=store, workers=workers):
+    for epoch, artefact in compute_epochs(short + long, store=store, workers=workers):
         assert store.load(epoch.name).values == artefact.values
         assert epoch.parent is None or epoch.parent in seen
         seen.add(epoch.name)
-    assert seen == {epoch.name for epoch in epochs}
-
-
-def test_longer_chains_start_first(store, workers):
-    short, long = chain(1), chain(3, seed=1)
-    list(compute_epochs(short + long, store=store, workers=workers))
+    assert seen == {epoch.name for epoch in short + long}
     assert workers.submitted[0] == long[0].name
 
 
 def test_nothing_is_computed_below_an_epoch_that_diverged(store, workers):
     trunk = chain(1)
-    wild, tame = chain(2, parent=trunk[0], label="wild", lr=np.inf), chain(2, parent=trunk[0], label="tame")
+    wild, tame = chain(3, parent=trunk[0], label="wild", lr=np.inf), chain(2, parent=trunk[0], label="tame")
     results = {e.name: artefact for e, artefact in compute_epochs(trunk + wild + tame, store=store, workers=workers)}
-    assert len(results) == 5
+    assert len(results) == 6
     assert results[wild[0].name].values["diverged"]
-    assert results[wild[1].name] is None and store.load(wild[1].name) is None
+    assert results[wild[1].name] is results[wild[2].name] is store.load(wild[1].name) is None
     assert not results[tame[1].name].values["diverged"]
 
 
@@ -119,16 +113,13 @@ def test_an_epoch_that_fails_is_an_error_with_its_reason_and_those_before_it_are
     assert set(store.list_files()) == {epochs[0].name}
 
 
-def test_a_worker_with_other_numerics_is_refused_with_the_difference(store, workers, monkeypatch):
+def test_a_worker_with_other_numerics_or_without_the_data_is_refused(store, workers, monkeypatch):
+    with pytest.raises(EngineError, match="has not received the dataset"):
+        list(compute_epochs(chain(1, data="lost"), store=store, workers=workers))
     numerics = iter([{"torch": "1.0", "code": "a"}, {"torch": "2.0", "code": "a"}])
     monkeypatch.setattr(engine, "name_numerics", lambda *_: next(numerics))
     with pytest.raises(EngineError, match="differ from the caller's: torch '2.0' instead of '1.0'; install"):
         list(compute_epochs(chain(1), store=store, workers=workers))
-
-
-def test_a_worker_without_the_data_is_an_error(store):
-    with pytest.raises(EngineError, match="has not received the dataset"):
-        list(compute_epochs([Epoch(**vars(chain(1)[0]) | {"data": "lost"})], store=store, workers=InProcess()))
 
 
 def test_a_parent_that_was_removed_is_an_error(store, workers):
@@ -147,15 +138,9 @@ class Evil:
         return os.mkdir, (str(self.path),)
 
 
-@pytest.mark.parametrize("kind", ["pickle", "nothing", "another epoch"])
-def test_what_a_worker_returns_is_only_ever_read_as_the_file_of_its_epoch(store, workers, tmp_path, kind):
-    [epoch] = chain(1)
-    returned = {
-        "pickle": lambda: pickle.dumps(Evil(tmp_path / "ran")),
-        "nothing": lambda: b"",
-        "another epoch": lambda: encode("00", Artefact({}, {})),
-    }[kind]
-    workers.wait = lambda: (epoch.name, returned())
-    with pytest.raises(EngineError, match="a worker returned"):
-        list(compute_epochs([epoch], store=store, workers=workers))
+def test_what_a_worker_returns_is_only_ever_read_as_the_file_of_its_epoch(store, workers, tmp_path, monkeypatch):
+    for returned in (pickle.dumps(Evil(tmp_path / "ran")), b"", encode("another epoch", Artefact({}, {}))):
+        monkeypatch.setattr(in_process, "run_task", lambda task, returned=returned: returned)
+        with pytest.raises(EngineError, match="a worker returned"):
+            list(compute_epochs(chain(1), store=store, workers=workers))
     assert not (tmp_path / "ran").exists() and not store.list_files()

@@ -13,17 +13,17 @@ import time
 
 import psutil
 import pytest
-from conftest import ROOT, RUNS, assert_same_epochs
+from conftest import ROOT, RUNS, assert_same_epochs, find_workers, wait_until
 
 from lrlib import train
-from lrlib.runs import local
+from lrlib.runs import local, trainer
 from lrlib.runs.engine import EngineError
 from lrlib.runs.plan import plan_epochs
 from lrlib.runs.store import Store, StoreError
 
 pytestmark = pytest.mark.faults
 
-# A person's program without a guard: trains the first runs of RUNS into a store.
+# A person's program without a guard: trains RUNS into a store.
 CALLER = """
 import sys
 from conftest import RUNS
@@ -32,7 +32,7 @@ from lrlib.runs.store import Store
 
 print("begins", flush=True)
 try:
-    print(train(RUNS[: int(sys.argv[2])], store=Store(sys.argv[1]), progress=False).n_computed)
+    print(train(RUNS, store=Store(sys.argv[1]), progress=False).n_computed)
 except KeyboardInterrupt:
     sys.exit(130)
 """
@@ -45,13 +45,13 @@ def store(tmp_path):
 
 @pytest.fixture
 def start(tmp_path):
-    """start(store, n_runs): a caller in a session of its own, as in a terminal of its own."""
+    """start(store): a caller in a session of its own, as in a terminal of its own."""
     script, callers = tmp_path / "script.py", []
     script.write_text(CALLER)
 
-    def start(store, n_runs):
+    def start(store):
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-        command = [sys.executable, str(script), str(store.folder), str(n_runs)]
+        command = [sys.executable, str(script), str(store.folder)]
         pipes = {name: subprocess.PIPE for name in ("stdout", "stderr")}
         callers.append(subprocess.Popen(command, **pipes, text=True, env=environment, start_new_session=True))
         assert callers[-1].stdout.readline() == "begins\n"
@@ -61,14 +61,6 @@ def start(tmp_path):
     for caller in callers:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(caller.pid, signal.SIGKILL)
-
-
-def wait_until(condition, what, seconds=300):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"{what} not after {seconds} s"
-        time.sleep(0.02)
-    return found
 
 
 def in_session(leader):
@@ -81,15 +73,9 @@ def in_session(leader):
     return found
 
 
-def find_workers(caller=None):
-    """The worker processes of a caller, by default this process."""
-    children = psutil.Process(caller.pid if caller else None).children(recursive=True)
-    return [child for child in children if "LokyProcess" in " ".join(child.cmdline())]
-
-
 def test_a_killed_caller_leaves_no_process_and_the_same_call_resumes(store, start, uninterrupted):
     n_before_kill = random.randint(1, 8)
-    caller = start(store, 2)
+    caller = start(store)
     wait_until(lambda: len(store.list_files()) >= n_before_kill, f"{n_before_kill} epochs")
     caller.kill()
     caller.communicate()
@@ -99,20 +85,25 @@ def test_a_killed_caller_leaves_no_process_and_the_same_call_resumes(store, star
     assert_same_epochs(store, uninterrupted, RUNS)
 
 
-def test_a_killed_worker_costs_its_epochs_only_and_an_unguarded_script_is_not_run_again(store, start, uninterrupted):
-    caller = start(store, 2)
+def test_workers_open_no_port_and_a_killed_one_costs_its_epochs_only_and_does_not_run_an_unguarded_script_again(
+    store, start, uninterrupted
+):
+    caller = start(store)
     wait_until(store.list_files, "a first epoch")
-    random.choice(find_workers(caller)).kill()
+    kinds = {connection.status for process in in_session(caller) for connection in process.net_connections("inet")}
+    assert psutil.CONN_LISTEN not in kinds
+    workers = find_workers(caller.pid)
+    random.choice(workers).kill()
     output, errors = caller.communicate(timeout=300)
-    assert (caller.returncode, output, errors) == (0, "12\n", "")
+    assert (len(workers), caller.returncode, output, errors) == (2, 0, "12\n", "")
     assert_same_epochs(store, uninterrupted, RUNS)
 
 
 @pytest.mark.parametrize("kill", [os.killpg, os.kill], ids=["as from a terminal", "to the caller alone"])
 @pytest.mark.parametrize("moment", ["training", "starting"])
 def test_ctrl_c_ends_within_seconds_quietly_and_leaves_no_process(kill, moment, store, start, uninterrupted):
-    caller = start(store, 2)
-    wait_until(store.list_files if moment == "training" else lambda: find_workers(caller), moment)
+    caller = start(store)
+    wait_until(store.list_files if moment == "training" else lambda: find_workers(caller.pid), moment)
     n_stored, pressed = len(store.list_files()), time.monotonic()
     kill(caller.pid, signal.SIGINT)
     output, errors = caller.communicate(timeout=120)
@@ -126,31 +117,23 @@ def test_ctrl_c_ends_within_seconds_quietly_and_leaves_no_process(kill, moment, 
 
 
 def test_two_callers_at_once_train_nothing_twice_and_the_second_says_that_it_waits(store, start, uninterrupted):
-    callers = [start(store, 2) for _ in range(2)]
+    callers = [start(store) for _ in range(2)]
     outputs = [caller.communicate(timeout=600) for caller in callers]
     assert sorted(output for output, _ in outputs) == ["0\n", "12\n"], outputs
     assert sorted(len(errors.splitlines()) for _, errors in outputs) == [0, 1]
     assert_same_epochs(store, uninterrupted, RUNS)
 
 
-def test_the_workers_open_no_port(store, start):
-    caller = start(store, 2)
-    wait_until(store.list_files, "a first epoch")
-    assert len(find_workers(caller)) == 2
-    kinds = {connection.status for process in in_session(caller) for connection in process.net_connections("inet")}
-    assert psutil.CONN_LISTEN not in kinds
-
-
 def test_an_epoch_that_kills_its_workers_ends_the_training_with_an_error(store, monkeypatch):
-    original, killed = local.LocalWorkers.wait, []
+    original, killed = local.LocalWorkers.count_slots, []
 
-    def wait(self):
+    def count_slots(self):
         for worker in find_workers():
             worker.kill()
             killed.append(worker.pid)
         return original(self)
 
-    monkeypatch.setattr(local.LocalWorkers, "wait", wait)
+    monkeypatch.setattr(local.LocalWorkers, "count_slots", count_slots)
     with pytest.raises(EngineError, match=r"its worker died 3 times \(SIGKILL\(-9\).*\), possibly"):
         train(RUNS[:1], store=store, progress=False)
     assert len(set(killed)) >= 3 and not find_workers()
@@ -205,6 +188,6 @@ def test_a_read_only_store_serves_what_it_has_and_is_an_error_before_anything_is
     results = train(RUNS[:1], store=store, progress=False)
     assert results.n_computed == 0 and len(results.epochs) == 6
     results.model(RUNS[0])
-    monkeypatch.setattr(local, "LocalWorkers", None)
+    monkeypatch.setattr(trainer, "LocalWorkers", None)
     with pytest.raises(StoreError, match=r"cannot be written \(Read-only file system\)"):
         train(RUNS, store=store, progress=False)

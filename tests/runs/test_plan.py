@@ -1,19 +1,16 @@
 """What an epoch's name holds, and what it does not."""
 
 from dataclasses import fields
-from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from lrlib import Run
 from lrlib.problems.data import Data
 from lrlib.problems.registry import load_data
 from lrlib.runs import plan
 from lrlib.runs.plan import plan_epochs
-from lrlib.schedules import Constant, MultiStep, OneCycle
+from lrlib.schedules import Constant, MultiStep
 
 SAMPLE = {"problem": "lenet5_sample", "epochs": 3}
 BASE = Run(Constant(0.1), **SAMPLE)
@@ -31,15 +28,6 @@ def test_runs_share_the_epochs_before_they_part():
     assert b[2] != constant[2]
 
 
-def test_the_report_s_250_epochs_become_180():
-    runs = [Run(s, problem="lenet5_sample") for s in (
-        *map(Constant, (0.1, 0.01, 0.001)), *(MultiStep(0.1, [m]) for m in (5, 15, 25)), MultiStep(0.1, [15, 25]),
-        OneCycle(0.1, final_div_factor=4),
-    )]  # fmt: skip
-    assert sum(run.epochs for run in runs) == 240  # and 10 of the range test
-    assert len({name for run in runs for name in names(run)}) == 170
-
-
 CHANGES = {
     "problem": "lenet5_sample_validation", "seed": 1, "optimizer": "adam", "batch_size": 64, "weight_decay": 0.0,
     "momentum": 0.8, "schedule": Constant(0.1 * (1 + 2**-52)),
@@ -52,19 +40,16 @@ def test_whatever_changes_the_result_changes_the_name(name):
     assert not {e.history for e in plan_epochs(BASE)} & {e.history for e in plan_epochs(Run(**others))}
 
 
+def test_histories_are_those_by_which_published_results_are_found():
+    assert plan_epochs(BASE)[2].history[:32] == "3b920fd606ba8bdec508f8641375f975"
+
+
 def test_every_setting_is_in_the_name_or_the_numerics():
     assert {field.name for field in fields(Run)} == CHANGES.keys() | {"epochs", "label", "backend", "processes"}
 
 
 def test_a_longer_run_a_label_and_another_type_of_the_same_number_change_no_name():
-    long = Run(
-        Constant(0.1),
-        problem="lenet5_sample",
-        epochs=np.int64(5),
-        label="x",
-        seed=np.int64(0),
-        weight_decay=np.float64(5e-4),
-    )
+    long = Run(Constant(0.1), problem="lenet5_sample", epochs=np.int64(5), label="x", weight_decay=np.float64(5e-4))
     assert names(long)[:3] == names(BASE)
     without = [names(Run(Constant(1), weight_decay=value, **SAMPLE)) for value in (0, 0.0, -0.0, np.float32(0))]
     assert without.count(without[0]) == 4
@@ -103,16 +88,3 @@ def test_the_name_holds_the_data_and_the_numerics_and_the_history_only_the_data(
 def test_settings_outside_their_range_are_refused_by_name(given, message):
     with pytest.raises(ValueError, match=message):
         Run(Constant(0.1), **given)
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    st.floats(1e-6, 1, allow_subnormal=False), st.floats(1e-6, 1, allow_subnormal=False), st.integers(0, 2**40),
-    st.integers(1, 4000),
-)  # fmt: skip
-def test_equal_runs_have_equal_names_and_different_ones_have_not(lr, other, seed, batch_size):
-    about = {"problem": "lenet5_sample", "epochs": 1, "seed": seed, "batch_size": batch_size}
-    with mock.patch.object(plan, "name_numerics", lambda *_: {}):  # which would train two steps for each batch size
-        first, again, second = (names(Run(Constant(value), **about)) for value in (lr, lr, other))
-    assert first == again
-    assert (first == second) == (lr == other)

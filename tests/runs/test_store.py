@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import json
 import os
@@ -5,7 +6,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import warnings
 from pathlib import Path
 
 import filelock
@@ -15,7 +15,7 @@ from conftest import ROOT
 
 from lrlib.runs.store import Artefact, Store, StoreError, encode, write_whole
 
-NAME, OTHER = "ab12", "ab34"
+NAME = "ab12"
 
 
 @pytest.fixture
@@ -44,20 +44,19 @@ def test_saved_tensors_are_loaded_bit_for_bit_whatever_their_dtype_and_tied_ones
     assert store.load(NAME) is None
     store.save(NAME, artefact)
     assert is_the_same(store.load(NAME), artefact)
+    left = store.folder / ".ab34.safetensors.00.part"  # of a killed writer
+    left.write_bytes(b"half")
     assert list(store.list_files()) == [NAME]
+    assert {path: size for path, (size, _) in store.list_parts().items()} == {left: 4}
 
 
+@pytest.mark.filterwarnings("ignore:.* is damaged")
 def test_no_flipped_bit_and_no_length_gives_anything_but_what_was_saved(store, artefact):
     store.save(NAME, artefact)
     whole = store.path(NAME).read_bytes()
-    flipped = (
-        whole[:place] + bytes([whole[place] ^ mask]) + whole[place + 1 :]
-        for place in range(len(whole))
-        for mask in (1, 32)
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for content in (*flipped, *(whole[:length] for length in range(len(whole)))):
+    for place in range(len(whole)):
+        before, byte, after = whole[:place], whole[place], whole[place + 1 :]
+        for content in (before, before + bytes([byte ^ 1]) + after, before + bytes([byte ^ 32]) + after):
             store.path(NAME).write_bytes(content)
             assert store.load(NAME) is None
 
@@ -78,68 +77,45 @@ def with_header(header):
         with_header({"__metadata__": []}),
         with_header({"__metadata__": {"sha256": 3, "values": "{}"}}),
         with_header({"__metadata__": {"sha256": "", "values": "{}"}}),
+        encode("another name", Artefact({}, {})),
     ],
 )
-def test_a_foreign_file_counts_as_damaged_and_is_warned_of_once(store, artefact, content):
-    store.save(NAME, artefact)
-    store.path(NAME).write_bytes(content)
-    with pytest.warns(UserWarning, match="is damaged") as warned:
-        assert (store.load(NAME), store.load(NAME)) == (None, None)
-    assert len(warned) == 1
+def test_a_foreign_file_is_warned_of_and_counts_as_absent(store, artefact, content):
+    store.save(NAME, content)
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert store.load(NAME) is None
     store.save(NAME, artefact)
     assert is_the_same(store.load(NAME), artefact)
 
 
-def test_a_file_under_another_name_or_of_another_version_is_refused(store, artefact, monkeypatch):
+@pytest.mark.filterwarnings("ignore:.* is damaged")
+def test_a_file_of_another_version_counts_as_absent(store, artefact, monkeypatch):
     store.save(NAME, artefact)
-    store.path(OTHER).write_bytes(store.path(NAME).read_bytes())
-    with pytest.warns(UserWarning, match="is damaged"):
-        assert store.load(OTHER) is None
-    store.save(OTHER, encode(NAME, artefact))
-    with pytest.warns(UserWarning, match="is damaged"):
-        assert store.load(OTHER) is None
     monkeypatch.setattr("lrlib.runs.store.VERSION", 2)
-    with pytest.warns(UserWarning, match="is damaged"):
-        assert store.load(NAME) is None
+    assert store.load(NAME) is None
 
 
 @pytest.mark.parametrize(
     ("number", "expected"),
-    [(errno.EIO, "damaged"), (errno.ESTALE, None), (errno.ENOENT, None), (errno.EACCES, StoreError)],
+    [(errno.EIO, UserWarning), (errno.ESTALE, None), (errno.ENOENT, None), (errno.EACCES, StoreError)],
 )
+@pytest.mark.filterwarnings("error")
 def test_what_the_disk_reports_is_absent_damaged_or_an_error(store, artefact, monkeypatch, number, expected):
-    store.save(NAME, artefact)
-
     def fail(_):
         raise OSError(number, os.strerror(number))
 
+    store.save(NAME, artefact)
     monkeypatch.setattr(Path, "read_bytes", fail)
-    if expected is StoreError:
-        with pytest.raises(StoreError, match="make it readable or delete it"):
-            store.load(NAME)
-    else:
-        with warnings.catch_warnings(record=True) as warned:
-            assert store.load(NAME) is None
-        assert [str(each.message).count("is damaged") for each in warned] == ([1] if expected else [])
+    with pytest.raises(expected, match="is damaged|make it readable") if expected else contextlib.nullcontext():
+        assert store.load(NAME) is None
 
 
-def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+def test_a_file_is_on_the_disk_before_it_replaces_the_old_one(tmp_path, monkeypatch):
     calls, replace = [], os.replace
     monkeypatch.setattr(os, "fsync", lambda handle: calls.append(("fsync", os.fstat(handle).st_size)))
     monkeypatch.setattr(os, "replace", lambda *paths: (calls.append("replace"), replace(*paths)))
     write_whole(tmp_path / "file", b"new")
     assert calls == [("fsync", 3), "replace"]
-
-
-def test_a_reader_beside_a_writer_sees_the_old_or_the_new_content(tmp_path):
-    path, contents = tmp_path / "file", [b"a" * 300_000, b"b" * 300_000]
-    write_whole(path, contents[0])
-    writer = threading.Thread(target=lambda: [write_whole(path, contents[i % 2]) for i in range(60)])
-    writer.start()
-    seen = set()
-    while writer.is_alive():
-        seen.add(path.read_bytes())
-    assert seen <= set(contents)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
@@ -154,14 +130,6 @@ def test_a_write_that_is_broken_off_keeps_the_old_content_and_leaves_nothing(sto
         store.save(NAME, Artefact({}, {}))
     assert [path.name for path in store.folder.iterdir()] == [store.path(NAME).name]
     assert is_the_same(store.load(NAME), artefact)
-
-
-def test_files_of_a_killed_writer_are_listed_apart(store, artefact):
-    store.save(NAME, artefact)
-    left = store.folder / ".ab34.safetensors.00.part"
-    left.write_bytes(b"half")
-    assert list(store.list_files()) == [NAME]
-    assert {path: size for path, (size, _) in store.list_parts().items()} == {left: 4}
 
 
 def test_the_lock_is_held_by_one_process_and_ends_with_it(store, capfd):

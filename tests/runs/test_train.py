@@ -11,12 +11,13 @@ from torch import nn
 from lrlib import Run
 from lrlib.problems.data import Data
 from lrlib.problems.problem import Problem
-from lrlib.problems.registry import load_problem
 from lrlib.runs import trainer
 from lrlib.runs.plan import plan_epochs
 from lrlib.runs.store import Store, StoreError
 from lrlib.runs.trainer import find_results
 from lrlib.schedules import Constant, MultiStep, OneCycle
+from lrlib.training.backends import plain
+from lrlib.training.epoch import epoch_order
 
 SAMPLE = {"problem": "lenet5_sample", "epochs": 3}
 
@@ -64,8 +65,7 @@ def parameters(results, run):
 
 
 def assert_equal_parameters(results, others, run):
-    a, b = parameters(results, run), parameters(others, run)
-    assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+    torch.testing.assert_close(parameters(results, run), parameters(others, run), rtol=0, atol=0)
 
 
 def test_a_second_training_computes_nothing_and_gives_the_same(store, train, monkeypatch):
@@ -77,7 +77,7 @@ def test_a_second_training_computes_nothing_and_gives_the_same(store, train, mon
     assert first.epochs.equals(second.epochs)
     assert first.steps.equals(second.steps)
     assert find_results([run], store=store).epochs.equals(second.epochs)
-    assert find_results([run, Run(Constant(0.1), problem="lenet5_sample", epochs=4)], store=store) is None
+    assert find_results([run, replace(run, epochs=4)], store=store) is None
 
 
 def test_tables_are_tidy_and_agree(store, train):
@@ -85,8 +85,7 @@ def test_tables_are_tidy_and_agree(store, train):
     results = train([run], store=store, progress=False)
     assert list(results.epochs.columns) == [
         "run", "problem", "seed", "epoch", "lr", "momentum", "train_loss", "test_loss", "test_accuracy", "n_test",
-        "seconds",
-        "diverged",
+        "seconds", "diverged",
     ]  # fmt: skip
     assert list(results.steps.columns) == ["run", "problem", "seed", "step", "lr", "momentum", "loss"]
     assert len(results.steps) == 2 * 32  # 32 = ceil(4000 / 128)
@@ -106,48 +105,38 @@ def test_a_resumed_run_and_one_beside_others_end_in_the_bits_of_an_uninterrupted
     resumed = train([run], store=broken, progress=False)
     assert resumed.n_computed == 2
     assert_equal_parameters(expected, resumed, run)
-    others = [
-        Run(Constant(0.1), problem=problem, epochs=2, seed=1),
-        Run(MultiStep(0.1, [1]), problem=problem, epochs=2),
-    ]
+    others = [replace(run, seed=1), Run(MultiStep(0.1, [1]), problem=problem, epochs=2)]
     beside = train([*others, run], store=Store(tmp_path / "beside"), progress=False)
     assert_equal_parameters(expected, beside, run)
 
 
 def test_tied_weights_stay_one_parameter_and_bfloat16(store, train):
-    run = Run(Constant(0.1), problem=TIED, epochs=2)
-    results = train([run], store=store, progress=False)
-    model = results.model(run)
+    run = Run(Constant(0.1), problem=TIED, epochs=1)
+    model = train([run], store=store, progress=False).model(run)
     assert model.encode.weight is model.decode.weight
-    assert model.encode.weight.dtype == torch.bfloat16
-    expected, data = Tied().bfloat16(), _load_points()
-    start = store.load(plan_epochs(run)[0].name).tensors  # after one epoch; one more by hand
-    expected.load_state_dict({name.removeprefix("model."): t for name, t in start.items() if name.startswith("model.")})
+    torch.manual_seed(0)
+    expected, data = tied.build_model(), _load_points()
     optimizer = torch.optim.SGD(expected.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, fused=True)
-    buffer = start["optimizer.encode.weight.momentum_buffer"]
-    optimizer.state[expected.encode.weight]["momentum_buffer"] = buffer.clone()
-    from lrlib.training.epoch import epoch_order
-
-    for batch in epoch_order(0, 2, 64).split(16):
+    for batch in epoch_order(0, 1, 64).split(16):
         optimizer.zero_grad()
         tied.losses(expected(data.train[0][batch]), data.train[1][batch]).mean().backward()
         optimizer.step()
-    assert torch.equal(expected.encode.weight, model.encode.weight)
+    assert model.encode.weight.dtype == torch.bfloat16 and torch.equal(expected.encode.weight, model.encode.weight)
 
 
 @pytest.mark.parametrize("damage", ["a bit", "cut"])
-def test_a_damaged_epoch_is_said_once_and_trained_again_to_the_same_bits(store, train, damage):
+def test_a_damaged_epoch_is_said_and_trained_again_to_the_same_bits(store, train, damage):
     run = Run(Constant(0.1), **SAMPLE)
     before = train([run], store=store, progress=False)
-    kept, name = parameters(before, run), plan_epochs(run)[1].name
-    path, content = store.path(name), bytearray(store.path(name).read_bytes())
+    kept, path = parameters(before, run), store.path(plan_epochs(run)[1].name)
+    content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content if damage == "a bit" else content[:-1])
-    with pytest.warns(UserWarning, match="is computed again") as warned:
+    with pytest.warns(UserWarning, match="is computed again"):
         after = train([run], store=store, progress=False)
-    assert after.n_computed == 1 and len(warned) <= 2
-    assert np.array_equal(after.epochs.drop(columns="seconds"), before.epochs.drop(columns="seconds"))
-    assert all(torch.equal(kept[name], value) for name, value in parameters(after, run).items())
+    assert after.n_computed == 1
+    assert after.epochs.drop(columns="seconds").equals(before.epochs.drop(columns="seconds"))
+    torch.testing.assert_close(parameters(after, run), kept, rtol=0, atol=0)
 
 
 def test_a_run_that_diverges_is_recorded_at_its_step_and_stops_nobody(store, train):
@@ -156,9 +145,7 @@ def test_a_run_that_diverges_is_recorded_at_its_step_and_stops_nobody(store, tra
     assert results.diverged["run"].tolist() == ["wild"]
     step = results.diverged["step"][0]
     losses = results.steps.query("run == 'wild'")["loss"].to_numpy()
-    assert np.isfinite(losses[:step]).all()
-    assert not np.isfinite(losses[step:]).any()
-    assert len(losses) == 3 * 32
+    assert np.isfinite(losses).tolist() == [True] * step + [False] * (3 * 32 - step)
     assert results.epochs.query("run == 'tame'")["test_accuracy"].iloc[-1] > 0.5
     with pytest.raises(ValueError, match="wild .* diverged"):
         results.model(wild)
@@ -169,50 +156,33 @@ def test_a_run_that_diverges_is_recorded_at_its_step_and_stops_nobody(store, tra
 
 
 def test_a_run_that_diverges_in_its_last_update_has_diverged_at_that_step(store, train, monkeypatch):
-    from lrlib.training.backends import plain
-
     quick = plain.train_epoch
 
-    def explode(state, *, lr, **settings):
-        after, losses = quick(state, lr=lr, **settings)
+    def explode(state, **settings):
+        after, losses = quick(state, **settings)
         return {name: tensor * np.inf for name, tensor in after.items()}, losses
 
     monkeypatch.setattr(plain, "train_epoch", explode)
     run = Run(Constant(0.1), problem=TIED, epochs=2, label="late")
     results = train([run], store=store, progress=False)
     assert results.diverged[["run", "step", "lr"]].values.tolist() == [["late", 3, 0.1]]
-    assert np.isfinite(results.steps["loss"][:4]).all() and results.steps["loss"][4:].isna().all()
+    assert np.isfinite(results.steps["loss"]).tolist() == [True] * 4 + [False] * 4
 
 
 def test_equal_labels_on_two_problems_stay_apart_in_the_tables(store, train):
     runs = [Run(Constant(1e-3), problem=problem, epochs=1, label="same") for problem in (TIED, "lenet5_sample")]
     results = train(runs, store=store, progress=False)
     assert results.epochs[["run", "problem"]].values.tolist() == [["same", TIED], ["same", "lenet5_sample"]]
-    assert results.steps.groupby(["run", "problem"]).size().to_dict() == {
-        ("same", "lenet5_sample"): 32,
-        ("same", TIED): 4,
-    }
+    assert results.steps.groupby(["run", "problem"]).size().tolist() == [32, 4]
     assert results.epochs["test_accuracy"].isna().tolist() == [True, False]
-    assert type(results.model(runs[0])) is type(load_problem(TIED).build_model())
-
-
-def test_old_data_is_not_trained_under_a_new_name(store, train, monkeypatch):
-    run = Run(Constant(0.1), problem=TIED, epochs=1)
-    before = train([run], store=store, progress=False)
-    points = -_load_points().train[0].flip(0)
-    other = Data((points, points), (points[:16], points[:16]))
-    for module in ("plan", "trainer", "engine"):
-        monkeypatch.setattr(f"lrlib.runs.{module}.load_data", lambda name: other)
-    after = train([run], store=store, progress=False)
-    assert after.n_computed == 1
-    assert not after.steps["loss"].equals(before.steps["loss"])
+    assert isinstance(results.model(runs[0]), Tied)
 
 
 def test_what_is_not_among_the_results_or_was_removed_is_an_error(store, train):
     run = Run(Constant(0.1), problem=TIED, epochs=1)
     results = train([run], store=store, progress=False)
     with pytest.raises(KeyError, match="is not among these results"):
-        results.model(Run(Constant(0.2), problem=TIED, epochs=1))
+        results.model(replace(run, seed=1))
     store.path(plan_epochs(run)[0].name).unlink()
     with pytest.raises(StoreError, match="no longer there; train the run again"):
         results.model(run)

@@ -3,30 +3,32 @@
 The tests marked needs_colossalai are skipped where it is not installed; `make colossalai` does that.
 """
 
+import functools
 import importlib.util
 import re
 import sys
 import threading
-import time
 
 import numpy as np
 import psutil
 import pytest
 import torch
+from conftest import find_workers, wait_until
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from small_problems import make_images, train
 
-from lrlib import Run, train
+from lrlib import Run
 from lrlib.runs.engine import EngineError
 from lrlib.runs.store import Store
-from lrlib.schedules import Constant, OneCycle, lr_per_step
+from lrlib.runs.trainer import train as train_runs
+from lrlib.schedules import Constant, OneCycle
 from lrlib.training.backends import BackendError, colossal
-from lrlib.training.epoch import epoch_order, initial_state
+from lrlib.training.epoch import epoch_order
 from lrlib.training.numerics import fixed_numerics
 from lrlib.training.processes import start_pool
-from lrlib.training.registry import describe_numerics, load_backend
+from lrlib.training.registry import describe_numerics
 
-BATCH, EPOCHS, STEPS = 32, 2, 3
 # How far the losses of two processes may be from those of one, relatively: only the order of a batch's sums differs.
 TOLERANCE = 1e-5
 
@@ -39,54 +41,20 @@ needs_colossalai = pytest.mark.skipif(
 def no_rank_is_left():
     yield
     colossal.close_ranks()
-    assert not find_ranks()
-
-
-def make_data(n):
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (n, 1, 32, 32), dtype=torch.uint8, generator=generator)
-    return images, torch.randint(0, 10, (n,), generator=generator)
+    assert not find_workers()
 
 
 # Three batches an epoch, the last of 5 images, and the last of 1, of which two processes get 1 and 0.
-DATA = {n: make_data(n) for n in (69, 65)}
+DATA = {n: make_images(n) for n in (69, 65)}
+
+
+assert_equal = functools.partial(torch.testing.assert_close, rtol=0, atol=0)
 
 
 @fixed_numerics()
-def train_by(backend, *, processes=1, n=69, optimizer="sgd", make_order=epoch_order):
-    """The state after EPOCHS epochs of one cycle, and all step losses (EPOCHS * STEPS,)."""
+def train_by(backend, *, n=69, optimizer="sgd", **settings):
     schedule = OneCycle(0.1 if optimizer == "sgd" else 1e-3, final_div_factor=4)
-    lr, momentum = lr_per_step(schedule, epochs=EPOCHS, steps_per_epoch=STEPS, momentum=0.9)
-    state, losses = initial_state(3), []
-    for epoch in range(1, EPOCHS + 1):
-        steps = slice((epoch - 1) * STEPS, epoch * STEPS)
-        state, part = load_backend(backend).train_epoch(
-            state, processes=processes, lr=lr[steps], momentum=momentum[steps], inputs=DATA[n][0], targets=DATA[n][1],
-            order=make_order(3, epoch, n), batch_size=BATCH, optimizer=optimizer, weight_decay=5e-4,
-        )  # fmt: skip
-        losses.append(part)
-    return state, np.concatenate(losses)
-
-
-def assert_equal(found, expected):
-    assert found[0].keys() == expected[0].keys()
-    for name, tensor in expected[0].items():
-        assert torch.equal(found[0][name], tensor) and found[0][name].dtype == tensor.dtype, name
-    assert np.array_equal(found[1], expected[1])
-
-
-def find_ranks(above=None):
-    """The processes of loky below this one, or below another."""
-    children = psutil.Process(above).children(recursive=True)
-    return [child for child in children if "LokyProcess" in " ".join(child.cmdline())]
-
-
-def wait_until(condition, what, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"{what} not after {seconds} s"
-        time.sleep(0.02)
-    return found
+    return train(backend, DATA[n], schedule, optimizer=optimizer, **settings)
 
 
 def test_what_is_not_installed_is_an_error_with_what_to_type(monkeypatch):
@@ -114,7 +82,7 @@ def test_a_process_that_cannot_join_is_an_error_and_none_is_left(monkeypatch):
     monkeypatch.setattr(colossal, "_join", _fail)
     with pytest.raises(BackendError, match="a process of backend colossalai failed: ImportError: no such plugin$"):
         train_by("colossalai", processes=2)
-    assert not find_ranks()
+    assert not find_workers()
 
 
 @needs_colossalai
@@ -131,34 +99,20 @@ def test_one_process_trains_what_plain_pytorch_trains_to_the_bit_and_prints_noth
 @pytest.mark.parametrize("n", DATA)
 def test_two_processes_train_as_one_does_but_for_the_order_of_sums(n):
     state, losses = found = train_by("colossalai", processes=2, n=n)
-    ranks = {rank.pid for rank in find_ranks()}
+    ranks = {rank.pid for rank in find_workers()}
     expected_state, expected_losses = train_by("torch", n=n)
     np.testing.assert_allclose(losses, expected_losses, rtol=TOLERANCE)
-    for name, tensor in expected_state.items():
-        torch.testing.assert_close(state[name], tensor, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(state, expected_state, rtol=1e-4, atol=1e-6)
     assert_equal(train_by("colossalai", processes=2, n=n), found)
-    assert {rank.pid for rank in find_ranks()} == ranks and len(ranks) == 2
-
-
-@needs_colossalai
-def test_one_image_in_another_s_place_shows_in_the_losses_of_two_processes():
-    def swap(seed, epoch, n):
-        order = epoch_order(seed, epoch, n)
-        order[20] = order[40]  # one twice, one not at all
-        return order
-
-    _, losses = train_by("colossalai", processes=2, make_order=swap)
-    _, expected = train_by("torch")
-    assert (np.abs(losses / expected - 1)[::STEPS] > 10 * TOLERANCE).all()  # the batches with the image twice
+    assert {rank.pid for rank in find_workers()} == ranks and len(ranks) == 2
 
 
 @needs_colossalai
 def test_a_loss_that_is_not_finite_ends_the_epoch_of_all_processes_at_the_same_step():
-    settings = {"inputs": DATA[69][0], "targets": DATA[69][1], "order": epoch_order(3, 1, 69), "batch_size": 4}
-    settings |= {"lr": np.full(18, 1e30), "momentum": np.full(18, 0.9), "optimizer": "sgd", "weight_decay": 5e-4}
-    found = load_backend("colossalai").train_epoch(initial_state(3), processes=2, **settings)
-    expected = load_backend("torch").train_epoch(initial_state(3), processes=1, **settings)
-    assert 1 <= np.isfinite(found[1]).sum() == np.isfinite(expected[1]).sum() < 17
+    settings = {"data": DATA[69], "schedule": Constant(1e30), "epochs": 1, "batch_size": 4}
+    _, losses = train("colossalai", processes=2, **settings)
+    _, expected = train("torch", **settings)
+    assert 1 <= np.isfinite(losses).sum() == np.isfinite(expected).sum() < 17
 
 
 @needs_colossalai
@@ -166,21 +120,21 @@ def test_a_loss_that_is_not_finite_ends_the_epoch_of_all_processes_at_the_same_s
 def test_the_error_of_one_process_is_reported_and_both_are_ended():
     def spoil(seed, epoch, n):
         order = epoch_order(seed, epoch, n)
-        order[BATCH - 1] = n  # in the second process's part
+        order[31] = n  # in the second process's part
         return order
 
     with pytest.raises(BackendError, match="a process of backend colossalai failed: IndexError: index"):
         train_by("colossalai", processes=2, make_order=spoil)
-    assert not find_ranks()
+    assert not find_workers()
 
 
 @needs_colossalai
 @pytest.mark.faults
 def test_a_process_that_died_between_epochs_is_replaced():
     expected = train_by("colossalai", processes=1)
-    [rank] = find_ranks()
+    [rank] = find_workers()
     rank.kill()
-    wait_until(lambda: not find_ranks(), "its end")
+    wait_until(lambda: not find_workers(), "its end")
     assert_equal(train_by("colossalai", processes=1), expected)
 
 
@@ -193,7 +147,7 @@ def test_a_process_that_dies_in_an_epoch_is_an_error_and_none_is_left(tmp_path):
 
     def train_in_a_thread():
         try:
-            train([run], store=store, progress=False)
+            train_runs([run], store=store, progress=False)
         except EngineError as err:
             found.append(str(err))
 
@@ -201,12 +155,12 @@ def test_a_process_that_dies_in_an_epoch_is_an_error_and_none_is_left(tmp_path):
     thread = threading.Thread(target=train_in_a_thread)
     thread.start()
     wait_until(store.list_files, "an epoch", seconds=600)
-    [worker] = [child for child in psutil.Process().children() if find_ranks(child.pid)]
-    ranks = find_ranks(worker.pid)
+    [worker] = [child for child in psutil.Process().children() if find_workers(child.pid)]
+    ranks = find_workers(worker.pid)
     ranks[1].kill()
     thread.join(timeout=300)
     assert re.search("a process of backend colossalai died: SIGKILL", found[0])
-    wait_until(lambda: not find_ranks(), "the end of all processes")
+    wait_until(lambda: not find_workers(), "the end of all processes")
 
 
 @needs_colossalai
@@ -214,7 +168,7 @@ def test_a_process_that_dies_in_an_epoch_is_an_error_and_none_is_left(tmp_path):
 def test_a_killed_worker_leaves_no_rank():
     pool = start_pool(1, {})
     pool.submit(train_by, "colossalai", processes=2).result()
-    [worker] = [child for child in psutil.Process().children() if find_ranks(child.pid)]
-    assert len(find_ranks(worker.pid)) == 2
+    [worker] = [child for child in psutil.Process().children() if find_workers(child.pid)]
+    assert len(find_workers(worker.pid)) == 2
     worker.kill()
-    wait_until(lambda: not find_ranks(), "the end of all processes")
+    wait_until(lambda: not find_workers(), "the end of all processes")

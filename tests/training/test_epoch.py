@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from small_problems import make_images, train
 
 from lrlib import LeNet5
 from lrlib.problems.registry import load_problem
-from lrlib.schedules import MultiStep, OneCycle, lr_per_step
+from lrlib.schedules import MultiStep, OneCycle
 from lrlib.training.epoch import epoch_order, evaluate, initial_state, load_model, train_epoch
 
 N, BATCH = 70, 32  # three steps an epoch, the last with 6 images
@@ -14,22 +15,7 @@ EPOCHS, STEPS = 3, 3
 
 @pytest.fixture(scope="module")
 def data():
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (N, 1, 32, 32), dtype=torch.uint8, generator=generator)
-    return images, torch.randint(0, 10, (N,), generator=generator)
-
-
-def train_with_lrlib(schedule, data, *, optimizer="sgd", weight_decay=5e-4, momentum=0.9):
-    lr, momentum = lr_per_step(schedule, epochs=EPOCHS, steps_per_epoch=STEPS, momentum=momentum)
-    state, losses = initial_state(3), []
-    for epoch in range(1, EPOCHS + 1):
-        steps = slice((epoch - 1) * STEPS, epoch * STEPS)
-        state, part = train_epoch(
-            state, lr=lr[steps], momentum=momentum[steps], inputs=data[0], targets=data[1],
-            order=epoch_order(3, epoch, N), batch_size=BATCH, optimizer=optimizer, weight_decay=weight_decay,
-        )  # fmt: skip
-        losses.extend(part)
-    return state, losses
+    return make_images(N)
 
 
 def train_plainly(data, make_optimizer, make_scheduler, *, step_every):
@@ -73,9 +59,8 @@ def sgd(parameters):
 def test_epochs_are_a_plain_loop_with_torch_s_optimizer_and_scheduler_to_the_bit(
     data, schedule, optimizer, make_optimizer, make_scheduler, step_every
 ):
-    state, losses = train_with_lrlib(
-        schedule, data, optimizer=optimizer, weight_decay=5e-4 if optimizer == "sgd" else 0.0
-    )
+    weight_decay = 5e-4 if optimizer == "sgd" else 0.0
+    state, losses = train("torch", data, schedule, epochs=EPOCHS, optimizer=optimizer, weight_decay=weight_decay)
     model, expected = train_plainly(data, make_optimizer, make_scheduler, step_every=step_every)
     assert losses == pytest.approx(expected, rel=1e-6)  # sums of a batch's losses in another order
     for name, parameter in model.named_parameters():
@@ -88,22 +73,14 @@ def test_epochs_go_on_where_the_last_one_stopped_with_buffers_and_any_optimizer(
     given = {"inputs": data.train[0], "targets": data.train[1], "batch_size": 20, "optimizer": optimizer}
     given |= {"weight_decay": 0.1, "problem": "small_problems:normed"}
     order, start = torch.arange(60), initial_state(0, "small_problems:normed")
+    kept = {name: value.clone() for name, value in start.items()}
     whole, losses = train_epoch(start, lr=[0.01] * 6, momentum=[0.9] * 6, order=torch.cat([order, order]), **given)
     state, first = train_epoch(start, lr=[0.01] * 3, momentum=[0.9] * 3, order=order, **given)
     state, second = train_epoch(state, lr=[0.01] * 3, momentum=[0.9] * 3, order=order, **given)
     assert [*first, *second] == list(losses) and losses[-1] < losses[0]
     assert state.keys() == whole.keys() and all(torch.equal(state[key], whole[key]) for key in whole)
     assert whole["model.1.num_batches_tracked"] == 6
-
-
-def test_an_epoch_leaves_the_state_that_it_was_given_alone(data):
-    before = initial_state(3)
-    kept = {name: value.clone() for name, value in before.items()}
-    train_epoch(
-        before, lr=[0.1] * 3, momentum=[0.9] * 3, inputs=data[0], targets=data[1], order=epoch_order(0, 1, N),
-        batch_size=BATCH, optimizer="sgd", weight_decay=0.0,
-    )  # fmt: skip
-    assert all(torch.equal(before[name], kept[name]) for name in kept)
+    assert all(torch.equal(start[name], kept[name]) for name in kept)
 
 
 def test_initial_state_is_torch_s_initialisation_and_leaves_the_random_state_alone():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from small_problems import make_images
 
 from lrlib import Run
 from lrlib.problems.data import load_dataset
@@ -26,12 +27,6 @@ if not compiled.is_available():
 BITS = "b6f8c2f76d87b9ce5e31b83e862d3a8582e2ee940c2a540789620bedd38f1bae"
 
 
-def make_data(n=400):
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (n, 1, 32, 32), dtype=torch.uint8, generator=generator)
-    return images, torch.randint(0, 10, (n,), generator=generator)
-
-
 def train(backend, data, n_steps, batch_size, *, lr=0.05, momentum=0.9, optimizer="sgd", weight_decay=5e-4):
     return load_backend(backend).train_epoch(
         initial_state(0), processes=1, lr=np.full(n_steps, lr), momentum=np.full(n_steps, momentum), inputs=data[0],
@@ -42,7 +37,7 @@ def train(backend, data, n_steps, batch_size, *, lr=0.05, momentum=0.9, optimize
 
 def digest_steps():
     """sha256 of three steps and an evaluation at several batch sizes."""
-    digest, data = hashlib.sha256(), make_data()
+    digest, data = hashlib.sha256(), make_images(400)
     for batch_size in (1, 7, 96, 128):
         state, losses = train("compiled", data, 3, batch_size)
         measured = compiled.evaluate(state, inputs=data[0], targets=data[1], batch_size=batch_size)
@@ -132,7 +127,7 @@ def measure_gradients(model, data, dtype):
 
 @pytest.mark.parametrize("n", [1, 7, 96, 128])
 def test_gradients_are_as_near_to_float64_as_those_of_plain_layers(n):
-    state, data = initial_state(1), make_data(n)
+    state, data = initial_state(1), make_images(n)
     work = compiled.Workspace(state, *data)
     losses, _ = work.run(torch.arange(n), n, True)
     gradients = dict(zip(compiled.NAMES, work.read("gradients"), strict=True))
@@ -161,7 +156,7 @@ def test_an_epoch_is_that_of_plain_layers(optimizer, weight_decay):
 
 
 def test_a_loss_that_is_not_finite_ends_the_epoch_at_its_step():
-    state, losses = train("compiled", make_data(), 12, 32, lr=1e30)
+    state, losses = train("compiled", make_images(400), 12, 32, lr=1e30)
     first = int(np.flatnonzero(~np.isfinite(losses))[0])
     assert 1 <= first < 11
     assert np.isnan(losses[first + 1 :]).all()
@@ -170,7 +165,7 @@ def test_a_loss_that_is_not_finite_ends_the_epoch_at_its_step():
 
 @pytest.mark.parametrize(("name", "value"), [("fc2.bias", float("nan")), ("conv1.weight", float("inf"))])
 def test_what_is_not_finite_shows_in_the_loss(name, value):
-    state, data = initial_state(0), make_data(20)
+    state, data = initial_state(0), make_images(20)
     state[f"model.{name}"].view(-1)[0] = value
     assert not np.isfinite(compiled.evaluate(state, inputs=data[0], targets=data[1], batch_size=20)[0])
 
@@ -183,13 +178,13 @@ def test_what_is_not_finite_shows_in_the_loss(name, value):
     ],
 )
 def test_data_that_the_kernels_cannot_take_are_refused(change, message):
-    data = dict(zip(("inputs", "targets"), make_data(20), strict=True)) | change
+    data = dict(zip(("inputs", "targets"), make_images(20), strict=True)) | change
     with pytest.raises(ValueError, match=message):
         compiled.evaluate(initial_state(0), batch_size=20, **data)
 
 
 def test_an_epoch_goes_on_with_the_momenta_of_the_one_before():
-    data, settings = make_data(96), {"processes": 1, "batch_size": 16, "optimizer": "sgd", "weight_decay": 5e-4}
+    data, settings = make_images(96), {"processes": 1, "batch_size": 16, "optimizer": "sgd", "weight_decay": 5e-4}
     settings |= {"inputs": data[0], "targets": data[1], "problem": "lenet5_mnist"}
     rates, order = {"lr": np.full(6, 0.05), "momentum": np.full(6, 0.9)}, torch.arange(96)
     whole, _ = compiled.train_epoch(initial_state(0), order=order, **rates, **settings)
