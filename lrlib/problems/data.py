@@ -68,18 +68,18 @@ def choose_dataset(name: str) -> str:
         DatasetMissing: A dataset that was asked for by name is unavailable.
         DatasetError: One of its files is damaged.
     """
-    chosen = "mnist" if name == AUTO else name
+    if name != AUTO:
+        read_images(name)
+        return name
     try:
-        read_images(chosen)
+        read_images("mnist")
     except DatasetMissing as err:
-        if name != AUTO:
-            raise
         warnings.warn(
             f"{err} The bundled sample of 5,000 digits is used instead; it cannot test claims about accuracy.",
             stacklevel=2,
         )
         return SAMPLE
-    return chosen
+    return "mnist"
 
 
 def load_dataset(name: str) -> Data:

@@ -52,7 +52,7 @@ class DaskWorkers:
                 self._client = opened.enter_context(Client(address, **about))
             except (OSError, ValueError) as err:
                 raise EngineError(
-                    f"the Dask scheduler {address} does not answer ({_find_cause(err)}); start `dask scheduler` there, "
+                    f"the Dask scheduler {address} does not answer ({err}); start `dask scheduler` there, "
                     "unset DASK_SCHEDULER_ADDRESS, or name its keys in Dask's configuration (lrlib/runs/README.md)"
                 ) from err
             for key, value in data.items():
@@ -90,7 +90,7 @@ class DaskWorkers:
             except Exception as err:
                 if future.status != "error" and not isinstance(err, TypeError):
                     return result.set_exception(EngineError(self._describe_loss()))
-                content = FAILED + f"its worker failed ({type(err).__name__}: {_find_cause(err)})".encode()
+                content = FAILED + f"its worker failed ({type(err).__name__}: {err})".encode()
             result.set_result(content if isinstance(content, bytes) else FAILED + b"its worker returned no bytes")
 
         self._client.submit(run, task, key=name).add_done_callback(resolve)
@@ -105,9 +105,3 @@ class DaskWorkers:
             f"the Dask scheduler {self._address} was lost, or dropped an epoch; finished epochs are cached: make the "
             "same call again"
         )
-
-
-def _find_cause(err):
-    while err.__cause__ or err.__context__:
-        err = err.__cause__ or err.__context__
-    return (str(err).strip().splitlines() or [type(err).__name__])[-1]

@@ -10,7 +10,7 @@ import json
 import os
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -156,14 +156,14 @@ def _read(path, *_):
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         about = json.loads(arrays.pop("about").tobytes())
-        newer = about["format"] > FORMAT
-        intact = newer or about.pop("sha256") == _digest(about, arrays)
+        if about["format"] > FORMAT:
+            raise PublishedError(f"{path} was written by a newer lrlib; update lrlib")
+        if about.pop("sha256") != _digest(about, arrays):
+            raise ValueError("its content does not match its checksum")
+    except PublishedError:
+        raise
     except Exception as err:  # zipfile, zlib, lzma, NumPy and JSON raise many kinds
         raise PublishedError(f"{path} is not a file of published results, or is damaged ({err}); restore it") from err
-    if newer:
-        raise PublishedError(f"{path} was written by a newer lrlib; update lrlib")
-    if not intact:
-        raise PublishedError(f"{path} is damaged: its content does not match its checksum; restore it")
     planes = np.zeros((arrays["losses"].shape[1], 4), np.uint8)
     planes[:, 1:] = arrays["losses"].T
     columns = {name: arrays[name].tolist() for name in COLUMNS}
@@ -200,8 +200,7 @@ def _digest(about, arrays):
 
 
 def _describe_run(run):
-    values = {name: getattr(run, name) for name in run.__dataclass_fields__ if name != "schedule"}
-    return values | {"schedule": {"kind": type(run.schedule).__name__, **asdict(run.schedule)}}
+    return vars(run) | {"schedule": {"kind": type(run.schedule).__name__, **vars(run.schedule)}}
 
 
 def _make_run(values):

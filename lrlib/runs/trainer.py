@@ -100,17 +100,17 @@ class _Found:
         self.records: dict[str, dict[str, Any]] = {}
         self.published: dict[Run, Sequence[Mapping[str, Any]]] = {}
         for run, chain in self.chains.items():
-            if published and self._list_missing([chain]) and (records := published.find(chain)):
+            if published and self.list_missing(run) and (records := published.find(chain)):
                 self.published[run] = records
 
-    def list_missing(self) -> list[Epoch]:
-        """The epochs to be computed, each once, parents first; those that are stored by now become records."""
-        return self._list_missing(chain for run, chain in self.chains.items() if run not in self.published)
+    def list_missing(self, *runs: Run) -> list[Epoch]:
+        """The epochs to be computed of runs, by default of all that are not published: each once, parents first.
 
-    def _list_missing(self, chains):
+        Those that are stored by now become records.
+        """
         missing: dict[str, Epoch] = {}
-        for chain in chains:
-            for epoch in chain:
+        for run in runs or [run for run in self.chains if run not in self.published]:
+            for epoch in self.chains[run]:
                 name = epoch.name
                 if name not in self.records and name not in missing and (artefact := self.store.load(name)):
                     self.records[name] = record_of(artefact)

@@ -5,9 +5,11 @@ import torch.nn.functional as F
 from small_problems import make_images, train
 
 from lrlib import LeNet5
-from lrlib.problems.registry import load_problem
-from lrlib.schedules import MultiStep, OneCycle
-from lrlib.training.epoch import epoch_order, evaluate, initial_state, load_model, train_epoch
+from lrlib.problems.registry import load_data
+from lrlib.schedules import Constant, MultiStep, OneCycle
+from lrlib.training.backends import compiled
+from lrlib.training.epoch import epoch_order, evaluate, initial_state, load_model
+from lrlib.training.registry import load_backend
 
 N, BATCH = 70, 32  # three steps an epoch, the last with 6 images
 EPOCHS, STEPS = 3, 3
@@ -67,20 +69,31 @@ def test_epochs_are_a_plain_loop_with_torch_s_optimizer_and_scheduler_to_the_bit
         assert torch.equal(state[f"model.{name}"], parameter), name
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
-def test_epochs_go_on_where_the_last_one_stopped_with_buffers_and_any_optimizer(optimizer):
-    data = load_problem("small_problems:normed").load_data()
-    given = {"inputs": data.train[0], "targets": data.train[1], "batch_size": 20, "optimizer": optimizer}
-    given |= {"weight_decay": 0.1, "problem": "small_problems:normed"}
-    order, start = torch.arange(60), initial_state(0, "small_problems:normed")
+BACKENDS = ["torch", "compiled"] if compiled.is_available() else ["torch"]
+CASES = [("small_problems:normed", optimizer, "torch") for optimizer in ("sgd", "adam", "adamw")]
+CASES += [("lenet5_sample", "sgd", backend) for backend in BACKENDS]
+
+
+@pytest.mark.parametrize(("problem", "optimizer", "backend"), CASES)
+def test_epochs_go_on_where_the_last_one_stopped_with_buffers_and_any_optimizer(problem, optimizer, backend):
+    inputs, targets = (part[:60] for part in load_data(problem).train)
+
+    def go(state, order):
+        rates = np.full(len(order) // 20, 0.01), np.full(len(order) // 20, 0.9)
+        return load_backend(backend).train_epoch(
+            state, processes=1, lr=rates[0], momentum=rates[1], inputs=inputs, targets=targets, order=order,
+            batch_size=20, optimizer=optimizer, weight_decay=0.1, problem=problem,
+        )  # fmt: skip
+
+    order, start = torch.arange(60), initial_state(0, problem)
     kept = {name: value.clone() for name, value in start.items()}
-    whole, losses = train_epoch(start, lr=[0.01] * 6, momentum=[0.9] * 6, order=torch.cat([order, order]), **given)
-    state, first = train_epoch(start, lr=[0.01] * 3, momentum=[0.9] * 3, order=order, **given)
-    state, second = train_epoch(state, lr=[0.01] * 3, momentum=[0.9] * 3, order=order, **given)
+    whole, losses = go(start, torch.cat([order, order]))
+    state, first = go(start, order)
+    state, second = go(state, order)
     assert [*first, *second] == list(losses) and losses[-1] < losses[0]
-    assert state.keys() == whole.keys() and all(torch.equal(state[key], whole[key]) for key in whole)
-    assert whole["model.1.num_batches_tracked"] == 6
-    assert all(torch.equal(start[name], kept[name]) for name in kept)
+    torch.testing.assert_close(state, whole, rtol=0, atol=0)
+    torch.testing.assert_close(start, kept, rtol=0, atol=0)
+    assert whole.get("model.1.num_batches_tracked", 6) == 6
 
 
 def test_initial_state_is_torch_s_initialisation_and_leaves_the_random_state_alone():
@@ -100,15 +113,13 @@ def test_an_order_is_a_permutation_of_its_own_for_each_seed_and_epoch():
     assert torch.equal(epoch_order(1, 2, 50), epoch_order(1, 2, 50))
 
 
-def test_a_loss_that_is_not_finite_ends_the_epoch_at_its_step(data):
-    n_steps = 35
-    state, losses = train_epoch(
-        initial_state(0), lr=[1e30] * n_steps, momentum=[0.9] * n_steps, inputs=data[0], targets=data[1],
-        order=epoch_order(0, 1, N), batch_size=2, optimizer="sgd", weight_decay=5e-4,
-    )  # fmt: skip
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_loss_that_is_not_finite_ends_the_epoch_at_its_step(data, backend):
+    state, losses = train(backend, data, Constant(1e30), epochs=1, batch_size=2)
     first = int(np.flatnonzero(~np.isfinite(losses))[0])
-    assert 1 <= first < n_steps - 1
+    assert 1 <= first < len(losses) - 1
     assert np.isnan(losses[first + 1 :]).all()
+    assert any(not torch.isfinite(value).all() for value in state.values())
 
 
 def test_evaluation_is_the_mean_of_batch_means_and_the_count_of_right_answers(data):

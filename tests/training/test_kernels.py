@@ -155,14 +155,6 @@ def test_an_epoch_is_that_of_plain_layers(optimizer, weight_decay):
     assert (loss, n_right) == (pytest.approx(expected_loss, abs=1e-6), expected_right)
 
 
-def test_a_loss_that_is_not_finite_ends_the_epoch_at_its_step():
-    state, losses = train("compiled", make_images(400), 12, 32, lr=1e30)
-    first = int(np.flatnonzero(~np.isfinite(losses))[0])
-    assert 1 <= first < 11
-    assert np.isnan(losses[first + 1 :]).all()
-    assert any(not torch.isfinite(value).all() for value in state.values())
-
-
 @pytest.mark.parametrize(("name", "value"), [("fc2.bias", float("nan")), ("conv1.weight", float("inf"))])
 def test_what_is_not_finite_shows_in_the_loss(name, value):
     state, data = initial_state(0), make_images(20)
@@ -181,17 +173,6 @@ def test_data_that_the_kernels_cannot_take_are_refused(change, message):
     data = dict(zip(("inputs", "targets"), make_images(20), strict=True)) | change
     with pytest.raises(ValueError, match=message):
         compiled.evaluate(initial_state(0), batch_size=20, **data)
-
-
-def test_an_epoch_goes_on_with_the_momenta_of_the_one_before():
-    data, settings = make_images(96), {"processes": 1, "batch_size": 16, "optimizer": "sgd", "weight_decay": 5e-4}
-    settings |= {"inputs": data[0], "targets": data[1], "problem": "lenet5_mnist"}
-    rates, order = {"lr": np.full(6, 0.05), "momentum": np.full(6, 0.9)}, torch.arange(96)
-    whole, _ = compiled.train_epoch(initial_state(0), order=order, **rates, **settings)
-    half = {name: value[:3] for name, value in rates.items()}
-    state, _ = compiled.train_epoch(initial_state(0), order=order[:48], **half, **settings)
-    state, _ = compiled.train_epoch(state, order=order[48:], **half, **settings)
-    assert all(torch.equal(state[name], whole[name]) for name in whole)
 
 
 if __name__ == "__main__":

@@ -70,12 +70,8 @@ class Ranks:
     def ask(self, function, *arguments, **settings):
         """Have every rank call a function, in which each waits for the others; return what one of them returns.
 
-        Args:
-            function: Called with the number of the call, and with the arguments and settings.
-
-        Raises:
-            BrokenProcessPool: A rank had died before.
-            BackendError: A rank fails or dies; then all are ended.
+        The function gets the number of the call first. Raises BrokenProcessPool if a rank had died before, and
+        BackendError if one fails or dies; then all are ended.
         """
         with block_sigint():
             futures = [self.pool.submit(function, n, *arguments, **settings) for n in range(self.n)]
