@@ -1,6 +1,6 @@
 """Published results: the figures and step losses of trained runs in one small file, used instead of training.
 
-The file is NumPy's .npz, read without pickle. It holds no weights. An epoch is found by its history
+The file is NumPy's .npz, read without pickle. It holds no weights. An epoch is found by its backend and its history
 (`lrlib.runs.plan.Epoch`), whatever computed it; `numerics` says what did.
 """
 
@@ -25,13 +25,14 @@ from lrlib.project import project_folder
 from lrlib.runs.engine import record_of, state_of
 from lrlib.runs.plan import Epoch, Run, plan_epochs
 from lrlib.runs.store import Artefact, Store, write_whole
+from lrlib.training.backends import compiled
 from lrlib.training.registry import name_numerics
 
 VARIABLE = "LRLIB_RESULTS"
 FORMAT = 1
 FIGURES = {"test_loss": "<f8", "test_accuracy": "<f8", "n_test": "<u4", "seconds": "<f4", "diverged": "?"}
-# Arrays of one value an epoch. "history" is cut to 16 bytes, "weights" is `digest_weights`.
-COLUMNS = {"history": "V16", "weights": "V8", "numerics": "u1", "n_steps": "<u4", **FIGURES}
+# Arrays of one value an epoch. "key" is `_find_key`, "weights" is `digest_weights`.
+COLUMNS = {"key": "V16", "weights": "V8", "numerics": "u1", "n_steps": "<u4", **FIGURES}
 
 
 class PublishedError(LrlibError):
@@ -47,7 +48,7 @@ class Published:
         checksum: SHA-256 of the file.
         commit: The commit that they were made from.
         runs: The runs.
-        rows: History -> what `find` returns of an epoch, but for `train_loss`.
+        rows: Key -> what `find` returns of an epoch, but for `train_loss`.
     """
 
     path: Path
@@ -59,12 +60,17 @@ class Published:
     def find(self, chain: Sequence[Epoch]) -> list[dict[str, Any]] | None:
         """Return the records of a run's epochs, up to one that diverged; None unless all are here.
 
+        Where the compiled kernels cannot run, theirs stand for those of plain layers.
+
         A record is as of `lrlib.runs.engine.record_of`, with `weights` and `numerics` (as
         `lrlib.training.registry.name_numerics` returns it) besides.
         """
         records = []
         for epoch in chain:
-            if (row := self.rows.get(_shorten(epoch))) is None:
+            row = self.rows.get(_find_key(epoch, epoch.run.backend))
+            if row is None and epoch.run.backend == "torch" and not compiled.is_available():
+                row = self.rows.get(_find_key(epoch, "compiled"))
+            if row is None:
                 return None
             losses = row["losses"].astype(np.float64)
             records.append({**row, "losses": losses, "train_loss": losses.mean()})
@@ -109,15 +115,15 @@ def write(path: Path, runs: Iterable[Run], *, commit: str, store: Store) -> str:
     rows: dict[bytes, dict[str, Any]] = {}
     for run in runs:
         for epoch in plan_epochs(run):
-            history = _shorten(epoch)
-            if history not in rows:
+            key = _find_key(epoch, run.backend)
+            if key not in rows:
                 if (artefact := store.load(epoch.name)) is None:
                     raise PublishedError(f"{run.label} (seed {run.seed}) is not in {store.folder}; train it first")
                 record, computed = record_of(artefact), name_numerics(run, load_data(run.problem))
                 numerics += [] if computed in numerics else [computed]
                 about = {"weights": digest_weights(artefact), "numerics": numerics.index(computed)}
-                rows[history] = record | about | {"history": history, "n_steps": len(record["losses"])}
-            if rows[history]["diverged"]:
+                rows[key] = record | about | {"key": key, "n_steps": len(record["losses"])}
+            if rows[key]["diverged"]:
                 break
     arrays = {name: np.array([row[name] for row in rows.values()], kind) for name, kind in COLUMNS.items()}
     # Bytes of equal weight stand together; the lowest are zero, by `round_losses`.
@@ -187,8 +193,8 @@ def digest_weights(artefact: Artefact) -> bytes:
     return digest.digest()[:8]
 
 
-def _shorten(epoch):
-    return bytes.fromhex(epoch.history)[:16]
+def _find_key(epoch, backend):
+    return hashlib.sha256(f"{epoch.history} {backend} {epoch.run.processes}".encode()).digest()[:16]
 
 
 def _digest(about, arrays):

@@ -97,6 +97,14 @@ def test_an_own_result_comes_before_a_published_one_and_a_run_is_never_made_of_b
     assert part.load(first) and train([RUNS[1]], store=part, progress=False).published == [RUNS[1]]
 
 
+@pytest.mark.skipif(RUNS[0].backend != "compiled", reason="the kernels cannot run")
+def test_what_kernels_trained_stands_for_plain_layers_only_where_kernels_cannot_run(trained, monkeypatch):
+    plain = plan.plan_epochs(Run(OneCycle(0.1, final_div_factor=4), **SAMPLE, backend="torch"))
+    assert read(trained[1]).find(plain) is None
+    monkeypatch.setattr(published.compiled, "is_available", lambda: False)
+    assert read(trained[1]).find(plain) is not None
+
+
 def test_a_model_of_a_published_run_is_trained_and_that_is_said(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv(published.VARIABLE, str(trained[1]))
     train, store = train_in_process(monkeypatch), Store(tmp_path / "empty")
@@ -222,7 +230,11 @@ def test_verify_finds_what_was_changed_although_the_file_is_whole(trained, tmp_p
 @pytest.mark.parametrize(
     ("other", "status", "said"),
     [
-        ({"backend": "torch" if RUNS[0].backend == "compiled" else "compiled"}, 0, "other numerics, within tolerance"),
+        (
+            {"backend": "torch"},
+            0,
+            "other numerics, within tolerance" if RUNS[0].backend == "compiled" else "bit for bit",
+        ),
         ({"batch_size": 96}, 1, "not among the published epochs"),
     ],
 )
@@ -231,6 +243,8 @@ def test_verify_says_what_something_else_computes_and_what_is_not_published(
 ):
     original = published._make_run
     monkeypatch.setattr(published, "_make_run", lambda values: original(values | other))
+    if "backend" in other:  # where the kernels cannot run
+        monkeypatch.setattr(published.compiled, "is_available", lambda: False)
     train_in_process(monkeypatch)
     assert verify.main([str(file), "--epochs", "1", "--seed", "1"]) == status
     assert said in capsys.readouterr().out
