@@ -62,6 +62,7 @@ def test_what_is_given_reaches_the_command_word_by_word(folder):
         ("section NAME=2-2 RESULTS=published", "section 2-2 --results published"),
         ("lab RESULTS=none LAB_OPTIONS=--port=9", "lab --results none --port=9"),
         ("verify", "verify"),
+        ("bench", ""),  # a script, in a folder of any name
     ],
 )
 def test_each_target_runs_its_command(folder, words, command):
@@ -98,10 +99,6 @@ def test_settings_of_python_neither_hide_the_project_nor_wait_at_a_prompt(folder
     says = 'echo "<$PYTHONSAFEPATH>" >&2\nfor word'
     python.write_text(python.read_text().replace("#!/bin/sh\n", fails).replace("for word", says))
     assert make(folder, "report", PYTHONSAFEPATH="1", PYTHONINSPECT="1").stderr == "<>\n"
-
-
-def test_bench_runs_in_a_folder_of_any_name(folder):
-    assert make(folder, "bench").returncode == 0
 
 
 @pytest.fixture

@@ -8,13 +8,51 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from lrlib.runs.engine import state_of
-from lrlib.runs.plan import Epoch, Run
+from lrlib.runs.engine import record_of, state_of
+from lrlib.runs.plan import Epoch, Run, plan_epochs
+from lrlib.runs.published import Published
 from lrlib.runs.store import Store, StoreError
 from lrlib.training.epoch import load_model
 
 _AFTER_DIVERGENCE = dict.fromkeys(("train_loss", "test_loss", "test_accuracy"), np.nan)
 _AFTER_DIVERGENCE |= {"n_test": 0, "seconds": 0.0, "diverged": True}
+
+
+class Found:
+    """What is known of runs before they are trained: name -> record of stored epochs, run -> records if published.
+
+    A run is never made of both: it is published if it is, and not wholly stored.
+    """
+
+    def __init__(self, runs: Iterable[Run], store: Store, published: Published | None) -> None:
+        self.chains, self.store = {run: plan_epochs(run) for run in dict.fromkeys(runs)}, store
+        self.records: dict[str, dict[str, Any]] = {}
+        self.published: dict[Run, Sequence[Mapping[str, Any]]] = {}
+        for run, chain in self.chains.items():
+            if published and self.list_missing(run) and (records := published.find(chain)):
+                self.published[run] = records
+
+    def list_missing(self, *runs: Run) -> list[Epoch]:
+        """The epochs to be computed of runs, by default of all that are not published: each once, parents first.
+
+        Those that are stored by now become records.
+        """
+        missing: dict[str, Epoch] = {}
+        for run in runs or [run for run in self.chains if run not in self.published]:
+            for epoch in self.chains[run]:
+                name = epoch.name
+                if name not in self.records and name not in missing and (artefact := self.store.load(name)):
+                    self.records[name] = record_of(artefact)
+                if name not in self.records:
+                    missing[name] = epoch
+                elif self.records[name]["diverged"]:
+                    break  # nothing is trained below it
+        return list(missing.values())
+
+    def list_records(self, run: Run) -> Sequence[Mapping[str, Any]]:
+        """The records of a run's epochs, up to the last known one: its last, or that in which it diverged."""
+        known = [self.records[epoch.name] for epoch in self.chains[run] if epoch.name in self.records]
+        return self.published.get(run, known)
 
 
 class Results:
@@ -32,21 +70,16 @@ class Results:
     """
 
     def __init__(
-        self,
-        chains: Mapping[Run, Sequence[Epoch]],
-        records: Mapping[Run, Sequence[Mapping[str, Any]]],
-        store: Store,
-        *,
-        published: Iterable[Run],
-        computed: Sequence[Mapping[str, Any]],
-        train: Callable[..., "Results"],
+        self, found: Found, train: Callable[..., "Results"], computed: Sequence[Mapping[str, Any]] = ()
     ) -> None:
-        self._chains, self._records, self._store, self._train = chains, records, store, train
-        self.runs, self.published = list(chains), list(published)
+        self._chains, self._store, self._train = found.chains, found.store, train
+        self._records = {run: found.list_records(run) for run in found.chains}
+        self.runs, self.published = list(found.chains), list(found.published)
         self.n_computed, self.computed_seconds = len(computed), sum(record["seconds"] for record in computed)
-        known = {e.name: record for run in self.runs for e, record in zip(chains[run], records[run], strict=False)}
-        self.n_known, self.seconds = len(known), sum(record["seconds"] for record in known.values())
-        self.n_epochs = len({epoch.name for chain in chains.values() for epoch in chain})
+        pairs = [pair for run in self.runs for pair in zip(self._chains[run], self._records[run], strict=False)]
+        known = {epoch.name: record["seconds"] for epoch, record in pairs}
+        self.n_known, self.seconds = len(known), sum(known.values())
+        self.n_epochs = len({epoch.name for chain in self._chains.values() for epoch in chain})
         self.n_epochs_apart = sum(run.epochs for run in self.runs)
 
     @property

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import pickle
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from joblib import cpu_count
@@ -13,9 +13,9 @@ from lrlib.problems.registry import load_data
 from lrlib.project import store_folder
 from lrlib.runs.engine import EngineError, compute_epochs, record_of
 from lrlib.runs.local import LocalWorkers
-from lrlib.runs.plan import Epoch, Run, plan_epochs
+from lrlib.runs.plan import Epoch, Run
 from lrlib.runs.published import Published, asked_for
-from lrlib.runs.results import Results
+from lrlib.runs.results import Found, Results
 from lrlib.runs.store import Store
 from lrlib.training.backends import BackendError
 from lrlib.training.registry import load_backend
@@ -57,9 +57,9 @@ def train(
         >>> results.epochs
     """
     store = store or Store(store_folder())
-    found = _Found(runs, store, asked_for() if published == "asked for" else published)
+    found = Found(runs, store, asked_for() if published == "asked for" else published)
     if not found.list_missing():
-        return found.collect()
+        return Results(found, train)
     computed = []
     with store.lock():
         missing = found.list_missing()  # another process may have trained some meanwhile
@@ -70,7 +70,7 @@ def train(
                     found.records[epoch.name] = record_of(artefact)
                     computed.append(found.records[epoch.name])
                 bar.update()
-    return found.collect(computed)
+    return Results(found, train, computed)
 
 
 def find_results(runs: Iterable[Run], *, store: Store | None = None) -> Results | None:
@@ -83,50 +83,10 @@ def find_results(runs: Iterable[Run], *, store: Store | None = None) -> Results 
         DatasetError, StoreError, PublishedError: As `train`.
     """
     try:
-        found = _Found(runs, store or Store(store_folder()), asked_for())
+        found = Found(runs, store or Store(store_folder()), asked_for())
     except BackendError:
         return None
-    return None if found.list_missing() else found.collect()
-
-
-class _Found:
-    """What is known of runs before they are trained: name -> record of stored epochs, run -> records if published.
-
-    A run is never made of both: it is published if it is, and not wholly stored.
-    """
-
-    def __init__(self, runs: Iterable[Run], store: Store, published: Published | None) -> None:
-        self.chains, self.store = {run: plan_epochs(run) for run in dict.fromkeys(runs)}, store
-        self.records: dict[str, dict[str, Any]] = {}
-        self.published: dict[Run, Sequence[Mapping[str, Any]]] = {}
-        for run, chain in self.chains.items():
-            if published and self.list_missing(run) and (records := published.find(chain)):
-                self.published[run] = records
-
-    def list_missing(self, *runs: Run) -> list[Epoch]:
-        """The epochs to be computed of runs, by default of all that are not published: each once, parents first.
-
-        Those that are stored by now become records.
-        """
-        missing: dict[str, Epoch] = {}
-        for run in runs or [run for run in self.chains if run not in self.published]:
-            for epoch in self.chains[run]:
-                name = epoch.name
-                if name not in self.records and name not in missing and (artefact := self.store.load(name)):
-                    self.records[name] = record_of(artefact)
-                if name not in self.records:
-                    missing[name] = epoch
-                elif self.records[name]["diverged"]:
-                    break  # nothing is trained below it
-        return list(missing.values())
-
-    def collect(self, computed: Sequence[Mapping[str, Any]] = ()) -> Results:
-        """Results, with the records of each run up to its last epoch or the one that diverged."""
-        records = {
-            run: self.published.get(run) or [self.records[epoch.name] for epoch in chain if epoch.name in self.records]
-            for run, chain in self.chains.items()
-        }
-        return Results(self.chains, records, self.store, published=self.published, computed=computed, train=train)
+    return None if found.list_missing() else Results(found, train)
 
 
 @contextlib.contextmanager

@@ -57,19 +57,14 @@ class Cluster:
 
     def kill(self, name):
         """Kill a worker and the nanny that would replace it."""
-        process = psutil.Process(self.workers.pop(name).pid)
-        for each in (process, *process.children(recursive=True)):
-            each.kill()
+        _kill(self.workers.pop(name))
 
     def log(self, name):
         return (self.folder / name / "log").read_text()
 
     def close(self):
         for process in self.processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                for each in (*psutil.Process(process.pid).children(recursive=True), process):
-                    each.kill()
-            process.wait()
+            _kill(process)
 
     def _start(self, name, *command, path):
         folder = self.folder / name
@@ -85,6 +80,13 @@ class Cluster:
             )
         self.processes.append(process)
         return process
+
+
+def _kill(process):
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for each in (*psutil.Process(process.pid).children(recursive=True), process):
+            each.kill()
+    process.wait()
 
 
 @pytest.fixture(scope="module")
