@@ -29,28 +29,20 @@ def draw():
 
 
 def show_figure(figure, **changes):
-    words = {"label": "loss", "caption": "The loss.", "alt": "A rising line.", "data": LOSSES, **changes}
-    display.show_figure(figure, **words)
+    words = {"label": "loss", "caption": "The loss.", "alt": "A line.", "data": LOSSES}
+    display.show_figure(figure, **words | changes)
 
 
-def test_a_figure_carries_its_words_and_its_data(shown):
-    figure = draw()
-    show_figure(figure)
-    [(data, metadata), (caption, about)] = shown
-    assert data["text/plain"] == "A rising line."
-    assert data["text/csv"] == "step,loss\n0,2.30259\n1,1.23457e+06\n"
-    assert metadata["report"] == {"kind": "figure", "label": "loss", "caption": "The loss.", "alt": "A rising line."}
-    assert not plt.fignum_exists(figure.number)
+def test_a_figure_carries_its_words_and_its_data_and_is_the_same_each_time(shown):
+    for figure in (draw(), draw()):
+        show_figure(figure)
+        assert not plt.fignum_exists(figure.number)
+    (data, metadata), (caption, about), (again, _), _ = shown
+    assert data["text/plain"] == "A line." and data["text/csv"] == "step,loss\n0,2.30259\n1,1.23457e+06\n"
+    assert data == again and ">loss</text>" in data["image/svg+xml"] and "<dc:date>" not in data["image/svg+xml"]
+    assert metadata["report"] == {"kind": "figure", "label": "loss", "caption": "The loss.", "alt": "A line."}
     assert caption["text/markdown"] == '<a id="fig-loss"></a>**Figure.** The loss.'
     assert about["report"] == {"kind": "caption"}
-
-
-def test_the_svg_is_the_same_each_time_and_its_text_is_text(shown):
-    for _ in range(2):
-        show_figure(draw())
-    first, second = (data["image/svg+xml"] for data, _ in shown if "image/svg+xml" in data)
-    assert first == second
-    assert ">loss</text>" in first and "<dc:date>" not in first
 
 
 def test_panels_hold_the_points_that_are_drawn(shown):
@@ -64,8 +56,6 @@ def test_panels_hold_the_points_that_are_drawn(shown):
     assert panel["series"] == [{"name": "ours", "color": "#0072b2", "x": [1, 10, 100], "y": [1.0, None, 0.5]}]
     assert panel["x"] == {"label": "step", "scale": "log", "limits": [1, 100]}
     assert panel["y"]["words"] == [[0, "no"], [1, "yes"]]
-    left, top, right, bottom = panel["box"]
-    assert 0 < left < right < 72 * 6.4 and 0 < top < bottom < 72 * 4.8
 
 
 @pytest.mark.parametrize(
@@ -119,16 +109,10 @@ def test_widths_are_told_in_dashes_that_differ_only_when_widths_are_given(shown,
     assert [len(run) for run in re.findall("-+", data["text/markdown"].splitlines()[1])] == dashes
 
 
-@pytest.mark.parametrize(
-    "options, message",
-    [
-        ({"formats": {"lr": ".2f"}}, "table 't' has no column 'lr'; it has a, b"),
-        ({"widths": [1]}, "widths of table 't' must have 2 entries, got 1"),
-    ],
-)
-def test_a_table_that_contradicts_itself_is_an_error(shown, options, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
-        show_table(shown, pd.DataFrame({"a": [1], "b": [2]}), **options)
+def test_a_table_that_contradicts_itself_is_an_error(shown):
+    for wrong in ({"formats": {"lr": ".2f"}}, {"widths": [1, 2]}):
+        with pytest.raises(ValueError, match="no column 'lr'; it has a|must have 1 entries, got 2"):
+            show_table(shown, pd.DataFrame({"a": [1]}), **wrong)
 
 
 def test_text_banners_and_findings_are_markdown_with_their_kind(shown):

@@ -8,8 +8,8 @@ import matplotlib
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+from made_documents import prose, shows, write_section
 from nbformat.v4 import new_output
-from test_merge import prose, shows, write_section
 
 from lrlib.report import display
 from lrlib.report.page.html import export_html
@@ -19,7 +19,6 @@ matplotlib.use("Agg")
 
 CHROMIUM = Path("/usr/bin/chromium")
 AXE = Path(sys.prefix) / "axe" / "node_modules" / "axe-core" / "axe.min.js"  # .ci/run puts it there
-SERIES = {"ours": [2, 1, 0.5, 0.3, 0.15], "theirs": [3, 2, 1, 0.5, 0.25]}
 LONG = "words that fill a line and a second one, so that its length can be measured by the test that asks for it. " * 4
 
 
@@ -32,12 +31,12 @@ def need(path):
 def draw():
     """Two panels of two series: curves over the same points, and a row of dots."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(6.2, 2.7), layout="constrained")
-    for (name, values), color in zip(SERIES.items(), ("#0072B2", "#D55E00"), strict=True):
-        left.plot([1, 2, 3, 4, 5], values, color=color, label=name)
-        right.plot([90 + len(name), 95], [len(name) - 4] * 2, "o", color=color, label=name)
+    series = {"ours": ([2, 1, 0.5, 0.3, 0.15], [94, 95]), "theirs": ([3, 2, 1, 0.5, 0.25], [96, 95])}
+    for row, (name, (losses, dots)) in enumerate(series.items()):
+        left.plot([1, 2, 3, 4, 5], losses, label=name)
+        right.plot(dots, [row] * 2, "o", label=name)
     left.set(xlabel="epoch", ylabel="loss", title="(a)")
-    right.set(xlabel="accuracy, %", title="(b)")
-    right.set_yticks([0, 2], ["ours", "theirs"])
+    right.set(xlabel="accuracy, %", title="(b)", yticks=[0, 1], yticklabels=["ours", "theirs"])
     left.legend()
     return figure
 
@@ -46,34 +45,23 @@ def draw():
 def path(tmp_path_factory):
     folder, outputs = tmp_path_factory.mktemp("page"), []
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(
-            display,
-            "display",
-            lambda data, *, metadata, raw: outputs.append(new_output("display_data", data, metadata=metadata)),
-        )
+        show = lambda data, *, metadata, raw: outputs.append(new_output("display_data", data, metadata=metadata))  # noqa: E731
+        patched.setattr(display, "display", show)
         data = pd.DataFrame({"run": ["ours", "theirs"], "loss": [1.0, 2.0]})
         display.show_figure(draw(), label="curves", caption="Curves of @smith2017.", alt="Two panels.", data=data)
         columns = {"id": ["C1", "C2"], "claim": [LONG] * 2, "verdict": ["✓ reproduced", "✗ not reproduced"]}
         columns |= {"evidence": ["it fell by 90 %", "it rose by 3 %"]} | {f"more{i}": ["12.345"] * 2 for i in range(3)}
         display.show_table(pd.DataFrame(columns), label="evidence", caption="Claims.", anchors=["claim-c1", "claim-c2"])
         display.show_text("Words that were computed.")
-        display.show_findings(
-            "One of *three*.\n\n- ✓ reproduced: [C1. It falls.](#claim-c1)\n- ✗ not reproduced: [C2](#claim-c2)"
-        )
-    text = (
-        "# The test\n\nAfter [Smith 2017](https://arxiv.org/abs/1506.01186), see [x](#fig-curves), [y](#tbl-evidence)."
-    )
+        found = "One of *three*.\n\n- ✓ reproduced: [C1. It falls.](#claim-c1)\n- ✗ not reproduced: [C2](#claim-c2)"
+        display.show_findings(found, values={})
+    text = "# The test\n\n[Smith 2017](https://arxiv.org/abs/1506.01186) in [x](#fig-curves), [y](#tbl-evidence)."
     sections = [
         write_section(folder, "", "abstract", [prose(f"# Title\n\n{LONG}"), shows(outputs[-1])]),
         write_section(folder, "1", "test", [prose(text), shows(*outputs[:-1])]),
     ]
     document = merge_notebooks(sections)
-    document.metadata["report"] = {
-        "date": "25 November 2026",
-        "commit": "abc",
-        "subtitle": "S",
-        "command": "make report",
-    }
+    document.metadata["report"] = {"date": "25 November 2026", "commit": "abc", "command": "make report"}
     export_html(document, out=folder / "report.html")
     return folder / "report.html"
 
@@ -92,12 +80,8 @@ def chromium():
 
 @pytest.fixture
 def open_page(chromium, path):
-    contexts = []
-
     def open_page(width=1280, **options):
-        context = chromium.new_context(viewport={"width": width, "height": 900}, offline=True, **options)
-        contexts.append(context)
-        tab = context.new_page()
+        tab = chromium.new_context(viewport={"width": width, "height": 900}, offline=True, **options).new_page()
         tab.said, tab.asked = [], []
         tab.on("console", lambda message: tab.said.append(message.text))
         tab.on("pageerror", lambda error: tab.said.append(str(error)))
@@ -105,9 +89,7 @@ def open_page(chromium, path):
         tab.goto(path.as_uri())
         return tab
 
-    yield open_page
-    for context in contexts:
-        context.close()
+    return open_page
 
 
 def point_at(tab, series, point):
@@ -190,11 +172,8 @@ def test_a_citation_and_a_reference_are_previewed_on_hover_and_on_focus(open_pag
     tab.keyboard.press("Escape")
     assert not card.is_visible()
     tab.mouse.move(1, 1)
-    for target, words in (
-        ("fig-curves", "Curves of"),
-        ("tbl-evidence", "it fell by 90 %"),
-        ("claim-c2", "it rose by 3 %"),
-    ):
+    evidence = {"fig-curves": "Curves of", "tbl-evidence": "it fell by 90 %", "claim-c2": "it rose by 3 %"}
+    for target, words in evidence.items():
         link = tab.locator(f"a[href='#{target}']").first
         tab.keyboard.press("Tab")  # so that focus is seen
         link.focus()
@@ -204,38 +183,24 @@ def test_a_citation_and_a_reference_are_previewed_on_hover_and_on_focus(open_pag
     assert len(ids) == len(set(ids)) and tab.said == []
 
 
-def test_the_first_screen_has_the_findings(open_page):
-    findings = open_page().locator(".findings").bounding_box()
-    assert findings["y"] + findings["height"] < 900
-
-
-def test_without_script_the_page_is_whole(open_page):
+def test_without_script_and_in_print_the_page_is_whole(open_page):
     tab = open_page(java_script_enabled=False)
     assert tab.locator("figure svg[role=img]").is_visible() and tab.locator(".legend").is_visible()
-    assert tab.locator("nav a").first.is_visible()
-    assert tab.locator("button, .readout, #preview").count() == 0
-
-
-def test_in_print_there_is_nothing_of_the_script_and_the_legend_is_drawn(open_page):
+    assert tab.locator("nav a").first.is_visible() and tab.locator("button, .readout, #preview").count() == 0
     tab = open_page()
     tab.emulate_media(media="print")
     assert not tab.locator(".tools, .copy, .made, nav").locator("visible=true").count()
     assert tab.locator(".legend").is_visible()
 
 
-def test_lines_of_text_have_at_most_75_characters(open_page):
-    longest = open_page().evaluate(
-        """() => { let longest = 0;
-        for (const p of document.querySelectorAll("p, li, figcaption")) {
-          if (p.closest("nav, .made, td")) continue;
-          const lines = new Map(), walker = document.createTreeWalker(p, 4);
-          for (let node; (node = walker.nextNode());) for (let i = 0; i < node.length; i++) {
-            const range = document.createRange();
-            range.setStart(node, i); range.setEnd(node, i + 1);
-            const box = range.getClientRects()[0];
-            if (box) { const line = Math.round(box.bottom / 20); lines.set(line, (lines.get(line) ?? 0) + 1); } }
-          longest = Math.max(longest, ...lines.values()); }
-        return longest; }"""
+def test_the_first_screen_has_the_findings_and_lines_have_at_most_75_characters(open_page):
+    tab = open_page()
+    findings = tab.locator(".findings").bounding_box()
+    assert findings["y"] + findings["height"] < 900
+    longest = tab.evaluate(
+        """() => Math.max(...[...document.querySelectorAll("main p:not(.unseen)")]
+          .filter(p => p.offsetHeight && !p.closest("td, .made"))
+          .map(p => p.textContent.length / Math.round(p.offsetHeight / parseFloat(getComputedStyle(p).lineHeight))))"""
     )
     assert 50 < longest <= 75
 

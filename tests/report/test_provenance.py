@@ -34,26 +34,33 @@ def project(tmp_path, monkeypatch):
     return project
 
 
-def edit(project, name="lrlib/schedules.py"):
-    with open(project / name, "a", encoding="utf-8") as file:
+def edit(path):
+    with open(path, "a", encoding="utf-8") as file:
         file.write("\n")
 
 
-def test_a_checkout_is_named_by_its_commit_and_an_edit_is_said(project):
-    commit = commit_all(project)
-    assert read_origin().describe(digits=12) == f"{commit[:12]}, no uncommitted changes"
-    edit(project)
-    assert read_origin().describe() == f"{commit}, with uncommitted changes"
-
-
-def test_a_project_within_a_repository_that_tracks_it_is_of_its_commit(project):
-    assert read_origin_after(commit_all(project.parent)) == "no uncommitted changes"
-
-
-def read_origin_after(commit):
+def read_state(commit):
+    """The state of the project's files, which are of this commit."""
     found, _, state = read_origin().describe().partition(", ")
     assert found == commit
     return state
+
+
+def test_a_checkout_is_named_by_its_commit_and_changes_are_said(project):
+    (project / "README.md").write_text("a")
+    commit = commit_all(project)
+    assert read_origin().describe(digits=12) == f"{commit[:12]}, no uncommitted changes"
+    (project / "elsewhere.txt").write_text("not committed, and no source")
+    assert read_state(commit) == "no uncommitted changes"
+    for name in ("lrlib/schedules.py", "README.md", "notebooks/9-new.ipynb"):
+        edit(project / name)
+        assert read_state(commit) == "with uncommitted changes"
+        git(project, "clean", "-fdq", "notebooks")
+        git(project, "checkout", "-q", ".")
+
+
+def test_a_project_within_a_repository_that_tracks_it_is_of_its_commit(project):
+    assert read_state(commit_all(project.parent)) == "no uncommitted changes"
 
 
 @pytest.mark.parametrize("ignored", ["project/\n", "project/lrlib/\nproject/report/\n"])
@@ -64,40 +71,26 @@ def test_an_archive_unpacked_in_another_repository_is_not_of_its_commit(project,
     assert origin.commit == "" and origin.describe().startswith("unknown: ")
 
 
-def test_a_work_tree_is_of_its_own_commit_and_a_repository_named_by_the_environment_is_not_asked(
-    project, tmp_path, monkeypatch
-):
+def test_a_work_tree_is_of_its_own_commit_whatever_repository_the_environment_names(project, tmp_path, monkeypatch):
     commit = commit_all(project)
     git(project, "worktree", "add", "-q", "--detach", str(tmp_path / "tree"))
     monkeypatch.setattr(provenance, "project_folder", lambda: tmp_path / "tree")
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "nothing"))
-    assert read_origin_after(commit) == "no uncommitted changes"
+    assert read_state(commit) == "no uncommitted changes"
 
 
 @pytest.mark.parametrize("way", ["--assume-unchanged", "--skip-worktree"])
 def test_a_change_that_git_was_told_not_to_look_for_is_seen(project, way):
     commit = commit_all(project)
     git(project, "update-index", way, "lrlib/schedules.py")
-    edit(project)
-    assert read_origin_after(commit) == "with uncommitted changes"
-
-
-def test_a_source_that_is_not_committed_and_a_change_elsewhere_are_said(project):
-    (project / "README.md").write_text("a")
-    commit = commit_all(project)
-    edit(project, "README.md")
-    assert read_origin_after(commit) == "with uncommitted changes"
-    git(project, "checkout", "README.md")
-    (project / "notebooks" / "9-new.ipynb").write_text("{}")
-    assert read_origin_after(commit) == "with uncommitted changes"
+    edit(project / "lrlib" / "schedules.py")
+    assert read_state(commit) == "with uncommitted changes"
 
 
 def test_no_git_no_commit_and_no_repository_are_told_apart(project, monkeypatch, tmp_path):
     said = [read_origin().describe()]
-    git(project, "init", "-q")
-    said.append(read_origin().describe())
-    (tmp_path / ".gitconfig").write_text("[user\n")
-    said.append(read_origin().describe())
-    monkeypatch.setenv("PATH", "")
-    said.append(read_origin().describe())
+    for break_it in (lambda: git(project, "init", "-q"), lambda: (tmp_path / ".gitconfig").write_text("[user\n"),
+                     lambda: monkeypatch.setenv("PATH", "")):  # fmt: skip
+        break_it()
+        said.append(read_origin().describe())
     assert len(set(said)) == 4 and all(words.startswith("unknown: ") for words in said)

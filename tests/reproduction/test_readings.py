@@ -6,7 +6,7 @@ import pytest
 from made_up import curve, falling
 
 from lrlib.reproduction import author
-from lrlib.reproduction.readings import compare_with_original, measure_roughness, select_last, select_run, tabulate_ends
+from lrlib.reproduction.readings import compare_with_original, measure_roughness, select_last, tabulate_ends
 
 
 def test_the_original_is_compared_where_both_have_an_epoch():
@@ -27,14 +27,11 @@ def test_ends_are_means_over_seeds_of_the_last_and_the_lowest_epoch():
     assert ends.loc["down", ["test loss", "test accuracy", "n"]].tolist() == pytest.approx([1 / 30, 99.0, 2])
 
 
-def test_values_come_in_the_order_of_the_seeds():
+def test_values_come_in_the_order_of_the_seeds_and_a_missing_run_is_named():
     epochs = curve("a", 1.0, seeds=3, noise=0.1).sample(frac=1, random_state=0)
     assert select_last(epochs, "a", "test_loss").tolist() == pytest.approx([0.9, 1.1, 0.95])
-
-
-def test_a_run_that_is_missing_is_named_beside_those_there_are():
     with pytest.raises(ValueError, match="no run 'b', only a"):
-        select_run(curve("a"), "b")
+        select_last(epochs, "b", "test_loss")
 
 
 def test_roughness_counts_rises_alone():

@@ -9,17 +9,12 @@ from lrlib.reproduction.statistics import Estimate, estimate_mean, estimate_shar
 T_4 = 2.776445  # 97.5 % of Student's t with 4 degrees of freedom, from a table
 
 
-def test_the_interval_of_a_mean_is_student_s():
-    found = estimate_mean([1.0, 2.0, 3.0, 4.0, 5.0])
-    half = T_4 * math.sqrt(2.5 / 5)
+def test_intervals_of_a_mean_and_of_one_more_seed_are_student_s():
+    values = [1.0, 2.0, 3.0, 4.0, 5.0]
+    found, half, wider = estimate_mean(values), T_4 * math.sqrt(2.5 / 5), T_4 * math.sqrt(2.5 * (1 + 1 / 5))
     assert (found.mean, found.n) == (3.0, 5)
-    assert (found.low, found.high) == (pytest.approx(3 - half, rel=1e-6), pytest.approx(3 + half, rel=1e-6))
-
-
-def test_a_prediction_for_one_more_seed_is_wider_by_that_seed_s_own_spread():
-    low, high = predict_one([1.0, 2.0, 3.0, 4.0, 5.0])
-    half = T_4 * math.sqrt(2.5 * (1 + 1 / 5))
-    assert (low, high) == (pytest.approx(3 - half, rel=1e-6), pytest.approx(3 + half, rel=1e-6))
+    assert (found.low, found.high) == pytest.approx((3 - half, 3 + half), rel=1e-6)
+    assert predict_one(values) == pytest.approx((3 - wider, 3 + wider), rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +41,5 @@ def test_an_estimate_is_written_with_its_interval_and_its_n():
     assert (found * 100).mean == pytest.approx(-26.6)
 
 
-@pytest.mark.parametrize(("value", "text"), [(-0.001, "0.00"), (-1.5, "\N{MINUS SIGN}1.50"), (2.0, "+2.00")])
-def test_a_number_that_rounds_to_zero_has_no_sign(value, text):
-    assert number(value, "+.2f" if value > 0 else ".2f") == text
+def test_a_number_that_rounds_to_zero_has_no_sign():
+    assert [number(value, "+.2f") for value in (-0.001, -1.5, 2)] == ["0.00", "\N{MINUS SIGN}1.50", "+2.00"]
