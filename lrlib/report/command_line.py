@@ -12,6 +12,8 @@ from lrlib.project import store_folder
 from lrlib.report.documents import ParameterError, find_document, list_documents
 from lrlib.report.sections import FLAGS, find_sections, parse_assignments, write_command
 
+_say = functools.partial(print, file=sys.stderr, flush=True)
+
 
 def main(arguments=None) -> int:
     """Run a command. Returns 0, 1 for an error, 2 for bad input, 130 for Ctrl-C, 143 for SIGTERM."""
@@ -136,7 +138,3 @@ def _describe(options):
     words += ["QUICK=1"] if options.quick else []
     words += [f"RESULTS={shlex.quote(options.results)}"] if options.results else []
     return write_command(words, _read_texts(options))
-
-
-def _say(line):
-    print(line, file=sys.stderr, flush=True)

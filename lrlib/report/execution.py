@@ -42,9 +42,8 @@ def execute_notebooks(sections: list[Section], folder: Path, *, failed: Path) ->
             try:
                 future.result()
             except (PapermillExecutionError, RuntimeError) as err:  # a RuntimeError: nbclient's, for a kernel that died
-                what = "lost its kernel, possibly out of memory"
-                if not isinstance(err, RuntimeError):
-                    what = f"raised {err.ename}: {err.evalue}"
+                died = "lost its kernel, possibly out of memory"
+                what = died if isinstance(err, RuntimeError) else f"raised {err.ename}: {err.evalue}"
                 raise NotebookError(_describe(section, folder, failed, what)) from err
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

@@ -19,7 +19,7 @@ from lrlib.problems.registry import load_data
 from lrlib.project import project_folder
 from lrlib.training.registry import describe_numerics
 
-MAKING = "LRLIBMAKING"
+MAKING = "LRLIB_MAKING"
 _PACKAGES = ("torch", "torchvision", "numpy", "pandas", "matplotlib", "papermill", "nbconvert")
 _SAME_BITS = "tests/training/test_kernels.py::test_bits_are_the_same_for_every_target"
 # What decides a document: a file here that is not committed counts as a change.
@@ -69,7 +69,7 @@ def _git(*arguments, index=None):
 
 @dataclass(frozen=True)
 class Making:
-    """How a document is being made; the driver passes it to the notebooks' kernels as JSON in $LRLIBMAKING."""
+    """How a document is being made; the driver passes it to the notebooks' kernels as JSON in $LRLIB_MAKING."""
 
     command: str
     commit: str  # in words

@@ -7,7 +7,7 @@ import functools
 import itertools
 import math
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,12 +97,6 @@ def tabulate_rules() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["id", "statistic", "reproduced if the 95 % CI"])
 
 
-def join(words: Iterable[object]) -> str:
-    """`a, b and c`."""
-    *most, last = [str(word) for word in words]
-    return f"{', '.join(most)} and {last}" if most else last
-
-
 def _decide(found, low, high):
     if found.n == 1:
         return ONE_SEED
@@ -128,12 +122,17 @@ def _fill(text, rule, design=None):
         lrs = sorted(design.learning_rates, reverse=True)
         words |= {
             "epochs": design.epochs,
-            "learning_rates": join(f"{lr:g}" for lr in lrs),
-            "two_largest": join(f"{lr:g}" for lr in lrs[:2]),
+            "learning_rates": _join(f"{lr:g}" for lr in lrs),
+            "two_largest": _join(f"{lr:g}" for lr in lrs[:2]),
             "middle": design.middle_turning_point,
-            "turning_points": join(map(str, design.turning_points)),
+            "turning_points": _join(map(str, design.turning_points)),
         }
     return text.format(**words).replace("%", " %").replace("  %", " %")
+
+
+def _join(words):
+    """`a, b and c`."""
+    return " and ".join(", ".join(words).rsplit(", ", 1))
 
 
 def _curves(results, label, column="test_loss"):

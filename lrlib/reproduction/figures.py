@@ -36,9 +36,8 @@ def draw_schedules(runs: Sequence[Run]) -> Drawn:
             data = pd.DataFrame(columns).rename_axis("step").reset_index().assign(run=run.label)
             frames.append(data.iloc[:: max(1, len(data) // 1000)])
             for axes, column in zip(panels, columns, strict=True):
-                axes.plot(
-                    frames[-1]["step"], frames[-1][column], color=color, linestyle=style, label=run.label, gid=run.label
-                )
+                named = {"label": run.label, "gid": run.label}
+                axes.plot(frames[-1]["step"], frames[-1][column], color=color, linestyle=style, **named)
         drawing.log_axis(panels[0], "y")
         panels[0].set(title="(a)", xlabel="step", ylabel="learning rate")
         panels[1].set(title="(b)", xlabel="step", ylabel="momentum")
