@@ -42,6 +42,51 @@ class Curve:
     def exploded(self) -> bool:
         return self.ends_high or self.ends_not_finite
 
+    def falls(self, *, times_noise: float) -> bool:
+        """Whether it falls by more than so many times its noise; by twice as many if it rises far higher later."""
+        fall = min(self.start - self.level[self.low], self.fell)
+        is_small = fall <= SMALL * self.later and not fall > 2 * times_noise * self.noise > 0
+        return bool(fall > times_noise * self.noise and fall > 1e-6 * abs(self.start) and not is_small)
+
+    def bottom(self) -> float:
+        """log10 lr of the bottom: two thirds into what is within four standard errors, and a tenth of the fall, of it.
+
+        Not half: a loss falls into its bottom more gently than it diverges out of it.
+        """
+        low, least = self.low, self.level[self.low]
+        ceiling = least + min(4 * self.error[low], 0.1 * max(self.start - least, 0))
+        if ceiling == least:  # no noise
+            return float(self.x[low])
+        high = np.flatnonzero(self.level > ceiling)
+        first = max((i + 1 for i in high if i < low), default=0)
+        last = min((i - 1 for i in high if i > low), default=len(self.x) - 1)
+        return float(self.x[first] + 2 / 3 * (self.x[last] - self.x[first]))
+
+    def steepest(self) -> float:
+        """log10 lr of the smallest slope at or before the bottom."""
+        return float(self.x[np.argmin(self.slope[: self.low + 1])])
+
+    def slows(self) -> float:
+        """log10 lr at which all but FALL_FRACTION of the fall is made."""
+        return self.crossing(1 - FALL_FRACTION)
+
+    def near_bottom(self) -> float:
+        """log10 lr where the loss is within 1 % of the fall, or its noise, of its lowest for the first time."""
+        least = self.level[self.low]
+        near = least + max(0.01 * (self.start - least), 4 * self.error[self.low])
+        return float(self.x[np.argmax(self.level[: self.low + 1] <= near)])
+
+    def crossing(self, fraction: float) -> float:
+        """log10 lr where the level goes below start - fraction * drop for the last time before the bottom."""
+        x, level = self.x, self.level
+        height = self.start - fraction * (self.start - level[self.low])
+        above = np.flatnonzero(level[: self.low + 1] >= height)
+        if len(above) == 0 or above[-1] == self.low:
+            return x[0 if len(above) == 0 else self.low]
+        i = above[-1]
+        share = (level[i] - height) / (level[i] - level[i + 1])
+        return float(x[i] + share * (x[i + 1] - x[i]))
+
 
 def read_curve(lr: Floats, loss: Floats) -> Curve:
     """The cleaned, smoothed curve of the finite losses; at least one is finite."""
@@ -89,48 +134,6 @@ def read_curve(lr: Floats, loss: Floats) -> Curve:
         ends_high=bool(last > start + max(0.05 * abs(start), 4 * np.median(scatter))),
         ends_not_finite=bool(not finite[-1]),
     )
-
-
-def falls(curve: Curve, *, times_noise: float) -> bool:
-    """Whether the loss falls by more than so many times its noise; by twice as many if it rises far higher later."""
-    fall, noise = min(curve.start - curve.level[curve.low], curve.fell), curve.noise
-    is_small = fall <= SMALL * curve.later and not fall > 2 * times_noise * noise > 0
-    return bool(fall > times_noise * noise and fall > 1e-6 * abs(curve.start) and not is_small)
-
-
-def bottom(curve: Curve) -> float:
-    """log10 lr of the bottom: two thirds into what is within four standard errors, and a tenth of the fall, of it.
-
-    Not half: a loss falls into its bottom more gently than it diverges out of it.
-    """
-    low = curve.low
-    ceiling = curve.level[low] + min(4 * curve.error[low], 0.1 * max(curve.start - curve.level[low], 0))
-    high = curve.level > ceiling
-    before = np.flatnonzero(high[:low])
-    after = np.flatnonzero(high[low:])
-    first = before[-1] + 1 if len(before) else 0
-    last = low + after[0] - 1 if len(after) else len(high) - 1
-    if ceiling == curve.level[low]:  # no noise
-        first = last = low
-    return float(curve.x[first] + 2 / 3 * (curve.x[last] - curve.x[first]))
-
-
-def crossing(curve: Curve, fraction: float) -> float:
-    """log10 lr at which the level goes below start - fraction * drop for the last time before the bottom."""
-    height = curve.start - fraction * (curve.start - curve.level[curve.low])
-    above = np.flatnonzero(curve.level[: curve.low + 1] >= height)
-    if len(above) == 0 or above[-1] == curve.low:
-        return curve.x[0 if len(above) == 0 else curve.low]
-    i = above[-1]
-    share = (curve.level[i] - height) / (curve.level[i] - curve.level[i + 1])
-    return float(curve.x[i] + share * (curve.x[i + 1] - curve.x[i]))
-
-
-def near_bottom(curve: Curve) -> float:
-    """log10 lr where the loss is within 1 % of the fall, or its noise, of its lowest for the first time."""
-    least = curve.level[curve.low]
-    near = least + max(0.01 * (curve.start - least), 4 * curve.error[curve.low])
-    return float(curve.x[np.argmax(curve.level[: curve.low + 1] <= near)])
 
 
 def _without_spikes(y: Floats) -> Floats:

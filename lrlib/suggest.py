@@ -23,18 +23,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lrlib.smoothing import (
-    FALL_FRACTION,
-    MIN_POINTS,
-    SMALL,
-    Curve,
-    Floats,
-    bottom,
-    crossing,
-    falls,
-    near_bottom,
-    read_curve,
-)
+from lrlib.smoothing import FALL_FRACTION, MIN_POINTS, SMALL, Curve, Floats, read_curve
 
 Confidence = Literal["high", "medium", "low"]
 # The start of the fall is where the loss has lost so many times the fall's noise, where that is above 5 % of the fall.
@@ -149,7 +138,7 @@ def turning_points(lr: ArrayLike, loss: ArrayLike, *, fraction: float = FALL_FRA
     confidence, reason = _judge(curve, loss)
     return TurningPoints(
         start_of_fall=_lr(_start_of_fall(curve, fraction)),
-        lowest=_lr(bottom(curve)),
+        lowest=_lr(curve.bottom()),
         loss_at_start=float(curve.start),
         loss_at_lowest=float(curve.level[curve.low]),
         reliable=confidence != "low",
@@ -162,14 +151,12 @@ def steepest(lr: ArrayLike, loss: ArrayLike) -> Suggestion:
 
     torch-lr-finder and Lightning take the slope over the index and over the learning rate instead.
     """
-    return _suggest(lr, loss, "steepest", lambda curve: (_steepest(curve), _start_of_fall(curve), bottom(curve)))
+    return _suggest(lr, loss, "steepest", lambda curve: _in_the_fall(curve, curve.steepest()))
 
 
 def minimum_over_ten(lr: ArrayLike, loss: ArrayLike) -> Suggestion:
     """Suggest a tenth of the lr at the lowest point (Howard & Gugger 2020, fastai); lower, upper as in steepest."""
-    return _suggest(
-        lr, loss, "minimum_over_ten", lambda curve: (bottom(curve) - 1, _start_of_fall(curve), bottom(curve))
-    )
+    return _suggest(lr, loss, "minimum_over_ten", lambda curve: _in_the_fall(curve, curve.bottom() - 1))
 
 
 def valley(lr: ArrayLike, loss: ArrayLike) -> Suggestion:
@@ -178,7 +165,7 @@ def valley(lr: ArrayLike, loss: ArrayLike) -> Suggestion:
     The fall goes from the start of the fall to the lowest point, which are lower and upper. The smoothed loss may pause
     on the way, but does not return to the start's level.
     """
-    return _suggest(lr, loss, "valley", lambda curve: (_part_way(curve, 2 / 3), _start_of_fall(curve), bottom(curve)))
+    return _suggest(lr, loss, "valley", lambda curve: _in_the_fall(curve, _part_way(curve, 2 / 3)))
 
 
 def smith_bounds(lr: ArrayLike, loss: ArrayLike) -> Suggestion:
@@ -189,7 +176,7 @@ def smith_bounds(lr: ArrayLike, loss: ArrayLike) -> Suggestion:
     """
 
     def bounds(curve: Curve) -> tuple[float, float, float]:
-        upper = min(_slows(curve), bottom(curve))
+        upper = min(curve.slows(), curve.bottom())
         return upper, min(_start_of_fall(curve), upper), upper
 
     return _suggest(lr, loss, "smith_bounds", bounds)
@@ -225,12 +212,10 @@ def suggest_lr(
     steps = max(len(np.asarray(lr)) if sweep_steps is None else sweep_steps, 1)
     total_steps = steps if total_steps is None else total_steps
     if isinstance(total_steps, str) or not 1 <= total_steps < np.inf:
-        raise ValueError(
-            f"total_steps must be at least 1 and finite, got {total_steps!r}; pass the updates of the training to come"
-        )
+        raise ValueError(f"total_steps must be at least 1 and finite, got {total_steps!r}; pass the updates to come")
 
     def recommend(curve: Curve) -> tuple[float, float, float]:
-        lowest, slows = bottom(curve), _slows(curve)
+        lowest, slows = curve.bottom(), curve.slows()
         upper = min(_part_way(curve, 0.95), lowest - np.log10(1.5), slows + np.log10(3))
         recommended = min(_part_way(curve, 2 / 3), lowest - np.log10(3), slows)
         recommended = min(recommended - LENGTH_POWER * np.log10(total_steps / steps), max(recommended, upper))
@@ -264,31 +249,24 @@ def combine(
         raise ValueError("suggestions must hold at least one Suggestion, got none; run at least one sweep")
     if len(suggestions) == 1:
         return suggestions[0]
-    n = len(suggestions)
-    good = [s for s in suggestions if s.reliable]
-    bad = [s for s in suggestions if not s.reliable]
+    n, good = len(suggestions), [s for s in suggestions if s.reliable]
     enough = len(good) > n / 2
     x = np.log10([[s.lr, s.lower, s.upper] for s in (good if enough else suggestions)])
     spread = max(float(np.ptp(x[:, 0])), spacing_decades)
     lr, lower, upper = np.median(x, axis=0)
     doubts = [s for s in suggestions if s.confidence != "high"]
-    confidence: Confidence = "medium" if len(doubts) > n / 2 or spread > max_spread_decades else "high"
-    reason = f"{len(good)} of {n} sweeps agree within {spread:.2f} decades" + (
-        f"; {doubts[0].reason}" if doubts else ""
-    )
+    confidence: Confidence = "low"
     if not enough:
-        confidence, reason = "low", f"{len(bad)} of {n} sweeps are not reliable: {bad[0].reason}"
+        bad = [s for s in suggestions if not s.reliable]
+        reason = f"{len(bad)} of {n} sweeps are not reliable: {bad[0].reason}"
     elif spread > max(max_spread_decades, (upper - lower) / 3):
-        confidence, reason = "low", f"the {n} sweeps disagree by {spread:.2f} decades; {REMEDY}"
-    return replace(
-        suggestions[0],
-        lr=_lr(lr),
-        lower=_lr(lower),
-        upper=_lr(upper),
-        spread_decades=spread,
-        confidence=confidence,
-        reason=reason,
-    )
+        reason = f"the {n} sweeps disagree by {spread:.2f} decades; {REMEDY}"
+    else:
+        confidence = "medium" if len(doubts) > n / 2 or spread > max_spread_decades else "high"
+        doubt = f"; {doubts[0].reason}" if doubts else ""
+        reason = f"{len(good)} of {n} sweeps agree within {spread:.2f} decades{doubt}"
+    found = replace(suggestions[0], lr=_lr(lr), lower=_lr(lower), upper=_lr(upper))
+    return replace(found, spread_decades=spread, confidence=confidence, reason=reason)
 
 
 def _suggest(
@@ -300,31 +278,24 @@ def _suggest(
         first = _first(lr)
         return Suggestion(first, first, first, None, "low", NO_FINITE_LOSS, heuristic)
     curve = read_curve(lr, loss)
-    ends = np.log10(lr[[0, -1]])
     wanted = locate(curve)
-    suggested, lower, upper = np.clip(wanted, *ends)
+    suggested, lower, upper = np.clip(wanted, *np.log10(lr[[0, -1]]))
     lower, upper = min(lower, suggested), max(upper, suggested)
     confidence, reason = _judge(curve, loss)
     if confidence != "low" and abs(wanted[0] - suggested) > 1e-9:
-        confidence = "low"
-        reason = (
-            f"the rule asks for lr {_lr(wanted[0]):.3g}, outside the swept range: use a "
-            f"{'smaller start_lr' if wanted[0] < suggested else 'larger end_lr'}"
-        )
+        advice = "use a smaller start_lr" if wanted[0] < suggested else "use a larger end_lr"
+        confidence, reason = "low", f"the rule asks for lr {_lr(wanted[0]):.3g}, outside the swept range: {advice}"
     return Suggestion(_lr(suggested), _lr(lower), _lr(upper), None, confidence, reason, heuristic)
 
 
 def _check(lr: ArrayLike, loss: ArrayLike) -> tuple[Floats, Floats]:
-    lr = np.asarray(lr, dtype=np.float64)
-    loss = np.asarray(loss, dtype=np.float64)
+    lr, loss = np.asarray(lr, dtype=np.float64), np.asarray(loss, dtype=np.float64)
     if lr.ndim != 1 or lr.shape != loss.shape:
         raise ValueError(
-            f"lr and loss must be two arrays of shape (n,), got {lr.shape} and {loss.shape}; pass one loss for each lr"
+            f"lr and loss must have the same shape (n,), got {lr.shape} and {loss.shape}; pass one for each"
         )
     if not (np.isfinite(lr).all() and (lr > 0).all() and (np.diff(lr) > 0).all()):
-        raise ValueError(
-            "lr must be positive and increasing, got a history that is not; sort it by lr and drop repeated values"
-        )
+        raise ValueError("lr must be positive and increasing, got other values; sort it and drop repeated values")
     return lr, loss
 
 
@@ -343,22 +314,17 @@ def _start_of_fall(curve: Curve, fraction: float = FALL_FRACTION) -> float:
         fraction = max(fraction, min(TIMES_NOISE * curve.noise / drop, 1))
     if curve.at_once and fraction <= FALL_FRACTION:
         return float(curve.x[0])
-    return min(crossing(curve, fraction), bottom(curve))
+    return min(curve.crossing(fraction), curve.bottom())
 
 
-def _slows(curve: Curve) -> float:
-    return crossing(curve, 1 - FALL_FRACTION)
+def _in_the_fall(curve: Curve, x: float) -> tuple[float, float, float]:
+    return x, _start_of_fall(curve), curve.bottom()
 
 
 def _part_way(curve: Curve, share: float) -> float:
     """log10 lr at a share of the way from the start of the fall to the bottom."""
-    start, lowest = _start_of_fall(curve), bottom(curve)
+    start, lowest = _start_of_fall(curve), curve.bottom()
     return start + share * (lowest - start)
-
-
-def _steepest(curve: Curve) -> float:
-    """log10 lr of the smallest slope at or before the bottom."""
-    return curve.x[np.argmin(curve.slope[: curve.low + 1])]
 
 
 def _judge(curve: Curve, loss: Floats) -> tuple[Confidence, str]:
@@ -368,9 +334,9 @@ def _judge(curve: Curve, loss: Floats) -> tuple[Confidence, str]:
     if curve.n_finite < MIN_POINTS:
         advice = "look for a broken sample or use a smaller start_lr" if curve.ends_not_finite else "use more steps"
         return "low", f"{curve.n_finite} finite losses, but at least {MIN_POINTS} are needed: {advice}"
-    if not falls(curve, times_noise=FALL_TIMES_NOISE):
+    if not curve.falls(times_noise=FALL_TIMES_NOISE):
         return "low", _why_no_fall(curve, began_lowest=loss[0] <= np.nanmin(loss))
-    least, lowest, slows = curve.level[curve.low], bottom(curve), _slows(curve)
+    least, lowest, slows = curve.level[curve.low], curve.bottom(), curve.slows()
     drop = curve.start - least
     turns_up = curve.exploded or curve.level[-1] - least >= max(0.05 * drop, 3 * curve.error[-1])
     if curve.at_once:
@@ -387,7 +353,7 @@ def _judge(curve: Curve, loss: Floats) -> tuple[Confidence, str]:
         )
     if not turns_up:
         return "low", "the loss has not turned up: the sweep ended before its largest useful lr; raise end_lr"
-    far = near_bottom(curve) - slows > STILL_FALLING or (curve.noise < 5e-5 * drop and lowest - slows > FAR)
+    far = curve.near_bottom() - slows > STILL_FALLING or (curve.noise < 5e-5 * drop and lowest - slows > FAR)
     if curve.start > MANYFOLD * least > 0 and far:
         return "low", (
             f"the loss falls {curve.start / least:.0f}-fold, and is lowest {lowest - slows:.1f} decades beyond 95 % of "

@@ -145,35 +145,25 @@ NOISE = 0.05 * np.random.default_rng(0).standard_normal(100)
 # Adam, begun at the optimum with too large an lr: it leaves, swings back, and diverges later.
 SWINGS = [0.1763, 0.2185, 0.1782, 0.1896, 0.2044, 0.1925, 0.1778, 0.1797, 0.1909, 0.1917, 0.182, 0.1763, 0.1817, 0.1876]
 LEFT_AT_ONCE = np.array([*SWINGS, *np.linspace(0.184, 0.177, 43), *np.geomspace(0.18, 5, 43)])
+SHOW_NOTHING = {
+    "flat": (2.3 + NOISE, "flat"),
+    "constant": (np.full(100, 2.3), "flat"),
+    "all falling": (2.3 + NOISE - 2 / (1 + 1e-2 / RANGE), "has not turned up"),
+    "all rising": (2.3 + NOISE + 30 * RANGE**0.5, "rises"),
+    "left at once": (LEFT_AT_ONCE, "rises"),
+    "explodes at once": (np.where(RANGE < 1e-5, 2.3, np.nan), "flat"),
+    "all NaN": (np.full(100, np.nan), "no loss is finite"),
+    "too short": (np.where(np.arange(100) < 4, 2.3 - np.arange(100), np.inf), "at least 10 are needed"),
+}
 
 
-@pytest.mark.parametrize(
-    "loss, words",
-    [
-        (2.3 + NOISE, "flat"),
-        (np.full(100, 2.3), "flat"),
-        (2.3 + NOISE - 2 / (1 + 1e-2 / RANGE), "has not turned up"),
-        (2.3 + NOISE + 30 * RANGE**0.5, "rises"),
-        (LEFT_AT_ONCE, "rises"),
-        (np.where(RANGE < 1e-5, 2.3, np.nan), "flat|rises"),
-        (np.full(100, np.nan), "no loss is finite"),
-        (np.where(np.arange(100) < 4, [2.3 - i for i in range(100)], np.inf), "at least 10 are needed"),
-    ],
-    ids=["flat", "constant", "all falling", "all rising", "left at once", "explodes at once", "all NaN", "too short"],
-)
-def test_a_curve_that_shows_nothing_gives_a_number_marked_unreliable_and_says_why(loss, words):
+@pytest.mark.parametrize("shape", SHOW_NOTHING)
+def test_a_curve_that_shows_nothing_gives_a_number_marked_unreliable_and_says_why(shape):
+    loss, words = SHOW_NOTHING[shape]
     for heuristic in HEURISTICS:
         found = heuristic(RANGE, loss)
-        assert not found.reliable
-        assert any(word in found.reason for word in words.split("|")), found.reason
-        assert found.lr > 0
+        assert not found.reliable and words in found.reason and found.lr > 0
     assert not turning_points(RANGE, loss).reliable
-
-
-def test_flat_noise_is_hardly_ever_taken_for_a_fall():
-    rng = np.random.default_rng(0)
-    reliable = [suggest_lr(RANGE, 2.3 + 0.1 * rng.standard_normal(100)).reliable for _ in range(100)]
-    assert sum(reliable) <= 5
 
 
 losses = hnp.arrays(
@@ -238,13 +228,11 @@ def test_a_loss_that_only_rises_is_not_reliable_also_without_noise(shape, height
 
 
 @pytest.mark.parametrize("noise", [0.05, 0.3])
-@pytest.mark.parametrize("shape", RISES)
-def test_a_noisy_rise_is_hardly_ever_taken_for_a_fall(shape, noise):
-    wrong = 0
-    for seed in range(30):
-        loss = 1 + 4 * RISES[shape](np.linspace(0, 1, 100)) + noise * np.random.default_rng(seed).standard_normal(100)
-        wrong += suggest_lr(RANGE, loss).reliable
-    assert wrong <= 3
+@pytest.mark.parametrize("shape", [*RISES, "flat"])
+def test_a_noisy_rise_and_flat_noise_are_hardly_ever_taken_for_a_fall(shape, noise):
+    clean = 1 + 4 * RISES[shape](np.linspace(0, 1, 100)) if shape in RISES else np.full(100, 2.3)
+    noisy = [clean + noise * np.random.default_rng(seed).standard_normal(100) for seed in range(30)]
+    assert sum(suggest_lr(RANGE, loss).reliable for loss in noisy) <= 3
 
 
 X = np.linspace(-6, 1, 300)
@@ -276,12 +264,10 @@ def test_the_confidence_and_its_reason_are_true_of_the_curve(shape):
         assert found.confidence == confidence and words in found.reason, found.reason
 
 
-def test_few_points_in_the_fall_are_no_evidence():
-    for n, expected in ((20, "low"), (60, "medium"), (300, "high")):
-        x = np.linspace(-6, 1, n)
-        loss = 0.1 + 2.2 / (1 + 10 ** (4 * (x + 2))) + 10 ** (4 * (x + 1))
-        found = suggest_lr(10**x, loss)
-        assert found.confidence == expected, (n, found.reason)
+@pytest.mark.parametrize("n, expected", [(20, "low"), (60, "medium"), (300, "high")])
+def test_few_points_in_the_fall_are_no_evidence(n, expected):
+    x = np.linspace(-6, 1, n)
+    assert suggest_lr(10**x, 0.1 + 2.2 / (1 + 10 ** (4 * (x + 2))) + 10 ** (4 * (x + 1))).confidence == expected
 
 
 def test_a_fall_within_its_noise_starts_above_the_noise():
@@ -345,22 +331,15 @@ def suggestion(lr, confidence="high", *, reason="fine"):
     return Suggestion(lr, lr / 10, lr * 2, None, confidence, reason, "suggest_lr")
 
 
-def test_combine_takes_medians_over_log_lr_and_the_whole_spread():
+def test_combine_takes_medians_over_log_lr_of_the_reliable_sweeps_if_they_are_more_than_half():
     found = combine([suggestion(lr) for lr in (1e-3, 1.5e-3, 3e-3)])
-    assert found.lr == pytest.approx(1.5e-3)
-    assert (found.lower, found.upper) == pytest.approx((1.5e-4, 3e-3))
-    assert found.spread_decades == pytest.approx(np.log10(3))
-    assert found.confidence == "high"
-
-
-def test_combine_needs_more_than_half_of_the_sweeps_and_leaves_the_others_out():
+    assert (found.lr, found.lower, found.upper) == pytest.approx((1.5e-3, 1.5e-4, 3e-3))
+    assert found.spread_decades == pytest.approx(np.log10(3)) and found.confidence == "high"
     stray = suggestion(1.0, "low", reason="the loss is flat")
     good = [suggestion(1e-3), suggestion(1.2e-3)]
-    kept = combine([*good, stray])
-    assert kept.reliable and kept.spread_decades == pytest.approx(np.log10(1.2))
-    assert "the loss is flat" in kept.reason
-    lost = combine([*good, stray, stray], max_spread_decades=9)
-    assert not lost.reliable and "the loss is flat" in lost.reason
+    kept, lost = combine([*good, stray]), combine([*good, stray, stray], max_spread_decades=9)
+    assert kept.reliable and kept.spread_decades == pytest.approx(np.log10(1.2)) and not lost.reliable
+    assert "the loss is flat" in kept.reason and "the loss is flat" in lost.reason
 
 
 @pytest.mark.parametrize(
@@ -396,7 +375,7 @@ def test_arguments_that_cannot_be_a_curve_are_refused_in_one_sentence(call, mess
         call()
 
 
-def test_a_longer_training_gets_a_lower_rate_by_the_updates_of_the_sweep():
+def test_a_longer_training_gets_a_lower_rate_and_a_shorter_a_higher_up_to_the_upper_bound():
     lr, loss = sample("plain")
     plain, longer = suggest_lr(lr, loss), suggest_lr(lr, loss, total_steps=100 * len(lr))
     assert (plain.total_steps, longer.total_steps) == (len(lr), 100 * len(lr))
@@ -404,13 +383,9 @@ def test_a_longer_training_gets_a_lower_rate_by_the_updates_of_the_sweep():
     # Losses that stand for ten updates each are of a sweep ten times as long.
     sparse = suggest_lr(lr, loss, total_steps=100 * len(lr), sweep_steps=10 * len(lr))
     assert sparse.lr == pytest.approx(plain.lr * 10**-LENGTH_POWER)
-
-
-@pytest.mark.parametrize("total_steps", [1, 10, 199])
-def test_a_shorter_training_gets_a_higher_rate_up_to_the_upper_bound(total_steps):
-    lr, loss = sample("plain")
-    plain, shorter = suggest_lr(lr, loss), suggest_lr(lr, loss, total_steps=total_steps)
-    assert plain.lr < shorter.lr <= plain.upper == shorter.upper
+    for total_steps in (1, 10, 199):
+        shorter = suggest_lr(lr, loss, total_steps=total_steps)
+        assert plain.lr < shorter.lr <= plain.upper == shorter.upper
 
 
 def test_an_answer_outside_of_the_swept_range_is_its_end_and_not_reliable():

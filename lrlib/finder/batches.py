@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
-from torch.utils.data import DataLoader, IterableDataset
 
 
 def without_end(loader: Any, *, epoch: int = 0, epochs_apart: int = 1) -> Iterator[Any]:
@@ -103,17 +102,3 @@ def n_samples(batch: Any) -> int:
         return len(targets)
     sized = [each for each in tensors_of(dict(targets) if isinstance(targets, Mapping) else targets) if each.dim() > 0]
     return len(sized[-1]) if sized else 1
-
-
-def with_batch_size(loader: Any, batch_size: int) -> DataLoader[Any]:
-    """The DataLoader built again with another batch size."""
-    if not isinstance(loader, DataLoader) or loader.batch_size is None:
-        raise TypeError(
-            f"loader must be a DataLoader with a batch_size to compare batch sizes, got a {type(loader).__name__}; "
-            "call range_test for each size"
-        )
-    same = ["num_workers", "collate_fn", "pin_memory", "drop_last", "timeout", "worker_init_fn", "generator"]
-    same += ["multiprocessing_context", "prefetch_factor"]
-    sampler = None if isinstance(loader.dataset, IterableDataset) else loader.sampler
-    settings = {name: getattr(loader, name) for name in same}
-    return DataLoader(loader.dataset, batch_size=batch_size, sampler=sampler, **settings)

@@ -14,13 +14,11 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 def check_model(model: Any, optimizer: Any) -> None:
     """Raise TypeError or ValueError for a model and an optimizer whose learning rate cannot be swept."""
     if isinstance(model, torch.optim.Optimizer) or isinstance(optimizer, nn.Module):
-        raise TypeError(
-            f"model comes before optimizer, got {type(model).__name__} and {type(optimizer).__name__}; swap them"
-        )
+        raise TypeError(f"model comes before optimizer, got {_kind(model)} and {_kind(optimizer)}; swap them")
     if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {_described(model)}; pass the module that trains")
+        raise TypeError(f"model must be a torch.nn.Module, got {_kind(model)}; pass the module that trains")
     if not hasattr(optimizer, "param_groups"):
-        raise TypeError(f"optimizer must be a torch optimizer, got {_described(optimizer)}; sweep one at a time")
+        raise TypeError(f"optimizer must be a torch optimizer, got {_kind(optimizer)}; sweep one at a time")
     held = [p for group in optimizer.param_groups for p in group["params"]]
     if not {id(p) for p in held} & {id(p) for p in model.parameters()}:
         raise ValueError("optimizer must hold parameters of the model, got none; build it from model.parameters()")
@@ -37,8 +35,8 @@ def check_step(loss_fn: Any, step_fn: Any) -> None:
     for name, function in {"loss_fn": loss_fn, "step_fn": step_fn}.items():
         if function is not None and not callable(function):
             raise TypeError(
-                f"{name} must be a function, got {_described(function)}; call range_test(model, optimizer, loss_fn, "
-                "loader) or range_test(model, optimizer, loader=loader, step_fn=step_fn)"
+                f"{name} must be a function, got {_kind(function)}; call range_test(model, optimizer, loss_fn, loader) "
+                "or range_test(model, optimizer, loader=loader, step_fn=step_fn)"
             )
     if (loss_fn is None) == (step_fn is None):
         got = "neither" if loss_fn is None else "both"
@@ -47,20 +45,17 @@ def check_step(loss_fn: Any, step_fn: Any) -> None:
 
 def check_loader(name: str, loader: Any) -> None:
     """Raise TypeError for samples instead of batches, and for what can be iterated only once."""
-    kind, is_dataset = type(loader).__name__, isinstance(loader, Dataset) and not isinstance(loader, IterableDataset)
+    is_dataset = isinstance(loader, Dataset) and not isinstance(loader, IterableDataset)
     if is_dataset or isinstance(loader, Sampler) or type(loader).__module__.partition(".")[0] == "datasets":
-        yields = "indices" if isinstance(loader, Sampler) else "samples"
-        raise TypeError(
-            f"{name} must yield batches, got a {kind}, which yields {yields}; pass a DataLoader with it, for example "
-            "DataLoader(dataset, batch_size=32, shuffle=True)"
-        )
+        how = "DataLoader(dataset, batch_size=32, shuffle=True)"
+        raise TypeError(f"{name} must yield batches, got {_kind(loader)}, which yields samples; pass {how}")
     is_iterable = hasattr(loader, "__iter__") or hasattr(loader, "__getitem__")
     if not is_iterable or isinstance(loader, (type, str, Mapping)):
-        raise TypeError(f"{name} must be an iterable of batches, got {_described(loader)}; pass one DataLoader")
+        raise TypeError(f"{name} must be an iterable of batches, got {_kind(loader)}; pass one DataLoader")
     # An iterator written in Python may restart in its own __iter__; only the second pass can tell.
     restarts = hasattr(loader, "__dict__") and not isinstance(loader, _BaseDataLoaderIter)
     if isinstance(loader, Iterator) and not restarts:
-        raise TypeError(f"{name} must be re-iterable, got a {kind}; pass a DataLoader or a list of batches")
+        raise TypeError(f"{name} must be re-iterable, got {_kind(loader)}; pass a DataLoader or a list of batches")
 
 
 def check_validation(val_loader: Any, val_metric: Any, loss_fn: Any) -> None:
@@ -80,26 +75,21 @@ def check_gradients(model: nn.Module, optimizer: Any, *, scaler: Any, clip_norm:
         raise TypeError(f"scaler must be a torch.amp.GradScaler, an Accelerator or a Fabric, got {scaler!r}; pass one")
     if clip_norm is not None and (getattr(optimizer, "scaler", None) or getattr(optimizer, "loss_scaler", None)):
         raise ValueError(
-            f"clip_norm cannot clip the scaled gradients of {type(optimizer).__name__}, which has its own scaler; clip "
-            "in its framework"
+            f"clip_norm would clip scaled gradients of {_kind(optimizer)}, which has its own scaler; omit it"
         )
-    is_plain = isinstance(scaler, torch.amp.GradScaler) and scaler.is_enabled()
-    if is_plain and type(scaler).__name__ != "ShardedGradScaler" and sharded_root(model) is not None:
-        raise ValueError(
-            "scaler must be a torch.distributed.fsdp.sharded_grad_scaler.ShardedGradScaler for "
-            f"FullyShardedDataParallel, got {type(scaler).__name__}; pass one"
-        )
+    scales = isinstance(scaler, torch.amp.GradScaler) and scaler.is_enabled()
+    if scales and type(scaler).__name__ != "ShardedGradScaler" and sharded_root(model) is not None:
+        kind = "torch.distributed.fsdp.sharded_grad_scaler.ShardedGradScaler"
+        raise ValueError(f"FullyShardedDataParallel needs another scaler, got {_kind(scaler)}; pass a {kind}")
 
 
 def check_accuracy(outputs: Any, targets: Any) -> None:
     """Raise ValueError unless the outputs are (..., classes) and the targets class indices of the shape before."""
     are_tensors = isinstance(outputs, Tensor) and isinstance(targets, Tensor) and not targets.is_floating_point()
     if not are_tensors or outputs.dim() < 2 or outputs.shape[-1] < 2 or outputs.shape[:-1] != targets.shape:
-        got = [tuple(each.shape) if isinstance(each, Tensor) else _described(each) for each in (outputs, targets)]
-        raise ValueError(
-            f'val_metric "accuracy" requires outputs (N, classes) and integer targets (N,), got {got[0]} and {got[1]}; '
-            "pass a function of a batch, for example the share of errors"
-        )
+        got = [tuple(each.shape) if isinstance(each, Tensor) else _kind(each) for each in (outputs, targets)]
+        required = 'val_metric "accuracy" requires outputs (N, classes) and integer targets (N,)'
+        raise ValueError(f"{required}, got {got[0]} and {got[1]}; pass a function of a batch")
 
 
 def group_ratios(optimizer: Any) -> tuple[float, ...]:
@@ -108,25 +98,18 @@ def group_ratios(optimizer: Any) -> tuple[float, ...]:
     A group at 0 beside others stays at 0. timm's lr_scale is applied where it has not been. Raises TypeError or
     ValueError where no lr is above 0, or the optimizer makes its own.
     """
-    groups = optimizer.param_groups
+    groups, kind = optimizer.param_groups, type(optimizer).__name__
     for group in groups:
         if isinstance(group.get("lr"), bool) or not isinstance(group.get("lr"), (numbers.Real, Tensor)):
-            raise TypeError(
-                f"lr must be a float or a Tensor, got {group.get('lr')!r} in {type(optimizer).__name__}; set it, or "
-                "skip the range test if the optimizer makes its own learning rate"
-            )
+            advice = "set it, or skip the range test if the optimizer makes its own"
+            raise TypeError(f"lr must be a float or a Tensor, got {group.get('lr')!r} in {kind}; {advice}")
         if group.get("relative_step"):
-            raise ValueError(
-                f"the learning rate has no effect on {type(optimizer).__name__} with relative_step=True; "
-                "set relative_step=False"
-            )
+            raise ValueError(f"the learning rate has no effect on {kind} with relative_step=True; set it to False")
     rates = [float(group["lr"]) for group in groups]
     if not any(rates):
         rates = [float(group.get("initial_lr", 0.0)) for group in groups]
     if not any(rate > 0 for rate in rates) or not all(0 <= rate < math.inf for rate in rates):
-        raise ValueError(
-            f"every group's lr must be finite and one above 0, got {rates}; set the lr that you would start with"
-        )
+        raise ValueError(f"every group's lr must be finite and one above 0, got {rates}; set the lr to start with")
     scales = [float(group.get("lr_scale", 1.0)) for group in groups]
     before_scale = [rate / scale for rate, scale in zip(rates, scales, strict=True) if rate > 0 and scale > 0]
     if len(set(scales)) > 1 and math.isclose(min(before_scale), max(before_scale), rel_tol=1e-6):
@@ -148,5 +131,5 @@ def sharded_root(model: nn.Module) -> Any:
     return None
 
 
-def _described(thing: Any) -> str:
+def _kind(thing: Any) -> str:
     return "None" if thing is None else f"a {type(thing).__name__}"

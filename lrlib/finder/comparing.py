@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from lrlib.finder import drawing
-from lrlib.finder.batches import with_batch_size
 from lrlib.finder.result import RangeTestResult
 from lrlib.finder.sweeps import range_test
 
@@ -27,16 +26,15 @@ class Overlay:
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw every result's smoothed median on the axes, a new figure's by default. Returns the axes."""
-        ax = drawing.new_axes() if ax is None else ax
-        drawing.draw_overlay(ax, {f"{self.parameter} = {v:g}": result for v, result in self.results.items()})
-        return ax
+        return drawing.draw_overlay(ax, {f"{self.parameter} = {v:g}": found for v, found in self.results.items()})
 
     def __repr__(self) -> str:
-        found = {value: result.suggest() for value, result in self.results.items()}
-        return "\n".join(
-            f"{self.parameter} = {value:g}: lr {s.lr:.3g}{'' if s.reliable else f' (NOT RELIABLE: {s.reason})'}"
-            for value, s in found.items()
-        )
+        lines = []
+        for value, result in self.results.items():
+            found = result.suggest()
+            doubt = "" if found.reliable else f" (NOT RELIABLE: {found.reason})"
+            lines.append(f"{self.parameter} = {value:g}: lr {found.lr:.3g}{doubt}")
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str | None:
         return drawing.html_of(self, repr(self))
@@ -59,35 +57,37 @@ def overlay(
         model, optimizer, loss_fn, loader: those of range_test.
         weight_decay: values, set in the parameter groups that have any; in all of them if none has.
         momentum: values, set as momentum, or as the first of the betas, in all groups.
-        batch_size: values, with which the loader, a DataLoader, is built again: same dataset, sampler and workers.
+        batch_size: values, set in the batch sampler of the loader, a DataLoader.
         settings: those of range_test.
 
     Returns:
         An Overlay. Everything is restored.
 
     Raises:
-        ValueError: not exactly one of the three is given, or the optimizer does not have it.
+        ValueError: not exactly one of the three is given, or the optimizer or loader does not have it.
     """
     given: dict[str, Any] = {"weight_decay": weight_decay, "momentum": momentum, "batch_size": batch_size}
     given = {name: list(values) for name, values in given.items() if values is not None}
     if len(given) != 1 or not all(given.values()):
         raise ValueError(f"overlay takes values of one of weight_decay, momentum, batch_size, got {given or 'none'}")
     [(parameter, values)] = given.items()
-    groups = optimizer.param_groups
-    key = parameter if parameter != "momentum" or "momentum" in groups[0] else "betas"
-    before = [(group, group[key]) for group in groups if key in group]
+    owners = optimizer.param_groups
+    if parameter == "batch_size":
+        owners = [getattr(getattr(loader, "batch_sampler", None), "__dict__", {})]
+    key = "betas" if parameter == "momentum" and "momentum" not in owners[0] else parameter
+    before = [(owner, owner[key]) for owner in owners if key in owner]
     if parameter == "weight_decay":
         before = [entry for entry in before if entry[1]] or before
-    if not before and parameter != "batch_size":
-        raise ValueError(f"optimizer must have {parameter}, got {type(optimizer).__name__}; compare another setting")
+    if not before:
+        owner = type(loader if parameter == "batch_size" else optimizer).__name__
+        raise ValueError(f"{parameter} must be a setting of the optimizer or DataLoader, got {owner}; compare another")
     results = {}
     try:
         for value in values:
-            for group, old in before:
-                group[key] = (value, *old[1:]) if key == "betas" else value
-            batches = with_batch_size(loader, value) if parameter == "batch_size" else loader
-            results[value] = range_test(model, optimizer, loss_fn, batches, **settings)
+            for owner, old in before:
+                owner[key] = (value, *old[1:]) if key == "betas" else value
+            results[value] = range_test(model, optimizer, loss_fn, loader, **settings)
     finally:
-        for group, old in before:
-            group[key] = old
+        for owner, old in before:
+            owner[key] = old
     return Overlay(parameter, results)

@@ -18,38 +18,29 @@ if TYPE_CHECKING:
     from lrlib.finder.result import RangeTestResult
 
 
-def new_axes() -> "Axes":
-    """Axes of a new pyplot figure."""
-    _, ax = need("matplotlib.pyplot", what="a plot").subplots(figsize=(7, 4), layout="constrained")
-    return ax
-
-
-def draw_range_test(ax: "Axes", result: "RangeTestResult", marks: "Sequence[Suggestion | float]") -> None:
+def draw_range_test(ax: "Axes | None", result: "RangeTestResult", marks: "Sequence[Suggestion | float]") -> "Axes":
     """Draw every sweep's losses, where they diverged, their smoothed median and band, and the marks.
 
     A suggestion is a line at its lr, the first one's range is shaded; one that is not reliable is named, not drawn.
+    Returns the axes, those of a new pyplot figure if none are given.
     """
-    curves, median = [sweep.curve() for sweep in result.sweeps], result.median_curve
+    ax, settings, median = ax or _new_axes(), result.settings, result.median_curve
+    curves = [sweep.curve() for sweep in result.sweeps]
     for lr, loss in curves:
         ax.plot(lr, loss, color="0.6", linewidth=0.6, alpha=0.7, zorder=1)
     ax.plot(median.lr, median.loss, color="C0", linewidth=1.8, label="smoothed median", zorder=3)
     if len(curves) > 1:
         ax.fill_between(median.lr, median.low, median.high, color="C0", alpha=0.2, linewidth=0, label="all sweeps")
-    held = [read_hold(each, result.sweeps[0], result.settings.hold_steps) for each in result.holds]
+    held = [read_hold(each, result.sweeps[0], settings.hold_steps) for each in result.holds]
     if held:
-        label = f"held for {result.settings.hold_steps} steps"
+        label = f"held for {settings.hold_steps} steps"
         ax.plot([each.lr for each in held], [each.loss for each in held], "o", color="C2", label=label, zorder=4)
     counted = "1 sweep" if len(curves) == 1 else f"{len(curves)} sweeps"
-    _finish(
-        ax,
-        [result],
-        title=f"Range test of {result.settings.optimizer}: {counted} of up to {result.settings.num_iter} steps",
-    )
+    _frame(ax, [result], f"Range test of {settings.optimizer}: {counted} of up to {settings.num_iter} steps")
     ends = [sweep.lr[-1] for sweep in result.sweeps if sweep.diverged]
     if ends:
-        ax.plot(
-            ends, [0.985] * len(ends), "x", color="C3", transform=ax.get_xaxis_transform(), label="diverged", zorder=4
-        )
+        top = ax.get_xaxis_transform()
+        ax.plot(ends, [0.985] * len(ends), "x", color="C3", transform=top, label="diverged", zorder=4)
     for i, mark in enumerate(marks):
         if not isinstance(mark, Suggestion):
             ax.axvline(mark, color=f"C{i + 1}", label=f"lr = {mark:.2g}", zorder=4)
@@ -60,16 +51,19 @@ def draw_range_test(ax: "Axes", result: "RangeTestResult", marks: "Sequence[Sugg
             if i == 0:
                 ax.axvspan(mark.lower, mark.upper, color="C1", alpha=0.12, linewidth=0, label="base to peak", zorder=0)
     ax.legend(fontsize="small")
+    return ax
 
 
-def draw_overlay(ax: "Axes", results: "Mapping[str, RangeTestResult]") -> None:
-    """Draw the smoothed medians of several range tests. results: what each is called -> it."""
+def draw_overlay(ax: "Axes | None", results: "Mapping[str, RangeTestResult]") -> "Axes":
+    """Draw the smoothed medians of several range tests, what each is called -> it. Returns the axes."""
+    ax = ax or _new_axes()
     for i, (label, result) in enumerate(results.items()):
         curve = result.median_curve
         ax.plot(curve.lr, curve.loss, color=f"C{i}", label=label)
         ax.fill_between(curve.lr, curve.low, curve.high, color=f"C{i}", alpha=0.15, linewidth=0)
-    _finish(ax, list(results.values()), title=f"Range tests of {next(iter(results.values())).settings.optimizer}")
+    _frame(ax, list(results.values()), f"Range tests of {result.settings.optimizer}")
     ax.legend(fontsize="small")
+    return ax
 
 
 def html_of(shown: Any, text: str) -> str | None:
@@ -106,6 +100,10 @@ def log(result: "RangeTestResult", writer: Any) -> None:
         writer.log(numbers if figure is None else {**numbers, "range_test/curves": figure})
 
 
+def _new_axes() -> "Axes":
+    return need("matplotlib.pyplot", what="a plot").subplots(figsize=(7, 4), layout="constrained")[1]
+
+
 def _figure_of(shown: Any) -> Any:
     """A figure, apart from pyplot's, with the picture of a result or an overlay; None without matplotlib."""
     try:
@@ -116,7 +114,7 @@ def _figure_of(shown: Any) -> Any:
     return figure
 
 
-def _finish(ax: "Axes", results: "Sequence[RangeTestResult]", *, title: str) -> None:
+def _frame(ax: "Axes", results: "Sequence[RangeTestResult]", title: str) -> None:
     """Scale, frame and name the axes."""
     ax.set_xscale("log")
     ax.set_xlabel("learning rate")

@@ -31,16 +31,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-from lrlib.finder.restorers import (
-    GENERATORS,
-    Generator,
-    KeptTensor,
-    Restore,
-    restorer_of,
-    restorer_of_dict,
-    restorer_of_slots,
-    slots_of,
-)
+from lrlib.finder import restorers
+from lrlib.finder.restorers import GENERATORS, Generator, KeptTensor, Restore, slots_of
 
 # Not entered: these packages hold a program's loggers, queues and connections, not the state of a training.
 LEFT_ALONE = sys.stdlib_module_names | {"IPython", "PIL", "accelerate", "comet_ml", "deepspeed", "fastai", "fastcore"}
@@ -108,7 +100,7 @@ class Reach:
             self.loaders.append(thing)
         if data and isinstance(thing, GENERATORS):
             self.data_generators.append(thing)
-        restore, is_container = restorer_of(thing), isinstance(thing, CONTAINERS)
+        restore, is_container = restorers.of(thing), isinstance(thing, CONTAINERS)
         if restore is not None:
             self.parts.append((name, restore))
         elif not (is_container or own is not None or slots):
@@ -122,7 +114,7 @@ class Reach:
         if not is_container and (restore is not None or not (_is_entered(thing) or is_root)):
             return ()
         if slots:
-            self.parts.append((name, restorer_of_slots(thing, slots)))
+            self.parts.append((name, restorers.of_slots(thing, slots)))
         items = _items(name, thing) if is_container and not (data and len(thing) > MANY) else ()
         children = [*items, *_named(name, slots), *(() if own is None else self._keep_dict(name, own))]
         if is_root and isinstance(vars(type(thing)).get("__call__"), types.FunctionType):
@@ -190,7 +182,7 @@ class Reach:
                 self.parts += [(where, _if_filled(table))] if table is not None else []
 
     def _keep_dict(self, name: str, attributes: dict[str, Any]) -> list[tuple[str, Any]]:
-        self.parts.append((name, restorer_of_dict(attributes)))
+        self.parts.append((name, restorers.of_dict(attributes)))
         return _named(name, attributes)
 
     def _watch(self, name: str, tensor: Tensor) -> None:
@@ -277,7 +269,7 @@ def _state_of(name: str, held: Any) -> list[tuple[str, Any]]:
 
 def _if_filled(table: dict[Any, Any]) -> Restore:
     """Restores a dict that holds state by then, such as an average that is made at the first step."""
-    restore = restorer_of_dict(table)
+    restore = restorers.of_dict(table)
     return lambda: restore() if _state_of("", table) else None
 
 

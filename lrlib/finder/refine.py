@@ -16,17 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from lrlib.finder.settings import MAX_HOLDS, Settings
-from lrlib.smoothing import falls, read_curve
-from lrlib.suggest import (
-    FALL_TIMES_NOISE,
-    LENGTH_POWER,
-    MANYFOLD,
-    Confidence,
-    Floats,
-    Suggestion,
-    smith_bounds,
-    turning_points,
-)
+from lrlib.smoothing import Floats, read_curve
+from lrlib.suggest import FALL_TIMES_NOISE, LENGTH_POWER, MANYFOLD, Confidence, Suggestion, smith_bounds, turning_points
 
 if TYPE_CHECKING:
     from lrlib.finder.result import Sweep
@@ -74,7 +65,7 @@ def first_lr(lr: Floats, loss: Floats) -> float:
     if len(loss) == 0:
         return math.nan
     first = min(turning_points(lr, loss).lowest / 3, smith_bounds(lr, loss).lr)
-    if not falls(read_curve(lr, loss), times_noise=FALL_TIMES_NOISE):
+    if not read_curve(lr, loss).falls(times_noise=FALL_TIMES_NOISE):
         n_start = max(10, len(loss) // 4)
         start = np.median(loss[:n_start])
         scatter = 1.4826 * np.median(np.abs(loss[:n_start] - start))
@@ -141,7 +132,7 @@ def refined(found: Suggestion, sweep: "Sweep", holds: "Sequence[Sweep]", setting
     assert found.total_steps is not None
     best, is_enclosed = best_held(each)
     # Until a momentum has its full effect, steps do not count: 0.99 wants less than what wins over 120 steps.
-    n_steps = max(settings.hold_steps - _memory(settings), settings.hold_steps / 4)
+    n_steps = max(settings.hold_steps - settings.memory, settings.hold_steps / 4)
     best *= (n_steps / settings.hold_steps) ** LENGTH_POWER
     lr = min(best * (settings.hold_steps / found.total_steps) ** LENGTH_POWER, PEAK * best)
     lr = min(max(lr, settings.start_lr), settings.end_lr)
@@ -158,9 +149,11 @@ def _judge(sweep: "Sweep", each: Sequence[Held], is_enclosed: bool, settings: Se
     if not is_enclosed:
         end = "largest" if best.lr == max(each).lr else "smallest"
         return "medium", f"the best of {len(each)} held learning rates is the {end} one"
-    memory = _memory(settings)
-    if memory > settings.hold_steps / 2:
-        return "medium", f"momentum averages over {memory:.0f} steps, and each lr was held for {settings.hold_steps}"
+    if settings.memory > settings.hold_steps / 2:
+        return (
+            "medium",
+            f"momentum averages over {settings.memory:.0f} steps, and each lr was held for {settings.hold_steps}",
+        )
     if (doubt := settings.overfits()) is not None:
         return "medium", doubt
     if start > MANYFOLD * best.loss > 0 and settings.val_metric is None:
@@ -172,11 +165,5 @@ def _judge(sweep: "Sweep", each: Sequence[Held], is_enclosed: bool, settings: Se
 
 def _start(sweep: "Sweep") -> tuple[float, float]:
     """The loss before the sweep's fall, and its standard error."""
-    lr, loss = sweep.curve()
-    curve = read_curve(lr, loss)
+    curve = read_curve(*sweep.curve())
     return curve.start, curve.start_error
-
-
-def _memory(settings: Settings) -> float:
-    """The steps over which the largest momentum averages."""
-    return 1 / (1 - max(settings.momentum))

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from lrlib.finder.reach import Reach, has_state_dict
-from lrlib.finder.restorers import Generator, restorers_of_random_state
+from lrlib.finder.restorers import Generator, of_random_state
 
 
 class Snapshot:
@@ -36,7 +36,6 @@ class Snapshot:
         self,
         model: nn.Module,
         optimizer: Any,
-        *,
         scaler: Any = None,
         loss_fn: Any = None,
         extra_state: Sequence[Any] = (),
@@ -54,7 +53,7 @@ class Snapshot:
             reach.keep(name, loader, data=True)
         for function in functions:
             reach.keep(getattr(function, "__name__", "a function"), function)
-        self._random_state = [("the random state", restore) for restore in restorers_of_random_state()]
+        self._random_state = [("the random state", restore) for restore in of_random_state()]
         self._interrupts = _Interrupts()
 
     def __enter__(self) -> "Snapshot":

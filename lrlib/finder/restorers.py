@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-Restore = Callable[[], None]
+Restore = Callable[[], Any]
 Generator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
 GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 
@@ -28,31 +28,31 @@ class KeptTensor:
         self.place = tensor.detach()
         self.copied = self._memory().clone()
         self.grad = tensor.grad if tensor.is_leaf else None
-        # A gradient that lies in a larger buffer (DDP's gradient_as_bucket_view) is written to during the sweep.
-        self.grad_values = self.grad.clone() if self.grad is not None and _is_part(self.grad) else None
+        # DDP's gradient_as_bucket_view lays gradients into a buffer that the sweep writes to.
+        self.grad_values = None if self.grad is None else self.grad.clone()
 
+    @torch.no_grad()
     def restore(self) -> None:
         """Restore values, place, shape, dtype and requires_grad; the gradient is None afterwards."""
         tensor = self.tensor
-        with torch.no_grad():
-            if self.is_leaf and not tensor.is_leaf:  # a buffer that was updated with gradients belongs to a graph
-                tensor.detach_()
-            if tensor.is_leaf and not tensor.is_inference():
-                tensor.grad = None
-                self._fill()
-                if self._has_moved():
-                    tensor.data = self.place
-                if tensor.requires_grad != self.requires_grad:
-                    tensor.requires_grad_(self.requires_grad)
-            elif not torch.equal(self._memory(), self.copied):  # writing would break a graph that the user still holds
-                self._fill()
+        if self.is_leaf and not tensor.is_leaf:  # a buffer that was updated with gradients belongs to a graph
+            tensor.detach_()
+        if tensor.is_leaf and not tensor.is_inference():
+            tensor.grad = None
+            self._fill()
+            if self._has_moved():
+                tensor.data = self.place
+            if tensor.requires_grad != self.requires_grad:
+                tensor.requires_grad_(self.requires_grad)
+        elif not torch.equal(self._memory(), self.copied):  # writing would break a graph that the user still holds
+            self._fill()
 
+    @torch.no_grad()
     def restore_gradient(self) -> None:
         if self.is_leaf:
             self.tensor.grad = self.grad
         if self.grad is not None and self.grad_values is not None:
-            with torch.no_grad():
-                self.grad.copy_(self.grad_values)
+            self.grad.copy_(self.grad_values)
 
     def _memory(self) -> Tensor:
         """The values, writable: each once where an expanded tensor has one value in several elements."""
@@ -78,16 +78,17 @@ def _is_plain(tensor: Tensor) -> bool:
     return tensor.layout == torch.strided and tensor.device.type != "meta" and not is_traceable_wrapper_subclass(tensor)
 
 
-def _is_part(tensor: Tensor) -> bool:
-    return _is_plain(tensor) and tensor.untyped_storage().nbytes() > tensor.numel() * tensor.element_size()
-
-
-def restorer_of(thing: Any) -> Restore | None:
+def of(thing: Any) -> Restore | None:
     """What restores a thing's own values, apart from its attributes; None where it has none or cannot be restored."""
-    if isinstance(thing, GENERATORS):
-        return restorer_of_generator(thing)
+    if isinstance(thing, np.random.Generator):
+        return partial(setattr, thing.bit_generator, "state", thing.bit_generator.state)
+    if isinstance(thing, random.Random):
+        return partial(thing.setstate, thing.getstate())
+    if isinstance(thing, (torch.Generator, np.random.RandomState)):
+        state: Any = thing.get_state()
+        return partial(thing.set_state, state)
     if isinstance(thing, dict):
-        return restorer_of_dict(thing)
+        return of_dict(thing)
     if isinstance(thing, collections.deque):
         return partial(collections.deque.__init__, thing, list(thing), thing.maxlen)
     for kind in (list, set, bytearray):
@@ -102,7 +103,7 @@ def restorer_of(thing: Any) -> Restore | None:
     return None
 
 
-def restorer_of_dict(mapping: dict[Any, Any]) -> Restore:
+def of_dict(mapping: dict[Any, Any]) -> Restore:
     items = list(dict.items(mapping))
     kind: Any = collections.OrderedDict if isinstance(mapping, collections.OrderedDict) else dict
 
@@ -116,7 +117,7 @@ def restorer_of_dict(mapping: dict[Any, Any]) -> Restore:
     return restore
 
 
-def restorer_of_slots(thing: Any, slots: dict[str, Any]) -> Restore:
+def of_slots(thing: Any, slots: dict[str, Any]) -> Restore:
     """What restores the attributes that an object keeps in slots, also where it is frozen."""
 
     def restore() -> None:
@@ -134,15 +135,7 @@ def slots_of(thing: Any) -> dict[str, Any]:
     return state[1] if isinstance(state, tuple) else {}
 
 
-def restorer_of_generator(generator: Any) -> Restore:
-    if isinstance(generator, np.random.Generator):
-        return partial(setattr, generator.bit_generator, "state", generator.bit_generator.state)
-    if isinstance(generator, random.Random):
-        return partial(generator.setstate, generator.getstate())
-    return partial(generator.set_state, generator.get_state())
-
-
-def restorers_of_random_state() -> list[Restore]:
+def of_random_state() -> list[Restore]:
     """What restores the state of every global generator: of Python, NumPy and torch on each device."""
     parts: list[Restore] = [partial(random.setstate, random.getstate())]
     parts.append(partial(np.random.set_state, np.random.get_state()))

@@ -5,7 +5,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 REACHED_END = "reached end_lr"  # how the stop_reason of a sweep begins that nothing ended before
+Ratios = tuple[float, ...]
 Heuristic = str | Callable[[Floats, Floats], Suggestion]
 HEURISTICS = ("suggest_lr", "steepest", "minimum_over_ten", "valley", "smith_bounds")
 FORMAT = 3  # of saved results
@@ -44,8 +45,8 @@ class Sweep:
 
     lr, loss: float64 of shape (n_steps,), the learning rate that each step used and its training loss before the step;
     the last loss may be NaN or infinite. val_step: int64 of shape (n_val,), the steps (from 0) after which it was
-    validated; val: float64 of shape (n_val,). seconds: of the steps. seed, seconds: None of a history that lrlib.read
-    has read. fault: why no learning rate can be read from it, where its curve does not say so itself.
+    validated; val: float64 of shape (n_val,). seed: None of a history that lrlib.read has read. fault: why no learning
+    rate can be read from it, where its curve does not say so itself.
     """
 
     seed: int | None
@@ -55,7 +56,6 @@ class Sweep:
     val: Floats
     val_metric: str | None
     stop_reason: str
-    seconds: float | None
     fault: str | None = None
 
     def __post_init__(self) -> None:
@@ -106,14 +106,13 @@ class MedianCurve(NamedTuple):
 class RangeTestResult:
     """The sweeps of a range test, and what they suggest.
 
-    holds: with refine, one Sweep at a constant learning rate for each that was held. seconds_state: time spent on the
-    snapshot and its restoration. versions: of lrlib, torch, numpy and Python.
+    holds: with refine, one Sweep at a constant learning rate for each that was held. versions: of lrlib, torch, numpy
+    and Python.
     """
 
     sweeps: tuple[Sweep, ...]
     settings: Settings
     versions: dict[str, str]
-    seconds_state: float | None
     holds: tuple[Sweep, ...] = ()
     _suggested: dict[Any, Suggestion] = field(default_factory=dict, init=False)
 
@@ -134,12 +133,15 @@ class RangeTestResult:
         """
         key = (heuristic, total_steps)
         if key not in self._suggested:
-            each, losses = self.suggest_each(heuristic, total_steps=total_steps), [sweep.loss for sweep in self.sweeps]
-            if len(each) > 1 and all(np.array_equal(losses[0], other, equal_nan=True) for other in losses[1:]):
+            each, (first, *others) = self.suggest_each(heuristic, total_steps=total_steps), self.sweeps
+            if others and all(np.array_equal(first.loss, other.loss, equal_nan=True) for other in others):
                 counted = f"the {len(each)} sweeps saw identical batches; shuffle to get a spread"
                 found = replace(each[0], reason=f"{each[0].reason} ({counted})")
             else:
-                found = heuristics.combine(each, spacing_decades=self._spacing())
+                settings = self.settings
+                every = 1 if settings.val_metric is None else settings.val_every
+                spacing = every * np.log10(settings.end_lr / settings.start_lr) / max(settings.num_iter - 1, 1)
+                found = heuristics.combine(each, spacing_decades=float(spacing))
             if self.holds and found.heuristic == "suggest_lr":
                 found = refined(found, self.sweeps[0], self.holds, self.settings)
             if not isinstance(heuristic, str):  # a function as a key could not be pickled
@@ -210,7 +212,7 @@ class RangeTestResult:
         """
         total_steps = whole("total_steps", total_steps, 1)
         suggestion, ratios, momentum = self._for_a_schedule(heuristic, optimizer)
-        peak = _per_group(suggestion.upper, ratios)
+        peak = _one_or_each([suggestion.upper * ratio for ratio in ratios])
         return {"max_lr": peak, "total_steps": total_steps, "div_factor": div_factor, **momentum}
 
     def cyclic(
@@ -231,8 +233,8 @@ class RangeTestResult:
             A dict. Warns if the suggestion is not reliable.
         """
         suggestion, ratios, momentum = self._for_a_schedule(heuristic, optimizer)
-        bounds = {"base_lr": _per_group(suggestion.lower, ratios), "max_lr": _per_group(suggestion.upper, ratios)}
-        return {**bounds, "step_size_up": step_size_up, "mode": mode, **momentum}
+        base, peak = (_one_or_each([lr * ratio for ratio in ratios]) for lr in (suggestion.lower, suggestion.upper))
+        return {"base_lr": base, "max_lr": peak, "step_size_up": step_size_up, "mode": mode, **momentum}
 
     def warmup_cosine(
         self, total_steps: int, *, optimizer: Any = None, warmup: float = 0.05, heuristic: Heuristic = "suggest_lr"
@@ -253,8 +255,8 @@ class RangeTestResult:
         """
         total_steps = whole("total_steps", total_steps, 10)
         suggestion, ratios, _ = self._for_a_schedule(heuristic, optimizer)
-        peak, share = _per_group(suggestion.lr, ratios), max(warmup, 2 / total_steps)
-        made = {"max_lr": peak, "total_steps": total_steps, "pct_start": share}
+        peak = _one_or_each([suggestion.lr * ratio for ratio in ratios])
+        made = {"max_lr": peak, "total_steps": total_steps, "pct_start": max(warmup, 2 / total_steps)}
         return {**made, "div_factor": 25.0, "final_div_factor": 1e4, "cycle_momentum": False}
 
     @cached_property
@@ -303,10 +305,9 @@ class RangeTestResult:
         Returns:
             The axes.
         """
-        ax = drawing.new_axes() if ax is None else ax
         marks = [self.suggest()] if marks is None else [marks] if isinstance(marks, (Suggestion, str, float)) else marks
         named = [self.suggest(mark) if isinstance(mark, str) else mark for mark in marks]
-        drawing.draw_range_test(ax, self, named)
+        ax = drawing.draw_range_test(ax, self, named)
         if path is not None:
             figure: Any = ax.get_figure()
             figure.savefig(path, dpi=150)
@@ -337,14 +338,11 @@ class RangeTestResult:
         try:
             saved = json.loads(text)
             if saved["format"] != FORMAT:
-                raise ValueError(
-                    f"{path} has format {saved['format']}, not {FORMAT}; read it with the lrlib that wrote it"
-                )
-            settings: dict[str, Any] = {
-                key: tuple(v) if isinstance(v, list) else v for key, v in saved["settings"].items()
-            }
+                raise ValueError(f"{path} has format {saved['format']}, not {FORMAT}; use the lrlib that wrote it")
+            settings = saved["settings"]
+            settings.update({key: tuple(settings[key]) for key in ("group_ratios", "momentum")})
             sweeps, holds = (tuple(Sweep(**sweep) for sweep in saved[key]) for key in ("sweeps", "holds"))
-            return cls(sweeps, Settings(**settings), saved["versions"], saved["seconds_state"], holds)
+            return cls(sweeps, Settings(**settings), saved["versions"], holds)
         except (KeyError, TypeError, IndexError, AttributeError, json.JSONDecodeError) as err:
             raise ValueError(f"{path} is not a result that save() wrote ({type(err).__name__}); save it again") from err
 
@@ -359,15 +357,7 @@ class RangeTestResult:
     def _repr_html_(self) -> str | None:
         return drawing.html_of(self, repr(self))
 
-    def _spacing(self) -> float:
-        """Decades between two points of a curve."""
-        settings = self.settings
-        every = 1 if settings.val_metric is None else settings.val_every
-        return float(every * np.log10(settings.end_lr / settings.start_lr) / max(settings.num_iter - 1, 1))
-
-    def _for_a_schedule(
-        self, heuristic: Heuristic, optimizer: Any
-    ) -> tuple[Suggestion, tuple[float, ...], dict[str, Any]]:
+    def _for_a_schedule(self, heuristic: Heuristic, optimizer: Any) -> tuple[Suggestion, Ratios, dict[str, Any]]:
         """The suggestion, each group's ratio to it, and how the momentum moves. Warns if it is not reliable."""
         suggestion, ratios, momenta = self.suggest(heuristic), self.settings.group_ratios, self.settings.momentum
         if not suggestion.reliable:
@@ -385,42 +375,37 @@ class RangeTestResult:
 def in_words(suggestion: Suggestion, n_steps: int) -> str:
     """Three lines: the learning rate and for how many steps, the cycle, and whether to trust them."""
     n_steps = suggestion.total_steps or n_steps
-    return "\n".join(
-        [
-            f"suggested lr {suggestion.lr:.3g}, constant, for a training of about {n_steps:,} steps",
-            f"for one cycle: peak {suggestion.upper:.3g}, base {suggestion.lower:.3g}",
-            f"confidence {suggestion.confidence}: {suggestion.reason}",
-        ]
+    return (
+        f"suggested lr {suggestion.lr:.3g}, constant, for a training of about {n_steps:,} steps\n"
+        f"for one cycle: peak {suggestion.upper:.3g}, base {suggestion.lower:.3g}\n"
+        f"confidence {suggestion.confidence}: {suggestion.reason}"
     )
 
 
 def _judged(suggestion: Suggestion, sweep: Sweep, settings: Settings) -> Suggestion:
     """The suggestion, with what the sweep knows and its curve does not show."""
+    low = partial(replace, suggestion, confidence="low")
     if sweep.fault is not None:
-        unknown: dict[str, Any] = (
-            {} if np.isfinite(sweep.loss[:1]).all() else dict.fromkeys(("lr", "lower", "upper"), np.nan)
-        )
-        return replace(suggestion, confidence="low", reason=sweep.fault, **unknown)
+        is_known = np.isfinite(sweep.loss[:1]).all()
+        return low(reason=sweep.fault) if is_known else low(reason=sweep.fault, lr=np.nan, lower=np.nan, upper=np.nan)
     n_points, needed = int(np.isfinite(sweep.curve()[1]).sum()), heuristics.MIN_POINTS
     if sweep.val_metric is not None and n_points < needed:
-        reason = f"too few validations: {n_points} of at least {needed}; raise num_iter"
-        return replace(suggestion, confidence="low", reason=reason)
+        return low(reason=f"too few validations: {n_points} of at least {needed}; raise num_iter")
     # Momentum m averages over 1 / (1 - m) steps. In a sweep that moves far meanwhile the loss answers to a smaller lr:
     # 0.95 was read right at 43 steps a decade, 0.99 wrong by a factor of 7 to 13 either way.
-    memory, decades = 1 / (1 - max(settings.momentum)), np.log10(settings.end_lr / settings.start_lr)
-    needed = int(np.ceil(memory * decades / MOMENTUM_SHARE))
+    decades = np.log10(settings.end_lr / settings.start_lr)
+    needed = int(np.ceil(settings.memory * decades / MOMENTUM_SHARE))
     if suggestion.reliable and needed > settings.num_iter:
-        averaged = f"momentum {max(settings.momentum):g} averages over {memory:.0f} steps"
-        reason = f"{averaged}: use num_iter={needed} or refine=True"
-        return replace(suggestion, confidence="low", reason=reason)
+        averaged = f"momentum {max(settings.momentum):g} averages over {settings.memory:.0f} steps"
+        return low(reason=f"{averaged}: use num_iter={needed} or refine=True")
     if suggestion.confidence == "high" and (doubt := settings.overfits()) is not None:
         return replace(suggestion, confidence="medium", reason=doubt)
     return suggestion
 
 
-def _per_group(lr: float, ratios: tuple[float, ...]) -> float | list[float]:
-    lrs = [lr * ratio for ratio in ratios]
-    return lrs[0] if len(lrs) == 1 else lrs
+def _one_or_each(values: list[float]) -> float | list[float]:
+    """As torch's schedulers take it: a list where there are several parameter groups."""
+    return values[0] if len(values) == 1 else values
 
 
 def _momentum_bounds(momenta: tuple[float, ...]) -> dict[str, Any]:
@@ -428,9 +413,7 @@ def _momentum_bounds(momenta: tuple[float, ...]) -> dict[str, Any]:
     if not any(momenta):
         return {"cycle_momentum": False}
     base, greatest = [max(0.0, 1 - 1.5 * (1 - m)) for m in momenta], [1 - 0.5 * (1 - m) for m in momenta]
-    single = len(momenta) == 1
-    bounds = {"base_momentum": base[0] if single else base, "max_momentum": greatest[0] if single else greatest}
-    return {"cycle_momentum": True, **bounds}
+    return {"cycle_momentum": True, "base_momentum": _one_or_each(base), "max_momentum": _one_or_each(greatest)}
 
 
 def _checked_path(path: str | os.PathLike[str]) -> Path:

@@ -46,6 +46,11 @@ class Settings:
         """Updates at each learning rate that refine holds: with the sweep, at most repeats * num_iter in all."""
         return (self.repeats - 1) * self.num_iter // MAX_HOLDS
 
+    @property
+    def memory(self) -> float:
+        """Updates over which the largest momentum averages."""
+        return 1 / (1 - max(self.momentum))
+
     def overfits(self) -> str | None:
         """Why the training loss may choose another learning rate than a validation loss would, if it may."""
         if self.val_metric is not None or self.passes <= MANY_PASSES:

@@ -4,7 +4,8 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -13,26 +14,22 @@ from lrlib.finder.batches import call_model, inputs_and_targets, n_samples, on_d
 from lrlib.finder.checks import check_accuracy, sharded_root
 from lrlib.finder.settings import Settings
 
-T = TypeVar("T")
 MOMENTUM = ("momentum", "betas")  # what a scheduler may move together with lr
 
 
+@dataclass(eq=False)
 class Training:
     """One update, and one validation, of the user's model."""
 
-    def __init__(
-        self,
-        *,
-        model: nn.Module,
-        optimizer: Any,
-        loss_of: Callable[[Any], Tensor],
-        settings: Settings,
-        scaler: Any,
-        val_metric: Any,
-    ) -> None:
-        self.model, self.optimizer, self.loss_of = model, optimizer, loss_of
-        self.settings, self.scaler, self.val_metric = settings, scaler, val_metric
-        self.device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    model: nn.Module
+    optimizer: Any
+    loss_of: Callable[[Any], Tensor]
+    settings: Settings
+    scaler: Any
+    val_metric: Any
+
+    def __post_init__(self) -> None:
+        self.device = next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))
         self.ranks = Ranks(self.device)
         self.batch: Any = None  # the last one, for the note of an exception
         self.loss: Tensor | None = None  # of the update under way, as soon as it is known
@@ -41,8 +38,8 @@ class Training:
         self._outputs: list[Tensor] = []
         self._finite_outputs: bool | None = None  # whether those of the first update were
         self._finite_parameters: list[tuple[str, Tensor]] = []  # that were so before the first update
-        self._lr, self._is_checked = 0.0, False
-        self._momentum = [{key: group[key] for key in MOMENTUM if key in group} for group in optimizer.param_groups]
+        self._lr, self._is_checked, groups = 0.0, False, self.optimizer.param_groups
+        self._momentum = [{key: group[key] for key in MOMENTUM if key in group} for group in groups]
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -63,8 +60,8 @@ class Training:
             for handle in handles:
                 handle.remove()
 
-    def update(self, batches: Iterator[Any], lr: float) -> Tensor:
-        """One update at a learning rate. Returns the mean loss of its batches, a tensor of shape ()."""
+    def update(self, batches: Iterator[Any], lr: float) -> float:
+        """One update at a learning rate. Returns the mean loss of its batches, in all processes."""
         n_batches = self.settings.accumulation_steps
         self._lr, self._is_checked = lr, False
         self._set_lr()
@@ -78,10 +75,8 @@ class Training:
             loss = self.loss_of(on_device(self.batch, self.device))
             if not isinstance(loss, Tensor) or loss.numel() != 1:
                 got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
-                raise TypeError(
-                    f"the loss must be a tensor of one number, got {got}; return for example outputs.loss, "
-                    "sum(losses.values()) or losses.mean()"
-                )
+                advice = "return for example outputs.loss, sum(losses.values()) or losses.mean()"
+                raise TypeError(f"the loss must be a tensor of one number, got {got}; {advice}")
             share = loss.reshape(()) if n_batches == 1 else loss.reshape(()) / n_batches
             self.loss = share.detach() if self.loss is None else self.loss + share.detach()
             self._backward(share)
@@ -89,7 +84,7 @@ class Training:
         if self._finite_outputs is None:
             self._finite_outputs = _are_finite(self._outputs)
         assert self.loss is not None
-        return self.loss
+        return self.ranks.total(float(self.loss))[0] / self.ranks.n
 
     def validate(self, batches: Sequence[Any]) -> float:
         """The mean of the metric over the samples of all processes' batches, in eval mode without gradients."""
@@ -135,11 +130,11 @@ class Training:
         if self._is_checked:  # a subclass's step() calls its base's, and the hooks of both run
             return
         self._is_checked = True
-        group, ratio = self.optimizer.param_groups[0], self.settings.group_ratios[0]
-        if not math.isclose(float(group["lr"]), self._lr * ratio, rel_tol=1e-5):
+        used, swept = float(self.optimizer.param_groups[0]["lr"]), self._lr * self.settings.group_ratios[0]
+        if not math.isclose(used, swept, rel_tol=1e-5):
             raise ValueError(
-                f"{type(self.optimizer).__name__}.step() must use the learning rate of the sweep, got "
-                f"{float(group['lr']):.3g} instead of {self._lr * ratio:.3g}; pass one without a schedule of its own"
+                f"{self.settings.optimizer}.step() must use the learning rate of the sweep, got {used:.3g} instead of "
+                f"{swept:.3g}; pass one without a schedule of its own"
             )
 
     def _backward(self, loss: Tensor) -> None:
@@ -195,29 +190,16 @@ class Ranks:
         self.n, self.rank = (distributed.get_world_size(), distributed.get_rank()) if joined else (1, 0)
         self._device = torch.device("cpu") if joined and "gloo" in str(distributed.get_backend()) else device
 
-    def mean(self, values: Sequence[Tensor]) -> list[float]:
-        """Of each value, shape (), the mean over the processes."""
-        stacked = torch.stack(list(values))
-        return stacked.tolist() if self.n == 1 else [total / self.n for total in self._reduced(stacked)]
-
     def total(self, *numbers: float) -> list[float]:
         """Of each number the sum over the processes."""
-        return list(numbers) if self.n == 1 else self._reduced(torch.tensor(numbers, dtype=torch.float64))
+        return list(numbers) if self.n == 1 else self._reduced("SUM", *numbers)
 
     def least(self, number: int) -> int:
         """The smallest of the processes' numbers."""
-        return number if self.n == 1 else int(self._reduced(torch.tensor([number]), "MIN")[0])
+        return number if self.n == 1 else int(self._reduced("MIN", number)[0])
 
-    def of_first(self, thing: T) -> T:
-        """The first process's thing, the same in all."""
-        if self.n == 1:
-            return thing
-        things: list[Any] = [thing]
-        distributed.broadcast_object_list(things, src=0, device=self._device)
-        return things[0]
-
-    def _reduced(self, values: Tensor, operation: str = "SUM") -> list[float]:
-        values = values.to(self._device, torch.float64)
+    def _reduced(self, operation: str, *numbers: float) -> list[float]:
+        values = torch.tensor(numbers, dtype=torch.float64, device=self._device)
         distributed.all_reduce(values, getattr(distributed.ReduceOp, operation))
         return values.tolist()
 

@@ -5,6 +5,7 @@ import platform
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -13,16 +14,8 @@ import torch
 from torch import Tensor, nn
 
 import lrlib
+from lrlib.finder import checks
 from lrlib.finder.batches import tensors_of, without_end
-from lrlib.finder.checks import (
-    check_gradients,
-    check_loader,
-    check_model,
-    check_step,
-    check_validation,
-    group_momenta,
-    group_ratios,
-)
 from lrlib.finder.refine import hold
 from lrlib.finder.restore import Snapshot
 from lrlib.finder.restorers import seed_everything
@@ -35,9 +28,6 @@ with warnings.catch_warnings():
     from tqdm.auto import tqdm
 
 VAL_BATCHES = 8
-# Reading a loss off an accelerator waits for all that was sent to it, so there it is done a few steps at a time.
-READ_EVERY = {"cpu": 1}
-READ_EVERY_ELSEWHERE = 10
 SMOOTH_F = 0.05  # weight of the newest loss in the running mean that tells divergence
 N_START = 20  # losses from which the noise is estimated; none of the first half of them ends a sweep
 
@@ -129,12 +119,14 @@ def range_test(
     References:
         Smith 2017, "Cyclical learning rates for training neural networks", section 3.3.
     """
-    check_model(model, optimizer)
-    check_step(loss_fn, step_fn)
-    check_validation(val_loader, val_metric, loss_fn)
-    check_loader("loader", loader)
+    checks.check_model(model, optimizer)
+    checks.check_step(loss_fn, step_fn)
+    checks.check_validation(val_loader, val_metric, loss_fn)
+    checks.check_loader("loader", loader)
     if val_loader is not None:
-        check_loader("val_loader", val_loader)
+        checks.check_loader("val_loader", val_loader)
+    name = getattr(val_metric, "__name__", type(val_metric).__name__)
+    metric = val_metric if isinstance(val_metric, str) else f"function {name}"  # a user's accuracy is not ours
     settings = Settings(
         start_lr=start_lr,
         end_lr=end_lr,
@@ -146,80 +138,66 @@ def range_test(
         max_seconds=max_seconds,
         accumulation_steps=accumulation_steps,
         clip_norm=clip_norm,
-        val_metric=None if val_loader is None else _name_of(val_metric),
+        val_metric=None if val_loader is None else metric,
         optimizer=type(optimizer).__name__,
-        group_ratios=group_ratios(optimizer),
-        momentum=group_momenta(optimizer),
+        group_ratios=checks.group_ratios(optimizer),
+        momentum=checks.group_momenta(optimizer),
         passes=_passes(loader, num_iter, accumulation_steps),
     ).checked()
-    check_gradients(model, optimizer, scaler=scaler, clip_norm=settings.clip_norm)
-    training = Training(
-        model=model,
-        optimizer=optimizer,
-        loss_of=step_fn or plain_step(model, loss_fn),
-        settings=settings,
-        scaler=scaler,
-        val_metric=val_metric,
-    )
+    checks.check_gradients(model, optimizer, scaler=scaler, clip_norm=settings.clip_norm)
+    training = Training(model, optimizer, step_fn or plain_step(model, loss_fn), settings, scaler, val_metric)
     functions = [function for function in (step_fn, val_metric) if callable(function)]
     loaders = [each for each in (loader, val_loader) if each is not None]
-    began = time.perf_counter()
-    with Snapshot(
-        model, optimizer, scaler=scaler, loss_fn=loss_fn, extra_state=extra_state, functions=functions, loaders=loaders
-    ) as state:
-        sweeps, holds = _sweep(training, state, loader, val_loader, progress=progress, began=began)
-    versions = {"lrlib": lrlib.__version__, "torch": torch.__version__, "numpy": np.__version__}
-    seconds_state = time.perf_counter() - began - sum(sweep.seconds or 0 for sweep in [*sweeps, *holds])
-    return training.ranks.of_first(
-        RangeTestResult(
-            tuple(sweeps), settings, {**versions, "python": platform.python_version()}, seconds_state, tuple(holds)
-        )
-    )
+    deadline = time.perf_counter() + (settings.max_seconds or math.inf)
+    total = settings.repeats * settings.num_iter
+    # disable=None: shown in a terminal or a notebook, not in a log file.
+    shown = {"unit": "step", "disable": None if progress and training.ranks.rank == 0 else True}
+    with (
+        Snapshot(model, optimizer, scaler, loss_fn, extra_state, functions, loaders) as state,
+        tqdm(total=total, desc=f"range test, up to {total} steps", **shown) as bar,
+    ):
+        sweeps, holds = _sweep(training, state, loader, val_loader, bar, deadline)
+    versions = {each.__name__: each.__version__ for each in (lrlib, torch, np)} | {"python": platform.python_version()}
+    return RangeTestResult(tuple(sweeps), settings, versions, tuple(holds))
 
 
 def _sweep(
-    training: Training, state: Snapshot, loader: Any, val_loader: Any, *, progress: bool, began: float
+    training: Training, state: Snapshot, loader: Any, val_loader: Any, bar: Any, deadline: float
 ) -> tuple[list[Sweep], list[Sweep]]:
     """All sweeps and holds, each from the same state, which is left to be restored."""
-    settings, ranks = training.settings, training.ranks
+    settings = training.settings
     seed_everything(settings.seed, state.generators)
     val_subset = [] if val_loader is None else list(islice(val_loader, VAL_BATCHES))
-    del val_subset[ranks.least(len(val_subset)) :]  # with DDP as many forward passes everywhere
+    del val_subset[training.ranks.least(len(val_subset)) :]  # with DDP as many forward passes everywhere
     if val_loader is not None and not val_subset:
         raise ValueError("val_loader must yield at least one batch, got none; check its dataset and drop_last")
 
-    def sweep_from_the_start(seed: int, lrs: list[float]) -> OneSweep:
+    def from_the_start(seed: int, lrs: list[float]) -> OneSweep:
         state.restore()
         seed_everything(seed, state.generators)
         batches = without_end(loader, epoch=seed % 2**31, epochs_apart=settings.repeats)
-        one = OneSweep(training, batches, val_subset, lrs, bar=bar, deadline=began + (settings.max_seconds or math.inf))
-        one.run(seed)
-        return one
+        return OneSweep(training, batches, val_subset, lrs, bar, deadline).run(seed)
 
     def held(lr: float) -> Sweep | None:
-        one = sweep_from_the_start(settings.seed, [lr] * settings.hold_steps)
+        one = from_the_start(settings.seed, [lr] * settings.hold_steps)
         return None if one.is_late else one.sweep
 
-    total = settings.repeats * settings.num_iter
     made: list[OneSweep] = []
     holds: list[Sweep] = []
-    # disable=None: shown in a terminal or a notebook, not in a log file.
-    disable = None if progress and ranks.rank == 0 else True
-    with tqdm(total=total, desc=f"range test, up to {total} steps", unit="step", disable=disable) as bar:
-        for repeat in range(1 if settings.refine else settings.repeats):
-            one = sweep_from_the_start(settings.seed + repeat, lrs_of(settings))
-            if not (one.is_late and made):
-                made.append(one)
-            if one.is_late:
-                break
-            bar.update((repeat + 1) * settings.num_iter - bar.n)
-        sweeps = [one.sweep for one in made]
-        has_losses = [np.isfinite(sweep.loss).sum() >= MIN_ITER for sweep in sweeps]
-        if settings.refine and has_losses[0] and not one.is_late:
-            holds = hold(held, sweeps[0], settings)
-        bar.update(total - bar.n)
+    for repeat in range(1 if settings.refine else settings.repeats):
+        one = from_the_start(settings.seed + repeat, lrs_of(settings))
+        if not (one.is_late and made):
+            made.append(one)
+        if one.is_late:
+            break
+        bar.update((repeat + 1) * settings.num_iter - bar.n)
+    sweeps = [one.sweep for one in made]
+    are_usable = [np.isfinite(sweep.loss).sum() >= MIN_ITER for sweep in sweeps]
+    if settings.refine and are_usable[0] and not one.is_late:
+        holds = hold(held, sweeps[0], settings)
+    bar.update(bar.total - bar.n)
     errors = [one.error for one in made if one.error is not None]
-    if errors and not any(has_losses):
+    if errors and not any(are_usable):
         errors[0].add_note(f"range_test: no sweep got anywhere; the first: {sweeps[0].stop_reason}")
         raise errors[0]
     if any(not sweep.diverged and sweep.fault is None for sweep in sweeps):
@@ -227,36 +205,26 @@ def _sweep(
     return sweeps, holds
 
 
+@dataclass
 class OneSweep:
     """One pass over the learning rates, and what is known of it so far."""
 
-    sweep: Sweep  # once it has run
+    training: Training
+    batches: Iterator[Any]
+    val_subset: list[Any]
+    lrs: list[float]
+    bar: Any
+    deadline: float
+    losses: list[float] = field(default_factory=list)
+    val_step: list[int] = field(default_factory=list)
+    val: list[float] = field(default_factory=list)
+    error: Exception | None = None  # that ended it
+    is_late: bool = False  # max_seconds were over
 
-    def __init__(
-        self,
-        training: Training,
-        batches: Iterator[Any],
-        val_subset: list[Any],
-        lrs: list[float],
-        *,
-        bar: Any,
-        deadline: float,
-    ) -> None:
-        self.training, self.batches, self.val_subset, self.lrs = training, batches, val_subset, lrs
-        self.bar, self.deadline = bar, deadline
-        self.watch = Watch(training.settings.diverge_th)
-        self.read_every = READ_EVERY.get(training.device.type, READ_EVERY_ELSEWHERE)
-        self.losses: list[float] = []
-        self.unread: list[Tensor] = []
-        self.val_step: list[int] = []
-        self.val: list[float] = []
-        self.error: Exception | None = None  # that ended it
-        self.is_late = False  # max_seconds were over
-
-    def run(self, seed: int) -> None:
-        """Raises the user's exceptions, except one after a divergence, which ends the sweep."""
-        reason = None
-        began = time.perf_counter()
+    def run(self, seed: int) -> "OneSweep":
+        """Make the sweep. Raises the user's exceptions, except one after a divergence, which ends it."""
+        reason, settings = None, self.training.settings
+        self.watch = Watch(settings.diverge_th)
         with self.training.watched():
             for step in range(len(self.lrs)):
                 try:
@@ -265,67 +233,47 @@ class OneSweep:
                     reason, self.error = self._after(err, step), err
                 if reason:
                     break
-        self.sweep = Sweep(
-            seed=seed,
-            lr=np.array(self.lrs[: len(self.losses)]),
-            loss=np.array(self.losses),
-            val_step=np.array(self.val_step, dtype=np.int64),
-            val=np.array(self.val),
-            val_metric=self.training.settings.val_metric,
-            stop_reason=reason or f"{REACHED_END} {self.lrs[-1]:.3g}",
-            seconds=time.perf_counter() - began,
-            fault=self._fault(),
-        )
+        used = self.lrs[: len(self.losses)]
+        lr, loss, val_step, val = (np.array(each) for each in (used, self.losses, self.val_step, self.val))
+        reason = reason or f"{REACHED_END} {self.lrs[-1]:.3g}"
+        self.sweep = Sweep(seed, lr, loss, val_step, val, settings.val_metric, reason, self._fault())
+        return self
 
     def _step(self, step: int) -> str | None:
         """One update and what is due after it. Returns the reason to stop, if there is one."""
-        settings = self.training.settings
-        self.unread.append(self.training.update(self.batches, self.lrs[step]))
+        training, settings, lr = self.training, self.training.settings, self.lrs[step]
+        loss = training.update(self.batches, lr)
+        self.losses.append(loss)
+        self.bar.set_postfix_str(f"lr {lr:.2g}, loss {loss:.3g}", refresh=False)
         self.bar.update()
+        if reason := self.watch.stop_reason(loss, lr):
+            return reason
         is_last = step + 1 == len(self.lrs)
-        val_due = self.val_subset and ((step + 1) % settings.val_every == 0 or is_last)
-        if len(self.unread) < self.read_every and not is_last and not val_due:
-            return None
-        reason = self._read()
-        if reason is None and val_due:
-            value = self.training.validate(self.val_subset)
+        if self.val_subset and ((step + 1) % settings.val_every == 0 or is_last):
+            value = training.validate(self.val_subset)
             self.val_step.append(step)
             self.val.append(value)
             if not math.isfinite(value):
-                return f"the validation {settings.val_metric} was {value} at lr {self.lrs[step]:.3g}"
-        if reason is None and not is_last and self.deadline < math.inf:
-            self.is_late = self.training.ranks.total(time.perf_counter() > self.deadline)[0] > 0
-        return f"max_seconds ended it at lr {self.lrs[step]:.3g}" if self.is_late else reason
-
-    def _read(self) -> str | None:
-        """Read the losses that have not been read. Returns the reason to stop, if one of them gives it."""
-        unread, self.unread = self.unread, []
-        for loss in self.training.ranks.mean(unread) if unread else ():
-            lr = self.lrs[len(self.losses)]
-            self.losses.append(loss)
-            self.bar.set_postfix_str(f"lr {lr:.2g}, loss {loss:.3g}", refresh=False)
-            if reason := self.watch.stop_reason(loss, lr):
-                return reason
-        return None
+                return f"the validation {settings.val_metric} was {value} at lr {lr:.3g}"
+        if self.deadline < math.inf and not is_last:
+            self.is_late = training.ranks.total(time.perf_counter() > self.deadline)[0] > 0
+        return f"max_seconds ended it at lr {lr:.3g}" if self.is_late else None
 
     def _after(self, err: Exception, step: int) -> str:
         """The reason why an exception ends the sweep. Raises it unless something is not finite."""
-        if self.training.ranks.n == 1:
-            reason = self._read()  # a loss may have exploded before, and not have been read yet
-            if reason is not None:
-                return f"{reason}, and {type(err).__name__} was raised after it"
-            evidence = self.training.evidence()
-            if evidence is not None:
-                if len(self.losses) == step:
-                    self.losses.append(math.nan)
-                else:  # it was raised in the validation
-                    self.val_step.append(step)
-                    self.val.append(math.nan)
-                said = (str(err).splitlines() or [""])[0][:200]
-                return f"{evidence} at lr {self.lrs[step]:.3g}, where {type(err).__name__} was raised: {said}"
-        shapes = [tuple(tensor.shape) for tensor in tensors_of(self.training.batch)]
-        err.add_note(f"range_test: at step {step}, on a batch of tensors of shapes {shapes}; everything is restored")
-        raise err
+        training = self.training
+        evidence = training.evidence() if training.ranks.n == 1 else None
+        if evidence is None:
+            shapes = [tuple(tensor.shape) for tensor in tensors_of(training.batch)]
+            err.add_note(f"range_test: at step {step}, on tensors of shapes {shapes}; everything is restored")
+            raise err
+        if len(self.losses) == step:
+            self.losses.append(math.nan)
+        else:  # it was raised in the validation
+            self.val_step.append(step)
+            self.val.append(math.nan)
+        said = (str(err).splitlines() or [""])[0][:200]
+        return f"{evidence} at lr {self.lrs[step]:.3g}, where {type(err).__name__} was raised: {said}"
 
     def _fault(self) -> str | None:
         """Why no learning rate can be read from this sweep, if its curve does not say so itself."""
@@ -342,10 +290,8 @@ class Watch:
     """Tells when a loss has diverged."""
 
     def __init__(self, diverge_th: float | None) -> None:
-        self.diverge_th = diverge_th
-        self.mean = 0.0
-        self.losses: list[float] = []
-        self.first = self.best = math.nan
+        self.diverge_th, self.losses = diverge_th, list[float]()
+        self.mean, self.first, self.best = 0.0, math.nan, math.nan
 
     def stop_reason(self, loss: float, lr: float) -> str | None:
         """None to go on."""
@@ -377,26 +323,25 @@ def lrs_of(settings: Settings) -> list[float]:
 def _check_effect(training: Training, state: Snapshot) -> None:
     """Raise ValueError if the first update does not depend on the learning rate."""
 
-    def parameters() -> list[tuple[float, float]]:
-        values = [p.detach().double() for group in training.optimizer.param_groups for p in group["params"]]
-        return [(float(value.sum()), float(value.norm())) for value in values]
+    def norms() -> list[float]:
+        parameters = [p for group in training.optimizer.param_groups for p in group["params"]]
+        return [float(p.detach().double().norm()) for p in parameters]
 
-    found = []
-    for lr in (training.settings.start_lr, training.settings.end_lr):
+    settings, found = training.settings, []
+    for lr in (settings.start_lr, settings.end_lr):
         state.restore()
-        before = parameters()
-        seed_everything(training.settings.seed)
+        before = norms()
+        seed_everything(settings.seed)
         with training.watched():
             try:
                 training.update(iter(training.first_batches), lr)
             except Exception:  # at end_lr anything may fail, which is an effect
                 return
-        found.append(parameters())
+        found.append(norms())
     if found[0] == found[1] != before:
         raise ValueError(
-            f"the learning rate has no effect on {type(training.optimizer).__name__}: its first update is the same at "
-            f"lr {training.settings.start_lr:g} and {training.settings.end_lr:g}; turn off the learning rate that it "
-            "makes itself"
+            f"the learning rate has no effect on {settings.optimizer}: its first update is the same at lr "
+            f"{settings.start_lr:g} and {settings.end_lr:g}; turn off the learning rate that it makes itself"
         )
 
 
@@ -406,10 +351,3 @@ def _passes(loader: Any, num_iter: int, accumulation_steps: int) -> float:
         return num_iter * accumulation_steps / len(loader)
     except (TypeError, NotImplementedError, ZeroDivisionError):
         return 1.0
-
-
-def _name_of(val_metric: Any) -> str:
-    if isinstance(val_metric, str):
-        return val_metric
-    name = getattr(val_metric, "__name__", type(val_metric).__name__)
-    return f"function {name}"  # so that a user's function named accuracy is not taken for ours

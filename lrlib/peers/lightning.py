@@ -16,15 +16,15 @@ from typing import Any
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from lrlib.finder.restorers import GENERATORS, restorer_of_generator, restorers_of_random_state
+from lrlib.finder import restorers
 from lrlib.finder.result import RangeTestResult
 from lrlib.finder.sweeps import range_test
 
 # Lightning is installed under two names, whose classes differ: the one in use counts, else the one installed.
-_USED = [name for name in ("lightning.pytorch", "pytorch_lightning") if name in sys.modules]
+_NAMES = [name for name in ("lightning.pytorch", "pytorch_lightning") if name in sys.modules]
 try:
-    _FOUND = ["lightning.pytorch" if importlib.util.find_spec("lightning") else "pytorch_lightning"]
-    pl: Any = importlib.import_module((_USED or _FOUND)[0])
+    _NAMES += ["lightning.pytorch" if importlib.util.find_spec("lightning") else "pytorch_lightning"]
+    pl: Any = importlib.import_module(_NAMES[0])
 except ModuleNotFoundError as err:
     raise ModuleNotFoundError("lrlib.peers.lightning requires Lightning: pip install lightning", name=err.name) from err
 
@@ -112,13 +112,13 @@ class Tuner(pl.tuner.Tuner):  # type: ignore[misc]
         owners = tree_leaves([train_dataloaders, dict(vars(model)), vars(datamodule) if datamodule else None])
         owners += [loader.sampler for loader in owners if hasattr(loader, "sampler")]
         held = [value for owner in owners for value in (owner, *getattr(owner, "__dict__", {}).values())]
-        restorers = [restorer_of_generator(each) for each in held if isinstance(each, GENERATORS)]
-        restorers += restorers_of_random_state()
+        drawn: list[Any] = [restorers.of(each) for each in held if isinstance(each, restorers.GENERATORS)]
+        drawn += restorers.of_random_state()
         try:
             trainer.fit(model, train_dataloaders, val_dataloaders, datamodule)
         finally:
             trainer.callbacks = [each for each in trainer.callbacks if each is not finder]
-            for restore in restorers:
+            for restore in drawn:
                 restore()
         return finder.optimal_lr
 

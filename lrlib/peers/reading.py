@@ -12,19 +12,13 @@ from numpy.typing import ArrayLike
 from lrlib.finder.checks import group_momenta
 from lrlib.finder.result import RangeTestResult, Sweep
 from lrlib.finder.settings import Settings
-from lrlib.peers import tables
-from lrlib.peers.undoing import (
-    Floats,
-    find_epoch_steps,
-    find_first_step,
-    find_smooth_f,
-    undo_corrected_mean,
-    undo_epoch_mean,
-    undo_running_mean,
-)
+from lrlib.peers import tables, undoing
+from lrlib.peers.undoing import Floats
 
 BETA = 0.98  # Lightning's; fastai keeps its own
 READABLE = "a finder after its sweep, arrays lr and loss, a table with columns lr and loss, or the path of one"
+# The means, and the settings of read that each of them has.
+MEANS = {"running": {"smooth_f"}, "corrected": {"beta", "first_step"}, "epoch": {"epoch_steps"}}
 
 
 class _History(NamedTuple):
@@ -33,11 +27,11 @@ class _History(NamedTuple):
     source: str
     lr: Any
     loss: Any
+    columns: tuple[str, str] | None = None
     kind: str | None = None
     beta: float = BETA
     first_step: int | None = None
     optimizer: Any = None
-    columns: tuple[str, str] | None = None
 
 
 def read(
@@ -80,10 +74,12 @@ def read(
     """
     means = {"smooth_f": smooth_f, "beta": beta, "first_step": first_step, "epoch_steps": epoch_steps}
     given = {name: value for name, value in means.items() if value is not None}
-    if len(given) > 1 and set(given) != {"beta", "first_step"}:
+    if given and not any(set(given) <= names for names in MEANS.values()):
         raise ValueError(f"pass smooth_f, epoch_steps, or beta and first_step, got {' and '.join(given)}")
-    result = _result_of(history)
-    if result is not None:
+    result = getattr(history, "result", history)
+    if isinstance(history, (str, PathLike)) and Path(history).suffix.lower() == ".json":
+        result = RangeTestResult.load(history)
+    if isinstance(result, RangeTestResult):
         if loss is not None or given:
             raise ValueError(f"{', '.join(given) or 'loss'} does not apply to a result of lrlib; pass the result alone")
         return result
@@ -96,10 +92,11 @@ def read(
         raise ValueError(f"{found.source} must hold at least two steps, got {len(lr)}; run the finder first")
     losses, undone = _undo(found, losses, given)
     lr, losses, n_repeated = _one_loss_a_rate(found.source, lr, losses)
-    notes = [f"learning rates from {found.columns[0]}, losses from {found.columns[1]}"] if found.columns else []
+    notes = [f"read from {found.source}"]
+    notes += [f"learning rates from {found.columns[0]}, losses from {found.columns[1]}"] if found.columns else []
     notes += [f"{n_repeated} repeated learning rates averaged"] if n_repeated else []
-    reason = "; ".join([f"read from {found.source}", *notes, *([undone] if undone else [])])
-    return _to_result(lr, losses, reason, found.optimizer, ratios)
+    notes += [undone] if undone else []
+    return _to_result(lr, losses, "; ".join(notes), found.optimizer, ratios)
 
 
 def together(results: Iterable[RangeTestResult]) -> RangeTestResult:
@@ -110,14 +107,6 @@ def together(results: Iterable[RangeTestResult]) -> RangeTestResult:
     return replace(results[0], sweeps=sweeps, settings=replace(results[0].settings, num_iter=longest))
 
 
-def _result_of(history: object) -> RangeTestResult | None:
-    """lrlib's own result, if history is one, holds one, or is a file of one."""
-    if isinstance(history, (str, PathLike)) and Path(history).suffix.lower() == ".json":
-        return RangeTestResult.load(history)
-    own = getattr(history, "result", history)
-    return own if isinstance(own, RangeTestResult) else None
-
-
 def _find(history: Any, loss: Any, columns: Sequence[str] | None) -> _History:
     if loss is not None:
         return _History("two arrays", history, loss)
@@ -125,23 +114,20 @@ def _find(history: Any, loss: Any, columns: Sequence[str] | None) -> _History:
         find = _TOOLS.get(base.__module__.partition(".")[0])
         if find is not None and base.__name__ in FINDERS:
             return find(history)
-    is_pair = isinstance(history, (tuple, list)) and len(history) == 2
     if isinstance(history, (str, PathLike)):
-        source, table = str(history), tables.read_csv(Path(history), columns)
-    elif hasattr(history, "columns") or isinstance(history, Mapping):
-        source, table = "a table", tables.read_table(history, columns)
-    elif is_pair and all(isinstance(part, (str, PathLike)) for part in history):
-        source, table = "TensorBoard", tables.read_tensorboard([Path(part) for part in history])
-    elif is_pair:
-        return _History("two arrays", *history)
-    else:
+        return _History(str(history), *tables.read_csv(Path(history), columns))
+    if hasattr(history, "columns") or isinstance(history, Mapping):
+        return _History("a table", *tables.read_table(history, columns))
+    if not isinstance(history, (tuple, list)) or len(history) != 2:
         raise TypeError(f"history must be {READABLE}, got {type(history).__name__}")
-    return _History(source, table.lr, table.loss, columns=table.columns)
+    if all(isinstance(part, (str, PathLike)) for part in history):
+        return _History("TensorBoard", *tables.read_tensorboard([Path(part) for part in history]))
+    return _History("two arrays", *history)
 
 
 def _of_torch_lr_finder(finder: Any) -> _History:
     lr, loss = finder.history["lr"], finder.history["loss"]
-    return _History(f"{type(finder).__name__}'s history", lr, loss, "running", optimizer=finder.optimizer)
+    return _History(f"{type(finder).__name__}'s history", lr, loss, kind="running", optimizer=finder.optimizer)
 
 
 def _of_ignite(finder: Any) -> _History:
@@ -149,7 +135,7 @@ def _of_ignite(finder: Any) -> _History:
     if isinstance(optimizer, list):  # a schedule for each parameter group, of one optimizer
         optimizer = optimizer[0]
     kept = finder.get_results() or {"lr": [], "loss": []}
-    return _History("ignite's history", kept["lr"], kept["loss"], "running", optimizer=optimizer)
+    return _History("ignite's history", kept["lr"], kept["loss"], kind="running", optimizer=optimizer)
 
 
 def _of_lightning(finder: Any) -> _History:
@@ -157,8 +143,8 @@ def _of_lightning(finder: Any) -> _History:
     kept = getattr(finder, "results", None) or {"lr": [], "loss": []}
     # Lightning counts the batches of the training: more than the sweep's if it began later.
     from_the_start = getattr(finder, "_total_batch_idx", 0) < len(kept["lr"])
-    first_step = find_first_step(kept["loss"], beta=BETA) or (2 if from_the_start else None)
-    return _History("Lightning's history", kept["lr"], kept["loss"], "corrected", first_step=first_step)
+    first_step = undoing.find_first_step(kept["loss"], beta=BETA) or (2 if from_the_start else None)
+    return _History("Lightning's history", kept["lr"], kept["loss"], kind="corrected", first_step=first_step)
 
 
 def _of_fastai(learner: Any) -> _History:
@@ -166,9 +152,8 @@ def _of_fastai(learner: Any) -> _History:
     lr, loss = list(getattr(recorder, "lrs", [])), list(getattr(recorder, "losses", []))
     if len(lr) > 1 and lr[-1] == lr[-2]:  # fastai takes one step more at its last learning rate
         lr, loss = lr[:-1], loss[:-1]
-    optimizer = getattr(getattr(learner, "opt", None), "param_lists", None) and learner.opt
-    beta = recorder.smooth_loss.beta
-    return _History("fastai's history", lr, loss, "corrected", beta=beta, first_step=1, optimizer=optimizer)
+    mean: Any = {"kind": "corrected", "beta": recorder.smooth_loss.beta, "first_step": 1}
+    return _History("fastai's history", lr, loss, optimizer=getattr(learner, "opt", None), **mean)
 
 
 FINDERS = {"LRFinder", "LearningRateFinder", "FastaiLRFinder", "_LRFinder", "Learner", "Recorder"}
@@ -182,32 +167,28 @@ _TOOLS: dict[str, Callable[[Any], _History]] = {
 
 def _undo(found: _History, loss: Floats, given: Mapping[str, Any]) -> tuple[Floats, str]:
     """The raw losses, and in words what was undone: as given, else as the tool keeps it or the losses show it."""
-    kind, first_step, smooth_f = found.kind, found.first_step, None
-    if given:
-        kind = {"smooth_f": "running", "epoch_steps": "epoch"}.get(next(iter(given)), "corrected")
-        if found.kind not in (None, kind):
-            raise ValueError(f"{found.source} is a mean of another kind; {', '.join(given)} does not apply to it")
-    elif kind != "corrected":
-        smooth_f = find_smooth_f(loss)
-        kind = "running" if smooth_f else kind
-    if kind is None:
-        first_step = find_first_step(loss, beta=BETA)
-        kind = "corrected" if first_step else None
-    if kind == "running":
-        smooth_f = given.get("smooth_f", smooth_f)
+    kind = next((kind for kind, names in MEANS.items() if names & set(given)), found.kind)
+    if found.kind not in (None, kind):
+        raise ValueError(f"{found.source} is a mean of another kind; {', '.join(given)} does not apply to it")
+    smooth_f, first_step = given.get("smooth_f"), given.get("first_step", found.first_step)
+    beta, epoch_steps = given.get("beta", found.beta), given.get("epoch_steps")
+    if kind in (None, "running") and smooth_f is None:
+        smooth_f = undoing.find_smooth_f(loss)
+    if kind is None and not smooth_f:
+        first_step = undoing.find_first_step(loss, beta=BETA)
+    if epoch_steps is not None:
+        losses = undoing.undo_epoch_mean(loss, epoch_steps=epoch_steps)
+        return losses, f"mean over epochs of {epoch_steps} steps undone"
+    if kind == "running" or smooth_f:
         if smooth_f is None:
             raise ValueError(f"{found.source} does not show its smooth_f; pass smooth_f as the finder got it")
-        return undo_running_mean(loss, smooth_f=smooth_f), f"running mean (smooth_f={smooth_f:g}) undone"
-    if kind == "corrected":
-        beta, first_step = given.get("beta", found.beta), given.get("first_step", first_step)
+        return undoing.undo_running_mean(loss, smooth_f=smooth_f), f"running mean (smooth_f={smooth_f:g}) undone"
+    if kind == "corrected" or first_step:
         if first_step is None:
             raise ValueError(f"{found.source} does not show where its mean starts; pass first_step (see lrlib.read)")
-        losses = undo_corrected_mean(loss, beta=beta, first_step=first_step)
+        losses = undoing.undo_corrected_mean(loss, beta=beta, first_step=first_step)
         return losses, f"running mean (beta={beta:g}, first_step={first_step}) undone"
-    if kind == "epoch":
-        steps = given["epoch_steps"]
-        return undo_epoch_mean(loss, epoch_steps=steps), f"mean over epochs of {steps} steps undone"
-    if found.columns and (steps := find_epoch_steps(loss)):
+    if found.columns and (steps := undoing.find_epoch_steps(loss)):
         raise ValueError(
             f'{found.source} looks like Keras\'s logs["loss"], a mean that restarts about every {steps} steps; pass '
             "epoch_steps, or log the loss of each batch"
@@ -238,8 +219,8 @@ def _to_result(lr: Floats, loss: Floats, reason: str, optimizer: Any, ratios: li
         group_ratios=tuple(ratios if len(ratios) > 1 else [1.0] * max(1, len(groups))),
         momentum=(0.0,) * len(ratios) if optimizer is None else group_momenta(optimizer),
     )
-    none = np.empty(0)
-    return RangeTestResult((Sweep(None, lr, loss, none.astype(int), none, None, reason, None),), settings, {}, None)
+    none: Any = np.empty(0)
+    return RangeTestResult((Sweep(None, lr, loss, none, none, None, reason),), settings, {})
 
 
 def _numbers(values: Any) -> Floats:

@@ -13,28 +13,27 @@ from lrlib.finder.result import RangeTestResult, in_words
 from lrlib.peers.reading import read, together
 from lrlib.peers.tables import is_tensorboard
 
-HELP = {
-    "files": "a CSV file with a column of learning rates and one of losses, as Lightning, Keras and W&B write it; two "
-    "CSV files of TensorBoard, one for each; or a file that save() wrote. Several files are sweeps of one model",
-    "--columns": "names of the two columns; found by name if not given",
-    "--smooth-f": "the losses are running means of torch-lr-finder, MONAI or ignite with this smooth_f (default 0.05)",
-    "--beta": "the losses are running means of fastai or Lightning with this beta (theirs is 0.98)",
-    "--first-step": "with --beta: step at which the bias correction starts: 1 for fastai, 2 for Lightning",
-    "--epoch-steps": "the losses are Keras's logs['loss'], a mean that restarts after so many steps",
-    "--plot": "also draw the curves there (.png, .pdf or .svg)",
-    "--json": "print JSON instead of text",
+FILES = (
+    "a CSV file with a column of learning rates and one of losses, as Lightning, Keras and W&B write it; two CSV files "
+    "of TensorBoard, one for each; or a file that save() wrote. Several files are sweeps of one model"
+)
+MEANS = {
+    "--smooth-f": (float, "running means of torch-lr-finder, MONAI or ignite with this smooth_f (default 0.05)"),
+    "--beta": (float, "running means of fastai or Lightning with this beta (theirs is 0.98)"),
+    "--first-step": (int, "such means; step at which their bias correction starts: 1 for fastai, 2 for Lightning"),
+    "--epoch-steps": (int, "Keras's logs['loss'], a mean that restarts after so many steps"),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Returns the exit status: 0, 1 for what cannot be read or drawn, 2 for bad input."""
     parser = argparse.ArgumentParser(prog="lrlib suggest", description="Suggest a learning rate from range tests.")
-    parser.add_argument("files", nargs="+", metavar="FILE", help=HELP["files"])
-    parser.add_argument("--columns", nargs=2, metavar=("LR", "LOSS"), help=HELP["--columns"])
-    for name, kind in (("--smooth-f", float), ("--beta", float), ("--first-step", int), ("--epoch-steps", int)):
-        parser.add_argument(name, type=kind, metavar="N" if kind is int else "F", help=HELP[name])
-    parser.add_argument("--plot", metavar="PICTURE", help=HELP["--plot"])
-    parser.add_argument("--json", action="store_true", help=HELP["--json"])
+    parser.add_argument("files", nargs="+", metavar="FILE", help=FILES)
+    parser.add_argument("--columns", nargs=2, metavar=("LR", "LOSS"), help="the two columns; found by name by default")
+    for name, (kind, text) in MEANS.items():
+        parser.add_argument(name, type=kind, metavar="N" if kind is int else "F", help=f"the losses are {text}")
+    parser.add_argument("--plot", metavar="PICTURE", help="also draw the curves there (.png, .pdf or .svg)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     options = vars(parser.parse_args(arguments))
     files, plot, as_json = (options.pop(name) for name in ("files", "plot", "json"))
     try:
@@ -47,22 +46,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as err:
         print(f"lrlib: {err.filename or 'a file'}: {(err.strerror or str(err)).lower()}", file=sys.stderr)
         return 1
-    except ModuleNotFoundError as err:
+    except (ModuleNotFoundError, ValueError) as err:
         print(f"lrlib: {err}", file=sys.stderr)
-        return 1
-    except ValueError as err:
-        print(f"lrlib: {err}", file=sys.stderr)
-        return 2
-    suggestions = [part.suggest() for part in each]
+        return 2 if isinstance(err, ValueError) else 1
+    parts = [(source, part.sweeps[0].stop_reason, part.suggest()) for source, part in zip(sources, each, strict=True)]
     if as_json:
-        read_from = [part.sweeps[0].stop_reason for part in each]
-        parts = zip(sources, read_from, suggestions, strict=True)
         found = [{"file": source, "history": history, **asdict(s)} for source, history, s in parts]
         print(json.dumps({**asdict(result.suggest()), "files": found}, indent=2))
     else:
         print(in_words(result.suggest(), result.settings.num_iter))
-        for source, part, suggestion in zip(sources, each, suggestions, strict=True):
-            print(f"{source}: {suggestion.lr:.3g}, {part.sweeps[0].stop_reason}")
+        for source, history, suggestion in parts:
+            print(f"{source}: {suggestion.lr:.3g}, {history}")
     return 0
 
 

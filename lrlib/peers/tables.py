@@ -2,14 +2,16 @@
 
 import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+# lr and loss, float64, shape (n,), NaN for a loss that is missing, and the names of their columns.
+Columns = tuple[Floats, Floats, tuple[str, str]]
 SCALAR = {"Step", "Value"}  # columns of TensorBoard's files
 MISSING = {"", "na", "n/a", "nan", "null", "none", "-"}
 LR = r"(?<![a-z])(lr|learning[ _]?rate)(?![a-z])"
@@ -17,33 +19,36 @@ LOSS = r"(?<![a-z])loss(?![a-z])"
 NOT_TRAINING = r"(?<![a-z])(val|valid|validation|eval|evaluation|test|dev)(?![a-z])|__(min|max)$"
 
 
-class History(NamedTuple):
-    """lr, loss: float64, shape (n,); NaN for a loss that is missing. columns: the names of their columns."""
-
-    lr: Floats
-    loss: Floats
-    columns: tuple[str, str]
-
-
-def read_csv(path: Path, columns: Sequence[str] | None = None) -> History:
+def read_csv(path: Path, columns: Sequence[str] | None = None) -> Columns:
     """Return the history of a CSV file; columns: the names of (lr, loss), found by name if not given."""
     names, rows, is_comma_decimal = _parse(path)
     if columns is None and set(names) >= SCALAR:
         raise ValueError(f"{path} holds one scalar of TensorBoard; pass the exported files of both lr and loss")
-    return _history(path, names, lambda name: _numbers(path, names, rows, name, is_comma_decimal), columns)
+
+    def numbers(name: str) -> Floats:
+        place, found = names.index(name), []
+        for n, row in enumerate(rows, 1):
+            cell = row[place].strip() if place < len(row) else ""
+            try:
+                found.append(_number(cell, is_comma_decimal))
+            except ValueError:
+                raise ValueError(f"{path} must hold numbers, got {cell!r} in row {n} of column {name}") from None
+        return np.array(found)
+
+    return _history(path, names, numbers, columns)
 
 
-def read_tensorboard(paths: Sequence[Path]) -> History:
+def read_tensorboard(paths: Sequence[Path]) -> Columns:
     """Return the history of two scalars that TensorBoard exported, of which one is the learning rate."""
-    histories = [read_csv(path, ("Step", "Value")) for path in paths]
-    scalars = [dict(zip(steps.tolist(), values.tolist(), strict=True)) for steps, values, _ in histories]
-    rising = [i for i, history in enumerate(histories) if _rises(history.loss)]
+    histories = [read_csv(path, ("Step", "Value"))[:2] for path in paths]
+    rising = [i for i, (_, values) in enumerate(histories) if _rises(values)]
     if len(rising) != 1:
         raise ValueError(f"one of {paths[0]} and {paths[1]} must hold rising learning rates, got {len(rising)}")
-    rates, losses = scalars[rising[0]], scalars[1 - rising[0]]
+    order = (rising[0], 1 - rising[0])
+    rates, losses = (dict(zip(*(column.tolist() for column in histories[i]), strict=True)) for i in order)
     shared = [step for step in losses if step in rates]
     lr, loss = (np.array([scalar[step] for step in shared]) for scalar in (rates, losses))
-    return History(lr, loss, (paths[rising[0]].name, paths[1 - rising[0]].name))
+    return lr, loss, (paths[order[0]].name, paths[order[1]].name)
 
 
 def is_tensorboard(path: Path) -> bool:
@@ -51,27 +56,30 @@ def is_tensorboard(path: Path) -> bool:
     return set(_parse(path)[0]) >= SCALAR
 
 
-def read_table(table: Any, columns: Sequence[str] | None = None) -> History:
+def read_table(table: Any, columns: Sequence[str] | None = None) -> Columns:
     """Return the history of a DataFrame or a mapping from column names to numbers."""
     names = [str(name) for name in (table if isinstance(table, Mapping) else table.columns)]
     return _history("the table", names, lambda name: np.array(table[name], dtype=np.float64), columns)
 
 
-def _history(where: object, names: Sequence[str], numbers: Any, columns: Sequence[str] | None) -> History:
+def _history(
+    where: object, names: Sequence[str], numbers: Callable[[str], Floats], columns: Sequence[str] | None
+) -> Columns:
     if columns is None:
         columns = _choose(where, names, "learning rate", _lr_rank), _choose(where, names, "loss", _loss_rank)
     for name in columns:
         if names.count(name) != 1:
             raise ValueError(f"{where} must have one column {name!r}, got {', '.join(names) or 'none'}")
     lr, loss = (numbers(name) for name in columns)
-    first, last = np.flatnonzero(~np.isnan(loss))[[0, -1]] if not np.isnan(loss).all() else (0, 0)
     if not (~np.isnan(lr) & ~np.isnan(loss)).any():  # lr and loss were logged in rows of their own
         step = [name for name in names if name.strip(" _").lower() in ("step", "global_step", "trainer/global_step")]
         lr = _lr_of_losses(lr, loss, numbers(step[0]) if step else None)
     row_has_both = ~np.isnan(lr) & ~np.isnan(loss)
     # NaN at the end is a loss that diverged, unless losses are missing in between as well.
-    kept = ~np.isnan(lr) if row_has_both[first : last + 1].all() else row_has_both
-    return History(lr[kept], loss[kept], (columns[0], columns[1]))
+    of_losses = np.flatnonzero(~np.isnan(loss))
+    is_whole = len(of_losses) > 0 and row_has_both[of_losses[0] : of_losses[-1] + 1].all()
+    kept = ~np.isnan(lr) if is_whole else row_has_both
+    return lr[kept], loss[kept], (columns[0], columns[1])
 
 
 def _lr_of_losses(lr: Floats, loss: Floats, step: Floats | None) -> Floats:
@@ -86,13 +94,15 @@ def _lr_of_losses(lr: Floats, loss: Floats, step: Floats | None) -> Floats:
     return np.where((above >= 0) & ~np.isnan(loss), lr[above], np.nan)
 
 
-def _choose(where: object, names: Sequence[str], what: str, rank: Any) -> str:
+def _choose(where: object, names: Sequence[str], what: str, rank: Callable[[str], int | None]) -> str:
     ranked = [(rank(name.rpartition(" - ")[2].strip().lower()), name) for name in names]
-    ranked = [(place, name) for place, name in ranked if place is not None]
-    best = [name for place, name in ranked if place == min(ranked)[0]]
+    least = min((place for place, _ in ranked if place is not None), default=None)
+    best = [name for place, name in ranked if place is not None and place == least]
     if len(best) != 1:
-        found = f"columns {', '.join(best)}" if best else f"columns {', '.join(names) or 'none'}"
-        raise ValueError(f"{where} must have one column with the {what}, got {found}; pass their names as columns")
+        raise ValueError(
+            f"{where} must have one column with the {what}, got columns {', '.join(best or names) or 'none'}; pass "
+            "their names as columns"
+        )
     return best[0]
 
 
@@ -123,33 +133,18 @@ def _parse(path: Path) -> tuple[list[str], list[list[str]], bool]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError(f"{path} must be text in UTF-8, got another encoding; save it as CSV in UTF-8") from None
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    delimiter = max(",;\t", key=lines[0].count) if lines else ","
-    rows = list(csv.reader(lines, delimiter=delimiter))
-    return [name.strip() for name in rows[0]] if rows else [], rows[1:], delimiter != ","
-
-
-def _numbers(path: Path, names: list[str], rows: list[list[str]], name: str, is_comma_decimal: bool) -> Floats:
-    place = names.index(name)
-    numbers = []
-    for n, row in enumerate(rows, 1):
-        cell = row[place].strip() if place < len(row) else ""
-        try:
-            numbers.append(_number(cell, is_comma_decimal))
-        except ValueError:
-            raise ValueError(f"{path} must hold numbers, got {cell!r} in row {n} of column {name}") from None
-    return np.array(numbers)
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")] or [""]
+    delimiter = max(",;\t", key=lines[0].count)
+    names, *rows = csv.reader(lines, delimiter=delimiter)
+    return [name.strip() for name in names], rows, delimiter != ","
 
 
 def _number(cell: str, is_comma_decimal: bool) -> float:
     """A cell's number. With a comma and a point, the last of them is the decimal sign: 1,234.5 and 1.234,5."""
     if cell.lower() in MISSING:
         return np.nan
-    comma, point = cell.rfind(","), cell.rfind(".")
-    if comma >= 0 and point >= 0:
-        decimal, thousands = (",", ".") if comma > point else (".", ",")
-        cell = cell.replace(thousands, "").replace(decimal, ".")
-    elif comma >= 0:
-        is_thousands = not is_comma_decimal and re.fullmatch(r"-?[1-9]\d{0,2}(,\d{3})+", cell)
-        cell = cell.replace(",", "" if is_thousands else ".")
-    return float(cell)
+    is_comma = cell.rfind(",") > cell.rfind(".")
+    if not is_comma_decimal and re.fullmatch(r"-?[1-9]\d{0,2}(,\d{3})+", cell):
+        is_comma = False
+    thousands, decimal = (".", ",") if is_comma else (",", ".")
+    return float(cell.replace(thousands, "").replace(decimal, "."))

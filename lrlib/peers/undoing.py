@@ -24,7 +24,7 @@ def undo_running_mean(means: ArrayLike, *, smooth_f: float) -> Floats:
     if not 0 <= smooth_f < 1:
         raise ValueError(f"smooth_f must be in [0, 1), got {smooth_f}; pass the value that the finder was given")
     means = np.array(means, dtype=np.float64)
-    return means if smooth_f == 0 else _running(means, np.array([smooth_f], dtype=np.float64))[0]
+    return means if smooth_f == 0 else _running(means, np.array([smooth_f]))[0]
 
 
 def undo_corrected_mean(means: ArrayLike, *, beta: float, first_step: int = 1) -> Floats:
@@ -33,10 +33,8 @@ def undo_corrected_mean(means: ArrayLike, *, beta: float, first_step: int = 1) -
     first_step: t of the first value, 2 for Lightning. If earlier values are missing, only the first loss is wrong. A
     value that is not finite between finite ones is a step without a loss.
     """
-    if not 0 <= beta < 1:
-        raise ValueError(f"beta must be in [0, 1), got {beta}; it is the weight of the previous mean")
-    if first_step < 1:
-        raise ValueError(f"first_step must be at least 1, got {first_step}; it is the exponent at the first loss")
+    if not 0 <= beta < 1 or first_step < 1:
+        raise ValueError(f"beta must be in [0, 1), first_step at least 1, got {beta} and {first_step}; see lrlib.read")
     sums = np.array(means, dtype=np.float64) * (1 - beta ** (first_step + np.arange(np.size(means))))
     losses, before = np.full(sums.shape, np.nan), 0.0
     for step, value in enumerate(sums):

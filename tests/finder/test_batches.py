@@ -1,3 +1,5 @@
+"""Batches of any kind, and loaders that begin again."""
+
 import collections
 from typing import NamedTuple
 
@@ -18,29 +20,48 @@ def test_step_fn_takes_dict_batches_from_any_iterable():
             for i in range(0, len(inputs), 64):
                 yield {"features": inputs[i : i + 64], "label": targets[i : i + 64]}
 
-    def step_fn(batch):
-        logits = model(batch["features"])
-        return cross_entropy(logits, batch["label"]) + 1e-3 * logits.square().mean()
-
+    step_fn = lambda batch: cross_entropy(model(batch["features"]), batch["label"])  # noqa: E731
     result = sweep(model, optimizer, Batches(), step_fn=step_fn, num_iter=30)
     assert len(result.sweeps[0].loss) == 30  # 8 batches: begun again three times
 
 
-@pytest.mark.parametrize("spread", [lambda a, b: (a, b), lambda a, b: {"first": a, "second": b}], ids=["tuple", "dict"])
-def test_several_inputs_are_spread_over_the_models_arguments(spread):
-    class Two(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.linear = nn.Linear(6, 3)
+def packed(n):
+    return nn.utils.rnn.pack_sequence([torch.zeros(n + 1 - i, 6) for i in range(n)])
 
-        def forward(self, first, second):
-            return self.linear(torch.cat([first, second], dim=1))
 
-    inputs, targets = blobs(64)
-    model = Two()
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gru, self.out = nn.GRU(6, 8), nn.Linear(8, 3)
+
+    def forward(self, sequences):
+        assert isinstance(sequences, nn.utils.rnn.PackedSequence)
+        return self.out(self.gru(sequences)[1][0])
+
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(6, 3)
+
+    def forward(self, first, second):
+        return self.linear(torch.cat([first, second], dim=1))
+
+
+@pytest.mark.parametrize(
+    "kind, inputs",
+    [
+        (Two, (torch.ones(4, 2), torch.ones(4, 4))),
+        (Two, {"first": torch.ones(4, 2), "second": torch.ones(4, 4)}),
+        (Recurrent, packed(4)),
+    ],
+    ids=["tuple", "dict", "PackedSequence"],
+)
+def test_several_inputs_are_spread_over_the_models_arguments_and_what_moves_itself_is_one(kind, inputs):
+    model, batches = kind(), [(inputs, torch.tensor([0, 1, 2, 0]))]
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    result = sweep(model, optimizer, [(spread(inputs[:, :2], inputs[:, 2:]), targets)], num_iter=10)
-    assert len(result.sweeps[0].loss) == 10
+    [swept] = sweep(model, optimizer, batches, val_loader=batches, val_metric="accuracy", num_iter=10).sweeps
+    assert len(swept.loss) == 10 and swept.val[-1] in (0, 0.25, 0.5, 0.75, 1)
 
 
 # Counting and moving
@@ -65,10 +86,6 @@ class Pair(NamedTuple):
     label: torch.Tensor
 
 
-def packed(n):
-    return nn.utils.rnn.pack_sequence([torch.zeros(n + 1 - i, 6) for i in range(n)])
-
-
 @pytest.mark.parametrize(
     "batch",
     [
@@ -91,45 +108,22 @@ def test_samples_are_counted_by_the_targets(batch):
 
 
 def test_means_of_validation_weigh_batches_by_their_samples():
-    model, optimizer, loader = build()
     val = [(images(6), torch.zeros(6)), (images(2), torch.zeros(2))]
-    result = sweep(model, optimizer, loader, val_loader=val, val_metric=n_samples, num_iter=10)
+    result = sweep(*build(), val_loader=val, val_metric=n_samples, num_iter=10)
     assert result.sweeps[0].val[0] == (6 * 6 + 2 * 2) / 8
 
 
 def test_what_moves_by_its_own_to_is_moved_by_it_and_the_rest_keeps_its_kind():
     class Odd(dict):
-        def __init__(self, items, note):
-            super().__init__(items)
-            self.note = note
+        note = "mine"
 
-    meta = torch.device("meta")
-    assert isinstance(on_device(packed(3), meta), nn.utils.rnn.PackedSequence)
-    assert on_device(packed(3), meta).data.device.type == "meta"
-    moved = on_device(Odd({"a": torch.zeros(2)}, "mine"), meta)
-    assert type(moved) is Odd and moved.note == "mine" and moved["a"].device.type == "meta"
-    pair = on_device(Pair(torch.zeros(2), torch.zeros(2)), meta)
-    assert type(pair) is Pair and pair.label.device.type == "meta"
-    assert on_device((Moves(), 1), meta)[0].device == meta
-    here = torch.zeros(2)
+    meta, here = torch.device("meta"), torch.zeros(2)
+    moved = on_device({"packed": packed(3), "odd": Odd(a=here), "pair": Pair(here, here), "own": (Moves(), 1)}, meta)
+    assert type(moved["packed"]) is nn.utils.rnn.PackedSequence and moved["packed"].data.device == meta
+    assert type(moved["odd"]) is Odd and moved["odd"]["a"].device == meta
+    assert type(moved["pair"]) is Pair and moved["pair"].label.device == meta
+    assert moved["own"][0].device == meta and moved["own"][1] == 1
     assert on_device({"a": here}, torch.device("cpu"))["a"] is here
-
-
-def test_a_packed_sequence_is_one_input():
-    class Recurrent(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.gru, self.out = nn.GRU(6, 8), nn.Linear(8, 3)
-
-        def forward(self, sequences):
-            assert isinstance(sequences, nn.utils.rnn.PackedSequence)
-            return self.out(self.gru(sequences)[1][0])
-
-    model = Recurrent()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    batches = [(packed(4), torch.tensor([0, 1, 2, 0]))]
-    result = sweep(model, optimizer, batches, val_loader=batches, val_metric="accuracy", num_iter=10)
-    assert len(result.sweeps[0].loss) == 10 and result.sweeps[0].val[-1] in (0, 0.25, 0.5, 0.75, 1)
 
 
 # Loaders that begin again
@@ -139,13 +133,11 @@ class Rewinding:
     """Begins again in __iter__ and returns itself."""
 
     def __init__(self, rewinds=True):
-        inputs, targets = blobs(256)
-        self.batches = [(inputs[i : i + 32], targets[i : i + 32]) for i in range(0, 256, 32)]
+        self.batches = list(zip(*(part.split(32) for part in blobs(256)), strict=True))
         self.i, self.rewinds = 0, rewinds
 
     def __iter__(self):
-        if self.rewinds:
-            self.i = 0
+        self.i = 0 if self.rewinds else self.i
         return self
 
     def __next__(self):
@@ -167,16 +159,12 @@ class WithReset(Rewinding):
 def test_a_loader_that_begins_again_and_returns_itself_is_as_good_as_a_list(kind):
     curves = []
     for loader in (kind(), kind().batches):
-        model, optimizer, _ = build()
-        if isinstance(loader, kind):
-            loader.i = 0
-        result = sweep(model, optimizer, loader, num_iter=30, repeats=2, end_lr=0.1)
+        result = sweep(*build()[:2], loader, num_iter=30, repeats=2, end_lr=0.1)
         curves.append([swept.loss.tolist() for swept in result.sweeps])
         assert getattr(loader, "i", 0) == 0
     assert curves[0] == curves[1]
 
 
 def test_a_loader_whose_second_pass_is_empty_is_said_to_be_one_shot():
-    model, optimizer, _ = build()
     with pytest.raises(TypeError, match="re-iterable, got a Rewinding whose second pass was empty"):
-        sweep(model, optimizer, Rewinding(rewinds=False), num_iter=30)
+        sweep(*build()[:2], Rewinding(rewinds=False), num_iter=30)

@@ -44,7 +44,7 @@ def bad_inputs():
         "no iterable": (TypeError, "must be an iterable of batches, got a int", {"loader": 3}),
         "several loaders": (TypeError, "got a dict; pass one DataLoader", {"loader": {"train": loader}}),
         "dataset": (TypeError, "got a TensorDataset, which yields samples", {"loader": loader.dataset}),
-        "sampler": (TypeError, "got a RandomSampler, which yields indices", {"loader": loader.sampler}),
+        "sampler": (TypeError, "got a RandomSampler, which yields samples", {"loader": loader.sampler}),
         "samples": (ValueError, "got a single one", {"loader": [*loader.dataset]}),
         "empty loader": (ValueError, "loader must yield at least one batch", {"loader": []}),
         "one-shot loader": (TypeError, "re-iterable, got a list_iterator", {"loader": iter([1])}),

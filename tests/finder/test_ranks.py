@@ -17,7 +17,7 @@ WITHIN = 240  # seconds, so that a deadlock fails
 def answers(tmp_path_factory):
     """{case: [answers of process 0, of process 1]}"""
     folder = tmp_path_factory.mktemp("ranks")
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1]), "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1]), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(HERE / "rank_cases.py")]
     processes = [
         subprocess.Popen([*command, str(rank), str(folder)], env=environment, stderr=subprocess.PIPE, text=True)
@@ -26,13 +26,13 @@ def answers(tmp_path_factory):
     said = []
     for process in processes:
         try:
-            said.append(process.communicate(timeout=WITHIN)[1])
+            said.append(process.communicate(timeout=WITHIN)[1][-3000:])
         except subprocess.TimeoutExpired:
             process.kill()
-            said.append("stuck: " + process.communicate()[1])
+            said.append("stuck: " + process.communicate()[1][-3000:])
     files = [folder / f"{rank}.json" for rank in (0, 1)]
     first, second = [json.loads(file.read_text()) if file.exists() else {} for file in files]
-    return {"said": [text[-3000:] for text in said], **{k: [first[k], second[k]] for k in first.keys() & second.keys()}}
+    return {"said": said, **{case: [first[case], second[case]] for case in first.keys() & second.keys()}}
 
 
 def of_both(answers, case):
@@ -43,33 +43,24 @@ def of_both(answers, case):
     return first, second
 
 
-@pytest.mark.parametrize("case", ["plain", "refined", "means", "validated", "raising", "sharded"])
-def test_all_processes_stop_together_and_return_the_same_result(answers, case):
+@pytest.mark.parametrize("case", ["ddp", "refined", "means", "validated", "raising", "sharded", "in_buckets"])
+def test_all_processes_return_the_same_result_and_everything_is_back_in_each(answers, case):
     first, second = of_both(answers, case)
-    assert first["whole"] == second["whole"] and first["went on"] == second["went on"] == 2
-
-
-@pytest.mark.parametrize("case", ["plain", "refined", "raising", "sharded", "in buckets"])
-def test_model_optimizer_and_gradients_are_back_in_every_process(answers, case):
-    first, second = of_both(answers, case)
+    assert first.get("whole") == second.get("whole")
     assert first["back"] and second["back"]
 
 
 def test_a_distributed_sampler_gets_an_epoch_of_its_own_for_each_pass_and_its_own_back(answers):
-    for each in of_both(answers, "plain"):
+    for each in of_both(answers, "ddp"):
         assert each["epoch"] == 3
         assert len(each["seen"]) >= 4 and len(set(each["seen"])) >= 4  # two sweeps of 32 batches a pass
         assert not np.array_equal(each["losses"][0][:20], each["losses"][1][:20])
 
 
-def test_losses_are_the_means_over_the_processes(answers):
+def test_losses_are_the_means_over_the_processes_and_validation_is_over_all_samples(answers):
     first, _ = of_both(answers, "means")
     assert np.allclose(first["losses"][0][:40], first["alone"][0][:40], rtol=1e-4)
-
-
-def test_validation_is_over_the_samples_of_all_processes(answers):
-    first, _ = of_both(answers, "validated")
-    assert first["weighted"] == [pytest.approx((10 * 10 + 5 * 5) / 15)] * 10
+    assert of_both(answers, "validated")[0]["weighted"] == [pytest.approx((10 * 10 + 5 * 5) / 15)] * 10
 
 
 def test_an_exception_of_all_processes_comes_out_of_each(answers):

@@ -10,6 +10,7 @@ import random
 import sqlite3
 import threading
 import types
+from functools import partial
 
 import numpy as np
 import pytest
@@ -21,50 +22,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
 from trainings import blobs, cross_entropy, plain, sweep
 
 from lrlib.finder.restore import Snapshot
-
-
-def everything(*roots):
-    """[(path, id, value)] of all that is reachable through attributes and containers, without the code under test."""
-    found, seen, waiting = [], set(), [(str(i), root) for i, root in enumerate(roots)]
-    while waiting:
-        path, thing = waiting.pop()
-        if isinstance(thing, (str, int, float, bool, bytes, type(None), type, types.FunctionType, np.generic)):
-            found.append((path, repr(thing)))
-            continue
-        found.append((path, id(thing)))
-        if id(thing) in seen:
-            continue
-        seen.add(id(thing))
-        if isinstance(thing, torch.Tensor):
-            place = (thing.data_ptr(), thing.stride(), thing.requires_grad, thing.is_leaf)
-            found.append((path, plain(thing), place, id(thing.grad) if thing.is_leaf else None))
-        elif isinstance(thing, torch.Generator):
-            found.append((path, plain(thing.get_state())))
-        elif isinstance(thing, (np.random.Generator, random.Random)):
-            state = thing.bit_generator.state if isinstance(thing, np.random.Generator) else thing.getstate()
-            found.append((path, repr(state)))
-        elif isinstance(thing, np.ndarray):
-            found.append((path, thing.tobytes(), thing.shape))
-        elif isinstance(thing, bytearray):
-            found.append((path, bytes(thing)))
-        elif isinstance(thing, io.BytesIO):
-            found.append((path, thing.getvalue(), thing.tell()))
-        elif isinstance(thing, queue.Queue):
-            waiting.append((f"{path}.queue", thing.queue))
-            continue
-        elif isinstance(thing, ctypes._SimpleCData):
-            found.append((path, thing.value))
-        elif isinstance(thing, dict):
-            found.append((path, [k if isinstance(k, (str, int)) else id(k) for k in thing]))
-            waiting += [(f"{path}[{i}]", value) for i, value in enumerate(thing.values())]
-        elif isinstance(thing, (list, tuple, collections.deque)):
-            waiting += [(f"{path}[{i}]", value) for i, value in enumerate(thing)]
-        elif isinstance(thing, (set, frozenset)):
-            found.append((path, sorted(map(repr, thing))))
-        waiting += [(f"{path}.{key}", value) for key, value in sorted(getattr(thing, "__dict__", {}).items())]
-        for slot in getattr(type(thing), "__slots__", ()):
-            waiting.append((f"{path}.{slot}", getattr(thing, slot, "missing")))
-    return found
 
 
 class Thing:
@@ -81,74 +38,13 @@ class Slotted:
         self.held = held
 
 
-def spoil(thing, depth=0):
-    """Change a value in place, and all that it holds."""
-    if depth > 8:
-        return
-    if isinstance(thing, torch.Tensor):
-        with torch.no_grad():
-            if thing.is_leaf and not thing.requires_grad and thing.is_floating_point() and thing.dim():
-                thing.data = torch.full((2, 3), float("nan"))
-            else:
-                thing.data.fill_(1)
-    elif isinstance(thing, torch.Generator):
-        torch.rand(1, generator=thing)
-    elif isinstance(thing, (np.random.Generator, random.Random)):
-        thing.random()
-    elif isinstance(thing, np.ndarray):
-        thing.fill(7)
-    elif isinstance(thing, io.BytesIO):
-        thing.write(b"new")
-    elif isinstance(thing, queue.Queue):
-        thing.put(torch.zeros(2))
-        thing.get()
-    elif isinstance(thing, bytearray):
-        thing[0] = 9
-        thing.append(1)
-    elif isinstance(thing, ctypes._SimpleCData):
-        thing.value += 1
-    elif isinstance(thing, dict):
-        [spoil(value, depth + 1) for value in thing.values()]
-        thing["new"] = 1
-        for key in list(thing)[:1]:
-            thing[key] = thing.pop(key)  # another order
-    elif isinstance(thing, list):
-        [spoil(value, depth + 1) for value in thing]
-        thing.insert(0, None)
-    elif isinstance(thing, collections.deque):
-        [spoil(value, depth + 1) for value in thing]
-        thing.append(None)
-        thing.rotate(1)
-    elif isinstance(thing, tuple):
-        [spoil(value, depth + 1) for value in thing]
-    elif isinstance(thing, set):
-        thing.add("new")
-    elif isinstance(thing, (Thing, Slotted, types.SimpleNamespace)):
-        spoil(thing.held, depth + 1)
-        thing.held = "another"
-        if isinstance(thing, Slotted):
-            thing.unset = 1
-        else:
-            thing.more = 2
+def filled(waiting):
+    waiting.put(1)
+    waiting.put([2])
+    return waiting
 
 
-leaves = st.one_of(
-    st.none(),
-    st.integers(-5, 5),
-    st.floats(allow_nan=False),
-    st.text(max_size=3),
-    st.sampled_from(["float", "integer", "scalar", "parameter", "expanded", "view", "array"]),
-    st.sampled_from(["generator", "numpy", "python", "bytes", "counter", "file", "queue"]),
-)
-trees = st.recursive(
-    leaves,
-    lambda inner: st.tuples(
-        st.sampled_from(["list", "tuple", "dict", "deque", "ordered", "default", "thing", "slotted", "space", "again"]),
-        st.lists(inner, max_size=3),
-    ),
-    max_leaves=8,
-)
-MADE = {
+LEAVES = {
     "float": lambda: torch.rand(3, 2),
     "integer": lambda: torch.arange(4),
     "scalar": lambda: torch.tensor(2.0),
@@ -163,6 +59,9 @@ MADE = {
     "file": lambda: io.BytesIO(b"ab"),
     "queue": lambda: filled(queue.Queue()),
     "counter": lambda: ctypes.c_long(3),
+    "set": lambda: {1, 2},
+}
+HOLDERS = {
     "list": list,
     "tuple": tuple,
     "dict": lambda items: dict(enumerate(items)),
@@ -174,19 +73,86 @@ MADE = {
     "space": lambda items: types.SimpleNamespace(held=items),
     "again": lambda items: [items, items],  # the same object twice
 }
+# How values are read, without the code under test, and how they are changed in place.
+VALUES = {
+    torch.Tensor: lambda t: (plain(t), t.data_ptr(), t.stride(), t.requires_grad, t.is_leaf and id(t.grad)),
+    torch.Generator: lambda g: plain(g.get_state()),
+    np.random.Generator: lambda g: repr(g.bit_generator.state),
+    random.Random: lambda g: g.getstate(),
+    np.ndarray: lambda a: (a.tobytes(), a.shape),
+    bytearray: bytes,
+    io.BytesIO: lambda f: (f.getvalue(), f.tell()),
+    ctypes._SimpleCData: lambda c: c.value,
+    set: lambda s: sorted(map(repr, s)),
+    dict: lambda d: [key if isinstance(key, (str, int)) else id(key) for key in d],
+}
+SPOILING = {
+    torch.Generator: lambda g: torch.rand(1, generator=g),
+    np.random.Generator: lambda g: g.random(),
+    random.Random: lambda g: g.random(),
+    np.ndarray: lambda a: a.fill(7),
+    bytearray: lambda b: b.extend(b"new"),
+    io.BytesIO: lambda f: f.write(b"new"),
+    queue.Queue: lambda q: q.get() and q.put(torch.zeros(2)),
+    ctypes._SimpleCData: lambda c: setattr(c, "value", 9),
+    set: lambda s: s.add("new"),
+    list: lambda items: items.insert(0, None),
+    collections.deque: lambda items: items.append(None) or items.rotate(1),
+    dict: lambda d: d.update({"new": d.pop(next(iter(d), "none"), 1)}),
+    Thing: lambda thing: vars(thing).update(held="another", more=2),
+    types.SimpleNamespace: lambda thing: vars(thing).update(held="another", more=2),
+    Slotted: lambda thing: [setattr(thing, name, 1) for name in ("held", "unset")],
+}
 
 
-def filled(waiting):
-    waiting.put(1)
-    waiting.put([2])
-    return waiting
+def children(thing):
+    if isinstance(thing, queue.Queue):
+        return [thing.queue]
+    items = thing.values() if isinstance(thing, dict) else thing
+    items = list(items) if isinstance(thing, (dict, list, tuple, collections.deque)) else []
+    slots = [getattr(thing, slot, "missing") for slot in getattr(type(thing), "__slots__", ())]
+    return [*items, *(value for _, value in sorted(getattr(thing, "__dict__", {}).items())), *slots]
+
+
+def everything(*roots):
+    """[(id, value)] of all that is reachable through attributes and containers."""
+    found, seen, waiting = [], set(), list(roots)
+    while waiting:
+        thing = waiting.pop()
+        if isinstance(thing, (str, int, float, bool, bytes, type(None), type, types.FunctionType, np.generic)):
+            found.append(repr(thing))
+        elif id(thing) not in seen:
+            seen.add(id(thing))
+            found.append((id(thing), [value(thing) for kind, value in VALUES.items() if isinstance(thing, kind)]))
+            waiting += children(thing)
+    return found
+
+
+def spoil(thing, depth=0):
+    """Change a value in place, and all that it holds."""
+    for child in children(thing) if depth < 8 else ():
+        spoil(child, depth + 1)
+    if isinstance(thing, torch.Tensor):
+        if thing.is_leaf and not thing.requires_grad and thing.is_floating_point() and thing.dim():
+            thing.data = torch.full((2, 3), float("nan"))
+        else:
+            thing.data.fill_(1)
+    for kind, change in SPOILING.items():
+        if isinstance(thing, kind):
+            change(thing)
+
+
+leaves = st.one_of(st.none(), st.integers(-5, 5), st.floats(allow_nan=False), st.text(max_size=3))
+leaves = st.one_of(leaves, st.sampled_from(sorted(LEAVES)))
+trees = st.recursive(
+    leaves, lambda inner: st.tuples(st.sampled_from(sorted(HOLDERS)), st.lists(inner, max_size=3)), max_leaves=8
+)
 
 
 def make(tree):
     if isinstance(tree, tuple):
-        kind, items = tree
-        return MADE[kind]([make(item) for item in items])
-    return MADE[tree]() if isinstance(tree, str) and tree in MADE else tree
+        return HOLDERS[tree[0]]([make(item) for item in tree[1]])
+    return LEAVES[tree]() if isinstance(tree, str) and tree in LEAVES else tree
 
 
 @settings(max_examples=150, deadline=None)
@@ -196,24 +162,21 @@ def make(tree):
 )
 def test_any_attribute_of_anything_that_was_given_is_put_back_to_the_bit(trees, where):
     things = [make(tree) for tree in trees]
-    model, loss_fn, also = nn.Sequential(nn.Linear(2, 2), nn.Tanh()), nn.Linear(1, 1), Thing(None)
+    model, loss_fn, extra = nn.Sequential(nn.Linear(2, 2), nn.Tanh()), nn.Linear(1, 1), Thing(None)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    holder = {"module": model, "inner": model[0], "optimizer": optimizer, "loss_fn": loss_fn, "extra_state": also}.get(
-        where
-    )
-    if holder is None:
+    holders = {"module": model, "inner": model[0], "optimizer": optimizer, "loss_fn": loss_fn, "extra_state": extra}
+    if where == "state":
         optimizer.state[model[0].weight]["mine"] = things
     else:
-        for i, thing in enumerate(things):
-            setattr(holder, f"mine_{i}", thing)
-    roots = (model, optimizer, loss_fn, also)
+        vars(holders[where]).update({f"mine_{i}": thing for i, thing in enumerate(things)})
+    roots = (model, optimizer, loss_fn, extra)
     before = everything(*roots)
-    with Snapshot(model, optimizer, loss_fn=loss_fn, extra_state=[also]) as state:
+    with Snapshot(model, optimizer, loss_fn=loss_fn, extra_state=[extra]) as state:
         for _ in range(2):
             for thing in things:
                 spoil(thing)
-            if holder is not None:
-                holder.new = holder.__dict__.pop("mine_0", None)
+            if where != "state":
+                holders[where].new = vars(holders[where]).pop("mine_0", None)
             state.restore()
             assert everything(*roots) == before
         for thing in things:
@@ -221,12 +184,7 @@ def test_any_attribute_of_anything_that_was_given_is_put_back_to_the_bit(trees, 
     assert everything(*roots) == before
 
 
-# Optimizers inside optimizers
-
-
-def data(n=256, bs=32):
-    inputs, targets = blobs(n)
-    return [(inputs[i : i + bs], targets[i : i + bs]) for i in range(0, n, bs)]
+# Modules, optimizers and functions
 
 
 def net():
@@ -234,7 +192,18 @@ def net():
     return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
 
 
+def sgd(model):
+    return torch.optim.SGD(model.parameters(), lr=0.1)
+
+
+def data(n=256, bs=32):
+    inputs, targets = blobs(n)
+    return [(inputs[i : i + bs], targets[i : i + bs]) for i in range(0, n, bs)]
+
+
 class Lookahead(torch.optim.Optimizer):
+    """An optimizer in an optimizer."""
+
     def __init__(self, inner, k=5, alpha=0.5):
         self.inner, self.k, self.alpha, self.n = inner, k, alpha, 0
         self.param_groups, self.state, self.defaults = inner.param_groups, {}, inner.defaults
@@ -246,39 +215,16 @@ class Lookahead(torch.optim.Optimizer):
     def step(self, closure=None):
         self.inner.step()
         self.n += 1
-        if self.n % self.k == 0:
-            for group in self.param_groups:
-                for p in group["params"]:
-                    slow = self.state.setdefault(p, {"slow": p.detach().clone()})["slow"]
-                    slow += self.alpha * (p.detach() - slow)
-                    p.data.copy_(slow)
-
-
-WRAPPERS = {
-    "lookahead": lambda model: Lookahead(torch.optim.Adam(model.parameters(), lr=0.01)),
-    "slots": lambda model: SlottedWrapper(torch.optim.Adam(model.parameters(), lr=0.01)),
-}
-
-
-class SlottedWrapper:
-    __slots__ = ("inner", "n")
-
-    def __init__(self, inner):
-        self.inner, self.n = inner, 0
-
-    param_groups = property(lambda self: self.inner.param_groups)
-    zero_grad = property(lambda self: self.inner.zero_grad)
-
-    def step(self):
-        self.n += 1
-        self.inner.step()
+        for p in [p for group in self.param_groups for p in group["params"]] if self.n % self.k == 0 else []:
+            slow = self.state.setdefault(p, {"slow": p.detach().clone()})["slow"]
+            slow += self.alpha * (p.detach() - slow)
+            p.data.copy_(slow)
 
 
 @pytest.mark.parametrize("trained_before", [0, 7])
-@pytest.mark.parametrize("name", WRAPPERS)
-def test_optimizers_in_optimizers_are_put_back_also_between_sweeps(name, trained_before):
-    model = net()
-    optimizer, batches = WRAPPERS[name](model), data()
+def test_optimizers_in_optimizers_are_put_back_also_between_sweeps(trained_before):
+    model, batches = net(), data()
+    optimizer = Lookahead(torch.optim.Adam(model.parameters(), lr=0.01))
     for inputs, targets in batches[:trained_before]:
         optimizer.zero_grad()
         cross_entropy(model(inputs), targets).backward()
@@ -289,13 +235,11 @@ def test_optimizers_in_optimizers_are_put_back_also_between_sweeps(name, trained
     assert np.array_equal(result.sweeps[0].loss, result.sweeps[1].loss)
 
 
-# Modules and functions
-
-
-def gan():
+@pytest.mark.parametrize("named", [True, False], ids=["in extra_state", "found in the function"])
+def test_the_other_half_of_a_gan_is_put_back_also_between_sweeps(named):
     torch.manual_seed(0)
     generator, critic = nn.Linear(4, 2), nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 1))
-    first, second = torch.optim.Adam(generator.parameters(), lr=1e-3), torch.optim.Adam(critic.parameters(), lr=1e-3)
+    first, second = (torch.optim.Adam(module.parameters(), lr=1e-3) for module in (generator, critic))
     softplus = nn.functional.softplus
 
     def train_critic(real, fake):
@@ -308,20 +252,93 @@ def gan():
         train_critic(real, fake.detach())
         return softplus(-critic(fake)).mean()
 
-    return generator, critic, first, second, step_fn
-
-
-@pytest.mark.parametrize("named", [True, False], ids=["in also", "found in the function"])
-def test_the_other_half_of_a_gan_is_put_back_also_between_sweeps(named):
-    generator, critic, first, second, step_fn = gan()
+    hidden = (lambda batch, table={"step": step_fn}: table["step"](batch)) if named else step_fn
+    options = {"step_fn": hidden, "extra_state": [critic, second] if named else []}
     real = [torch.randn(32, 2) + 2 for _ in range(4)]
     before = everything(generator, critic, first, second)
-    also = [critic, second] if named else []
-    hidden = (lambda batch, table={"step": step_fn}: table["step"](batch)) if named else step_fn
-    result = sweep(generator, first, real, step_fn=hidden, extra_state=also, repeats=2)
+    result = sweep(generator, first, real, repeats=2, **options)
     assert everything(generator, critic, first, second) == before
-    alone = sweep(generator, first, real, step_fn=hidden, extra_state=also, seed=1)
+    alone = sweep(generator, first, real, seed=1, **options)
     assert np.array_equal(result.sweeps[1].loss, alone.sweeps[0].loss)
+
+
+class HandWritten:
+    """A moving average without a state_dict."""
+
+    def __init__(self, model):
+        self.model, self.n = model, 0
+        self.shadow = {name: p.detach().clone() for name, p in model.named_parameters()}
+
+    def update(self):
+        self.n += 1
+        for name, p in self.model.named_parameters():
+            self.shadow[name] = 0.9 * self.shadow.get(name, 0) + 0.1 * p.detach()
+
+
+class Static:
+    average = None
+
+
+IN_STEP_FN = ["itself", "extra_state", "function attribute", "class attribute", "deep", "first step", "callable"]
+IN_HOOKS = ["hook", "bound method", "partial", "tensor hook"]
+
+
+@pytest.mark.parametrize("place", [*IN_STEP_FN, *IN_HOOKS])
+def test_an_average_is_restored_wherever_it_lies_and_the_users_records_are_not(place):
+    model, records, empty = net(), [], {}
+    optimizer, average = sgd(model), HandWritten(model)
+    deep = {"trainer": types.SimpleNamespace(parts=[{"average": average}])}
+    Static.average = average
+    update = {
+        "itself": lambda: average.update(),
+        "extra_state": lambda: average.update(),
+        "function attribute": lambda: step_fn.average.update(),
+        "class attribute": lambda: Static.average.update(),
+        "deep": lambda: deep["trainer"].parts[0]["average"].update(),
+        "first step": lambda: empty.update(mean=model[0].bias.detach().clone()),
+    }.get(place, lambda: None)
+
+    def step_fn(batch):
+        records.append(len(batch))
+        update()
+        return cross_entropy(model(batch[0]), batch[1])
+
+    class Callable:
+        def __call__(self, batch):
+            average.update()
+            return step_fn(batch)
+
+    step_fn.average = average
+    hooks = {
+        "hook": lambda *_: average.update(),
+        "bound method": lambda o, a, k, f=average.update: f(),
+        "partial": partial(lambda held, *_: held.update(), average),
+    }
+    if place in hooks:
+        optimizer.register_step_post_hook(hooks[place])
+    if place == "tensor hook":
+        model[0].weight.register_post_accumulate_grad_hook(lambda p: average.update())
+    extra_state = [collections.deque([average])] if place == "extra_state" else []
+    before = everything(model, optimizer, average, empty)
+    used = Callable() if place == "callable" else step_fn
+    sweep(model, optimizer, data(), step_fn=used, repeats=2, extra_state=extra_state)
+    assert everything(model, optimizer, average, empty) == before and len(records) >= 60
+
+
+def test_a_variable_gets_its_tensor_back_and_a_tensor_that_changed_in_place_is_named_in_a_warning():
+    model, variable, moving = net(), torch.ones(1), torch.zeros(3)
+    value = variable
+
+    def step_fn(batch):
+        nonlocal variable
+        variable = 0.9 * variable
+        out = model(batch[0])
+        moving.lerp_(out.detach().mean(0), 0.1)
+        return cross_entropy(out - moving, batch[1])
+
+    with pytest.warns(UserWarning, match="step_fn's moving was changed in place and is not restored"):
+        sweep(model, sgd(model), data(), step_fn=step_fn)
+    assert variable is value
 
 
 def test_what_cannot_be_walked_is_put_back_by_its_own_state_dict():
@@ -337,9 +354,32 @@ def test_what_cannot_be_walked_is_put_back_by_its_own_state_dict():
             self.n, self.counter = state["n"], itertools.count(state["n"] + 1)
 
     model, counting = net(), Counting()
-    with Snapshot(model, torch.optim.SGD(model.parameters(), lr=0.1), extra_state=[counting]):
+    with Snapshot(model, sgd(model), extra_state=[counting]):
         counting.n = next(counting.counter)
     assert counting.n == 0 and next(counting.counter) == 1
+
+
+def test_expanded_and_overlapping_buffers_are_put_back_and_keep_their_memory():
+    model = net()
+    model.register_buffer("expanded", torch.zeros(1, 3).expand(5, 3))
+    model.register_buffer("overlapping", torch.arange(6.0).as_strided((4, 3), (1, 1)))
+    model.register_buffer("base", torch.zeros(8))
+    model.register_buffer("part", model.base[2:4])
+    optimizer = sgd(model)
+    before = everything(model, optimizer)
+
+    def step_fn(batch):
+        model.expanded[0] += 1  # seen in all five rows
+        model.overlapping[1, 2] = float("nan")
+        model.part += 1
+        return cross_entropy(model(batch[0]), batch[1])
+
+    result = sweep(model, optimizer, data(), step_fn=step_fn, repeats=2, end_lr=1e6)
+    assert everything(model, optimizer) == before
+    assert np.array_equal(result.sweeps[0].loss, result.sweeps[1].loss, equal_nan=True)
+    with torch.no_grad():
+        model.part.fill_(3)
+    assert model.base[2] == 3
 
 
 # Loaders
@@ -371,14 +411,12 @@ class Noisy(Dataset):
 
     def __getitem__(self, i):
         self.n_read += 1
-        noise = torch.randn(6, generator=self.generator) * self.legacy.random()
-        return self.inputs[i] + noise, self.targets[i]
+        return self.inputs[i] + torch.randn(6, generator=self.generator) * self.legacy.random(), self.targets[i]
 
 
 def test_a_data_sets_generator_and_a_samplers_counter_are_put_back_and_repeats_differ():
-    model, noisy, sampler = net(), Noisy(), OwnOrder(64)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    loader = DataLoader(noisy, batch_size=16, sampler=sampler)
+    model = net()
+    optimizer, loader = sgd(model), DataLoader(Noisy(), batch_size=16, sampler=OwnOrder(64))
     before = everything(model, optimizer, loader)
     one = sweep(model, optimizer, loader, repeats=2, num_iter=20)
     assert everything(model, optimizer, loader) == before
@@ -387,53 +425,40 @@ def test_a_data_sets_generator_and_a_samplers_counter_are_put_back_and_repeats_d
     assert not np.array_equal(one.sweeps[0].loss, one.sweeps[1].loss)
 
 
+@pytest.mark.filterwarnings("ignore:loss_fn's inputs")
 def test_samples_are_not_copied_but_said_if_they_have_been_changed():
     model, (inputs, targets) = net(), blobs(64)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with Snapshot(model, optimizer, loaders=[DataLoader(TensorDataset(inputs, targets))]) as state:
+    with Snapshot(model, sgd(model), loaders=[DataLoader(TensorDataset(inputs, targets))]) as state:
         assert not {id(inputs), id(targets)} & {id(kept_tensor.tensor) for kept_tensor in state._reach.tensors}
     weight = model[0].weight.detach().clone()
     with pytest.raises(RuntimeError, match=r"loader\[0\]\[0\] was changed in place"):
-        sweep(model, optimizer, [(inputs, targets)], loss_fn=lambda out, y: inputs.add_(1).sum() * 0 + out.sum())
+        sweep(model, sgd(model), [(inputs, targets)], loss_fn=lambda out, y: inputs.add_(1).sum() * 0 + out.sum())
     assert torch.equal(model[0].weight, weight)
 
 
 # Refusals, and restoring that cannot stop half way
 
 
-@pytest.mark.parametrize(
-    "held",
-    [
-        itertools.count(), iter([1, 2]), (i for i in range(3)), zip([1], [2], strict=True), memoryview(bytearray(3)),
-        array.array("d", [1.0]), np.array([[1], None], dtype=object), types.MappingProxyType({}), np.random.PCG64(0),
-    ],
-)  # fmt: skip
+HIDDEN = [itertools.count(), iter([1, 2]), (i for i in range(3)), zip([1], [2], strict=True)]  # refused in data too
+HIDDEN += [memoryview(bytearray(3)), array.array("d", [1.0]), np.array([[1], None], dtype=object)]
+HIDDEN += [types.MappingProxyType({}), np.random.PCG64(0)]
+
+
 @pytest.mark.parametrize("where", ["model", "optimizer", "loss_fn", "extra_state", "loader"])
-def test_what_cannot_be_put_back_is_refused_by_name_before_the_first_step(held, where):
-    if where == "loader" and not hasattr(held, "__next__"):
-        pytest.skip("samples may lie in any memory")
-    model, loss_fn, also, loader = (
-        net(),
-        nn.CrossEntropyLoss(),
-        Thing(1),
-        DataLoader(TensorDataset(*blobs(64)), batch_size=32),
-    )
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    holder = {
-        "model": model[0],
-        "optimizer": optimizer,
-        "loss_fn": loss_fn,
-        "extra_state": also,
-        "loader": loader.sampler,
-    }[where]
-    holder.mine = [held]
+def test_what_cannot_be_put_back_is_refused_by_name_before_the_first_step(where):
+    loader = DataLoader(TensorDataset(*blobs(64)), batch_size=32)
+    model, loss_fn, extra = net(), nn.CrossEntropyLoss(), Thing(1)
+    optimizer = sgd(model)
+    holders = {"model": model[0], "optimizer": optimizer, "loss_fn": loss_fn, "extra_state": extra}
+    holder = (holders | {"loader": loader.sampler})[where]
     name = {"model": "model.0", "extra_state": r"extra_state\[0\]", "loader": "loader.sampler"}.get(where, where)
     model.register_forward_hook(lambda *_: pytest.fail("begun"))
-    before = everything(model, optimizer)
-    with pytest.raises(TypeError, match=rf"snapshot {name}\.mine\[0\] \(.*{type(held).__name__}\); ") as caught:
-        sweep(model, optimizer, loader, loss_fn=loss_fn, extra_state=[also])
-    assert "\n" not in str(caught.value)
-    assert everything(model, optimizer) == before
+    for held in HIDDEN[:4] if where == "loader" else HIDDEN:
+        holder.mine = [held]
+        before = everything(model, optimizer)
+        with pytest.raises(TypeError, match=rf"snapshot {name}\.mine\[0\] \(.*{type(held).__name__}\); ") as caught:
+            sweep(model, optimizer, loader, loss_fn=loss_fn, extra_state=[extra])
+        assert "\n" not in str(caught.value) and everything(model, optimizer) == before
 
 
 def test_what_holds_no_state_of_the_training_is_let_pass():
@@ -451,7 +476,7 @@ def test_what_holds_no_state_of_the_training_is_let_pass():
     step_fn.__globals__["squeeze"] = unrelated = nn.Linear(1, 1)  # a global that is named like an attribute
     unrelated.batches = iter([1])
     try:
-        sweep(model, torch.optim.SGD(model.parameters(), lr=0.1), DataLoader(rows, batch_size=32), step_fn=step_fn)
+        sweep(model, sgd(model), DataLoader(rows, batch_size=32), step_fn=step_fn)
     finally:
         del step_fn.__globals__["squeeze"]
 
@@ -465,7 +490,7 @@ def test_a_tensor_that_cannot_be_copied_is_refused_by_name():
             return super().__torch_function__(function, kinds, args, kwargs or {})
 
     model = net()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer = sgd(model)
     optimizer.state[model[0].weight]["codes"] = torch.zeros(3).as_subclass(Quantized)
     with pytest.raises(TypeError, match=r"cannot snapshot optimizer.state\[Parameter\]\[.codes.\] .*Quantized"):
         sweep(model, optimizer, data())
@@ -476,135 +501,15 @@ def test_a_dataset_that_runs_threads_is_named_in_a_warning_and_left_alone():
         thread, replaced = None, 0
 
     rows, model = Cached(*blobs(64)), net()
-    rows.thread = threading.Thread(target=len)
-    rows.replaced = 1
+    rows.thread, rows.replaced = threading.Thread(target=len), 1
 
     def step_fn(batch):
         rows.replaced += 1
         return cross_entropy(model(batch[0]), batch[1])
 
     with pytest.warns(UserWarning, match=r"loader.dataset .* runs threads"):
-        sweep(model, torch.optim.SGD(model.parameters(), lr=0.1), DataLoader(rows, batch_size=32), step_fn=step_fn)
+        sweep(model, sgd(model), DataLoader(rows, batch_size=32), step_fn=step_fn)
     assert rows.replaced > 1
-
-
-class HandWritten:
-    """A moving average without a state_dict."""
-
-    def __init__(self, model):
-        self.model, self.n = model, 0
-        self.shadow = {name: p.detach().clone() for name, p in model.named_parameters()}
-
-    def update(self):
-        self.n += 1
-        for name, p in self.model.named_parameters():
-            self.shadow[name] = 0.9 * self.shadow[name] + 0.1 * p.detach()
-
-
-@pytest.mark.parametrize("how", ["step_fn", "hook", "bound method", "dict", "extra_state"])
-def test_a_hand_written_average_is_restored_and_the_users_records_are_not(how):
-    model, records = net(), []
-    optimizer, average = torch.optim.SGD(model.parameters(), lr=0.1), HandWritten(model)
-    table, kept_in = (
-        {"average": average},
-        {"extra_state": [collections.deque([average])]} if how == "extra_state" else {},
-    )
-    update = {
-        "hook": lambda *_: average.update(),
-        "bound method": lambda o, a, k, f=average.update: f(),
-        "dict": lambda *_: table["average"].update(),
-    }.get(how, lambda *_: None)
-    optimizer.register_step_post_hook(update)
-
-    def step_fn(batch):
-        records.append(len(batch))
-        (average.update() if how in ("step_fn", "extra_state") else None)
-        return cross_entropy(model(batch[0]), batch[1])
-
-    before = everything(model, optimizer, average)
-    sweep(model, optimizer, data(), step_fn=step_fn, repeats=2, **kept_in)
-    assert everything(model, optimizer, average) == before and len(records) >= 60
-
-
-class Static:
-    shadow = {}
-
-
-@pytest.mark.parametrize(
-    "place", ["function attribute", "class attribute", "deep", "variable", "callable", "tensor hook", "first step"]
-)
-def test_an_average_is_restored_wherever_it_lies(place):
-    model, variable = net(), torch.ones(1)
-    optimizer, average, deep, empty = torch.optim.SGD(model.parameters(), lr=0.1), HandWritten(model), {}, {}
-    Static.shadow = average.shadow
-    deep["trainer"] = types.SimpleNamespace(parts=[types.SimpleNamespace(averaged={"copy": net()})])
-
-    def update(shadow):
-        for name, p in model.named_parameters():
-            shadow[name] = 0.9 * shadow.get(name, 0) + 0.1 * p.detach()
-
-    def step_fn(batch):
-        nonlocal variable
-        if place == "function attribute":
-            update(step_fn.shadow)
-        elif place == "class attribute":
-            update(Static.shadow)
-        elif place == "deep":
-            deep["trainer"].parts[0].averaged["copy"][0].weight.data.mul_(0.9)
-        elif place == "variable":
-            variable = 0.9 * variable
-        elif place == "first step":
-            update(empty)
-        return cross_entropy(model(batch[0]), batch[1])
-
-    class Callable:
-        def __call__(self, batch):
-            update(average.shadow)
-            return cross_entropy(model(batch[0]), batch[1])
-
-    if place == "function attribute":
-        step_fn.shadow = average.shadow
-    elif place == "tensor hook":
-        model[0].weight.register_post_accumulate_grad_hook(lambda p: update(average.shadow))
-    held = (model, optimizer, average, deep["trainer"].parts[0].averaged["copy"], empty)
-    before, value = everything(*held), variable
-    sweep(model, optimizer, data(), step_fn=Callable() if place == "callable" else step_fn, repeats=2)
-    assert everything(*held) == before and variable is value
-
-
-def test_a_bare_tensor_that_step_fn_changes_is_named_in_a_warning():
-    model, moving = net(), torch.zeros(3)
-
-    def step_fn(batch):
-        out = model(batch[0])
-        moving.lerp_(out.detach().mean(0), 0.1)
-        return cross_entropy(out - moving, batch[1])
-
-    with pytest.warns(UserWarning, match="step_fn's moving was changed in place and is not restored"):
-        sweep(model, torch.optim.SGD(model.parameters(), lr=0.1), data(), step_fn=step_fn)
-
-
-def test_expanded_and_overlapping_buffers_are_put_back_and_keep_their_memory():
-    model = net()
-    model.register_buffer("expanded", torch.zeros(1, 3).expand(5, 3))
-    model.register_buffer("overlapping", torch.arange(6.0).as_strided((4, 3), (1, 1)))
-    model.register_buffer("base", torch.zeros(8))
-    model.register_buffer("part", model.base[2:4])
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    before = everything(model, optimizer)
-
-    def step_fn(batch):
-        model.expanded[0] += 1  # seen in all five rows
-        model.overlapping[1, 2] = float("nan")
-        model.part += 1
-        return cross_entropy(model(batch[0]), batch[1])
-
-    result = sweep(model, optimizer, data(), step_fn=step_fn, repeats=2, end_lr=1e6)
-    assert everything(model, optimizer) == before
-    assert np.array_equal(result.sweeps[0].loss, result.sweeps[1].loss, equal_nan=True)
-    with torch.no_grad():
-        model.part.fill_(3)
-    assert model.base[2] == 3
 
 
 @pytest.mark.parametrize("error", [RuntimeError("mine"), KeyboardInterrupt()])
@@ -622,12 +527,9 @@ def test_whatever_one_part_raises_all_others_are_put_back_first(error):
     torch.manual_seed(0)
     model = nn.Sequential(Stubborn(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    before = everything(model, optimizer)
-    random_state = plain(torch.get_rng_state())
+    before, random_state = everything(model, optimizer), plain(torch.get_rng_state())
     Stubborn.fails = True
-    expected = (KeyboardInterrupt, "^$") if isinstance(error, KeyboardInterrupt) else (
-        RuntimeError, "model.0's extra state could not be restored, everything else was: mine"
-    )  # fmt: skip
-    with pytest.raises(expected[0], match=expected[1]):
+    message = "^$" if isinstance(error, KeyboardInterrupt) else "model.0's extra state could not be restored, .*: mine"
+    with pytest.raises(type(error), match=message):
         sweep(model, optimizer, data(), end_lr=100)
     assert everything(model, optimizer) == before and plain(torch.get_rng_state()) == random_state

@@ -1,4 +1,5 @@
-import copy
+"""A snapshot restores everything bit for bit, also after exceptions and Ctrl-C."""
+
 import os
 import random
 import signal
@@ -6,11 +7,12 @@ import signal
 import numpy as np
 import pytest
 import torch
+import trainings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
-from trainings import fingerprint, plain
+from trainings import cross_entropy, fingerprint, plain
 
 from lrlib.finder.restore import Snapshot
 from lrlib.finder.restorers import seed_everything
@@ -25,23 +27,17 @@ OPTIMIZERS = {
 
 
 def build(optimizer="momentum"):
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.ReLU(), nn.Linear(8, 3))
+    model, _, loader = trainings.build(n=64, batch_size=8)
     model[1].eval()  # frozen statistics inside a model in train mode
     model[0].bias.requires_grad_(False)
-    optimizer = OPTIMIZERS[optimizer](
-        [{"params": model[0].parameters()}, {"params": model[1:].parameters(), "lr": 0.01}]
-    )
-    generator = torch.Generator().manual_seed(3)
-    data = TensorDataset(torch.randn(32, 4), torch.randint(0, 3, (32,)))
-    loader = DataLoader(data, batch_size=8, shuffle=True, generator=generator)
-    return model, optimizer, loader
+    groups = [{"params": model[0].parameters()}, {"params": model[1:].parameters(), "lr": 0.01}]
+    return model, OPTIMIZERS[optimizer](groups), loader
 
 
-def train(model, optimizer, loader, n_steps, *, scaler=None):
+def train(model, optimizer, loader, n_steps, scaler=None):
     for (inputs, targets), _ in zip(loader, range(n_steps), strict=False):
         optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(model(inputs), targets)
+        loss = cross_entropy(model(inputs), targets)
         (loss if scaler is None else scaler.scale(loss)).backward()
         if scaler is None:
             optimizer.step()
@@ -52,14 +48,14 @@ def train(model, optimizer, loader, n_steps, *, scaler=None):
 
 def wreck(model, optimizer, loader, scaler=None):
     """Change all that training can change, and some more."""
-    train(model, optimizer, loader, 3, scaler=scaler)
+    train(model, optimizer, loader, 3, scaler)
     model.eval()
     model[4].weight.requires_grad_(False)
+    model[4].weight.data = torch.zeros(2, 2, dtype=torch.float64)
     model[0].bias.requires_grad_(True)
-    model[1].running_mean = torch.full((8,), float("nan"))
+    model[1].running_mean = torch.full((16,), float("nan"))
     for group in optimizer.param_groups:
-        group["lr"] = 7.0
-        group["new"] = 1
+        group["lr"], group["new"] = 7.0, 1
     optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(1))]})
     random.random()
     np.random.rand()
@@ -78,11 +74,12 @@ def test_everything_is_back_to_the_bit(name, steps_before, gradients, scaled, sc
     model, optimizer, loader = build(name)
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0) if scaled else None
     schedulers = [torch.optim.lr_scheduler.StepLR(optimizer, 1)] if scheduled and name != "tensor lr" else []
-    train(model, optimizer, loader, steps_before, scaler=scaler)
+    train(model, optimizer, loader, steps_before, scaler)
     if not gradients:
         optimizer.zero_grad()
     before = fingerprint(model, optimizer, loader, scaler, schedulers)
     with Snapshot(model, optimizer, scaler=scaler, extra_state=schedulers, loaders=[loader]) as state:
+        assert all(p.grad is None for p in model.parameters())
         for _ in range(2):
             wreck(model, optimizer, loader, scaler)
             for scheduler in schedulers:
@@ -102,6 +99,10 @@ def test_everything_is_back_after_an_exception(error):
     assert fingerprint(model, optimizer, loader) == before
 
 
+def press():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_ctrl_c_while_state_is_put_back_waits_until_it_is_all_back():
     model, optimizer, loader = build()
 
@@ -110,11 +111,10 @@ def test_ctrl_c_while_state_is_put_back_waits_until_it_is_all_back():
             return {"seen": 1}
 
         def set_extra_state(self, state):
-            os.kill(os.getpid(), signal.SIGINT)
+            press()
 
-    model.insert(0, Interrupting(4, 4))
-    before = fingerprint(model, optimizer, loader)
-    handler = signal.getsignal(signal.SIGINT)
+    model.insert(0, Interrupting(6, 6))
+    before, handler = fingerprint(model, optimizer, loader), signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt), Snapshot(model, optimizer, loaders=[loader]):
         train(model, optimizer, loader, 3)
     assert fingerprint(model, optimizer, loader) == before
@@ -124,22 +124,14 @@ def test_ctrl_c_while_state_is_put_back_waits_until_it_is_all_back():
 def test_a_second_ctrl_c_waits_for_the_restoration_that_the_first_one_began():
     model, optimizer, loader = build()
     before = fingerprint(model, optimizer, loader)
-    presses = []
-
-    class Impatient(torch.utils.data.Sampler):
-        def __iter__(self):
-            try:
-                os.kill(os.getpid(), signal.SIGINT)
-                yield from range(32)
-            finally:  # on the way out, before the restoration has begun
-                presses.append(1)
-                os.kill(os.getpid(), signal.SIGINT)
-                presses.append(2)
-
     with pytest.raises(KeyboardInterrupt), Snapshot(model, optimizer, loaders=[loader]):
         train(model, optimizer, loader, 3)
-        list(Impatient())
-    assert presses == [1, 2] and fingerprint(model, optimizer, loader) == before
+        try:
+            press()
+        finally:  # on the way out, before the restoration has begun
+            press()
+            went_on = True
+    assert went_on and fingerprint(model, optimizer, loader) == before
 
 
 def test_a_handler_that_does_not_raise_is_called_each_time():
@@ -149,7 +141,7 @@ def test_a_handler_that_does_not_raise_is_called_each_time():
     try:
         with Snapshot(model, optimizer):
             for _ in range(3):
-                os.kill(os.getpid(), signal.SIGINT)
+                press()
             assert len(presses) == 3
     finally:
         signal.signal(signal.SIGINT, before)
@@ -174,7 +166,7 @@ class Augmented(torch.utils.data.Dataset):
         return 32
 
     def __getitem__(self, i):
-        return torch.randn(4), i % 3
+        return torch.randn(6), i % 3
 
 
 @pytest.mark.parametrize("context", ["fork", "spawn"])
@@ -184,8 +176,7 @@ def test_persistent_workers_go_on_as_if_nothing_had_been(context):
         model, optimizer, _ = build()
         options = {"num_workers": 1, "persistent_workers": True, "multiprocessing_context": context}
         loader = DataLoader(Augmented(), batch_size=8, shuffle=True, **options)
-        first = plain(list(loader))
-        workers = loader._iterator
+        first, workers = plain(list(loader)), loader._iterator
         if disturbed:
             with Snapshot(model, optimizer, loaders=[loader]) as state:
                 train(model, optimizer, loader, 2)
@@ -197,59 +188,31 @@ def test_persistent_workers_go_on_as_if_nothing_had_been(context):
     assert orders[0] == orders[1]
 
 
-def test_gradients_are_set_aside_and_come_back_as_the_same_tensors():
-    model, optimizer, loader = build()
-    train(model, optimizer, loader, 1)
-    gradient = model[4].weight.grad
-    values = gradient.clone()
-    with Snapshot(model, optimizer):
-        assert model[4].weight.grad is None
-        train(model, optimizer, loader, 2)
-    assert model[4].weight.grad is gradient and torch.equal(gradient, values)
+class Batches:
+    def __init__(self):
+        self.numpy, self.legacy, self.python = np.random.default_rng(0), np.random.RandomState(0), random.Random(0)
+
+    def draw(self):
+        return self.numpy.random(), self.legacy.rand(), self.python.random()
 
 
-def test_a_parameter_that_changed_shape_and_type_comes_back():
+def test_generators_are_found_in_loader_sampler_and_any_iterable_seeded_and_put_back():
     model, optimizer, _ = build()
-    before = model[4].weight.detach().clone()
-    with Snapshot(model, optimizer):
-        model[4].weight.data = torch.zeros(2, 2, dtype=torch.float64)
-    assert torch.equal(model[4].weight, before)
-
-
-def test_generators_are_found_in_loader_sampler_and_any_iterable():
-    data = TensorDataset(torch.zeros(4))
-    own, samplers = torch.Generator(), torch.Generator()
+    data, own, samplers = TensorDataset(torch.zeros(4)), torch.Generator(), torch.Generator()
     loader = DataLoader(data, generator=own, sampler=RandomSampler(data, generator=samplers))
-    with Snapshot(*build()[:2], loaders=[loader]) as state:
+    with Snapshot(model, optimizer, loaders=[loader]) as state:
         assert {id(g) for g in state.generators} == {id(own), id(samplers)}
-
-    class Batches:
-        def __init__(self):
-            self.numpy, self.legacy, self.python = np.random.default_rng(0), np.random.RandomState(0), random.Random(0)
-
     batches = Batches()
-    states = copy.deepcopy(
-        [batches.numpy.bit_generator.state, batches.legacy.get_state()[1].tolist(), batches.python.getstate()]
-    )
-    model, optimizer, _ = build()
     with Snapshot(model, optimizer, loaders=[batches, batches]) as state:
-        found = state.generators
-        assert len(found) == 3
-        seed_everything(5, found)
-        first = batches.numpy.random(), batches.legacy.rand(), batches.python.random(), torch.rand(1).item()
-        seed_everything(5, found)
-        assert first == (batches.numpy.random(), batches.legacy.rand(), batches.python.random(), torch.rand(1).item())
-    assert states == [
-        batches.numpy.bit_generator.state,
-        batches.legacy.get_state()[1].tolist(),
-        batches.python.getstate(),
-    ]
+        assert len(state.generators) == 3
+        drawn = []
+        for _ in range(2):
+            seed_everything(5, state.generators)
+            drawn.append((*batches.draw(), torch.rand(1).item()))
+        assert drawn[0] == drawn[1]
+    assert batches.draw() == Batches().draw()
 
 
 def test_a_lazy_model_is_refused():
-    model, optimizer, _ = build()
-    with (
-        pytest.raises(ValueError, match="model.weight has no shape yet; run one batch"),
-        Snapshot(nn.LazyLinear(3), optimizer),
-    ):
-        pass
+    with pytest.raises(ValueError, match="model.weight has no shape yet; run one batch"):
+        Snapshot(nn.LazyLinear(3), build()[1])

@@ -89,19 +89,14 @@ def test_the_momentum_of_a_cycle_moves_around_the_optimizers_own(wide, momentum,
 
 def test_schedules_have_the_groups_of_the_optimizer_that_they_are_given(wide):
     model, _, _ = build()
-    groups = [{"params": model[0].parameters(), "lr": 0.1}, {"params": model[4].parameters(), "lr": 0.01}]
-    optimizer = torch.optim.AdamW(groups)
+    groups = [{"params": model[i].parameters(), "lr": lr, "initial_lr": lr} for i, lr in ((0, 0.1), (4, 0.01))]
     found = wide.suggest()
-    of_both = (
-        (wide.one_cycle(100, optimizer=optimizer), found.upper),
-        (wide.warmup_cosine(100, optimizer=optimizer), found.lr),
-    )
-    for made, peak in of_both:
+    peaks = {"one_cycle": found.upper, "warmup_cosine": found.lr, "cyclic": found.upper}
+    for name, peak in peaks.items():
+        optimizer = torch.optim.AdamW([dict(group) for group in groups])
+        made = getattr(wide, name)(100, optimizer=optimizer)
         assert made["max_lr"] == pytest.approx([peak, peak / 10])
-        run(lr_scheduler.OneCycleLR(optimizer, **made), 10)
-        for group, lr in zip(optimizer.param_groups, (0.1, 0.01), strict=True):
-            group["lr"] = group["initial_lr"] = lr
-    run(lr_scheduler.CyclicLR(optimizer, **wide.cyclic(5, optimizer=optimizer)), 10)
+        run((lr_scheduler.CyclicLR if name == "cyclic" else lr_scheduler.OneCycleLR)(optimizer, **made), 10)
 
 
 def test_a_momentum_that_the_optimizer_does_not_use_is_not_cycled(wide):
@@ -119,9 +114,9 @@ def test_apply_sets_a_constant_rate_in_the_groups_ratios(wide, tensors):
     groups = [{"params": model[i].parameters(), "lr": lr} for i, lr in zip((0, 4), rates, strict=True)]
     optimizer = torch.optim.AdamW(groups)
     found = wide.apply(optimizer)
-    assert found == wide.suggest()
-    assert [float(group["lr"]) for group in optimizer.param_groups] == pytest.approx([found.lr, found.lr / 10])
-    assert [group["lr"] is lr for group, lr in zip(optimizer.param_groups, rates, strict=True)] == [tensors] * 2
+    now = [group["lr"] for group in optimizer.param_groups]
+    assert found == wide.suggest() and list(map(float, now)) == pytest.approx([found.lr, found.lr / 10])
+    assert [lr is before for lr, before in zip(now, rates, strict=True)] == [tensors] * 2
 
 
 def test_an_unreliable_suggestion_warns_and_is_not_applied(doubtful):
@@ -192,10 +187,9 @@ def test_the_median_curve_ends_where_the_first_sweep_does():
     loss = 2 / (1 + (lr / 0.01) ** 2) + (lr / 0.3) ** 3
     noise = np.random.default_rng(0).standard_normal((3, 100)) / 100
     sweeps = [
-        Sweep(i, lr[:n], (loss + noise[i])[:n], [], [], None, "the loss diverged", 0.1)
-        for i, n in enumerate((90, 100, 95))
+        Sweep(i, lr[:n], (loss + noise[i])[:n], [], [], None, "the loss diverged") for i, n in enumerate((90, 100, 95))
     ]
-    made = RangeTestResult(tuple(sweeps), Settings(), {}, 0.0)
+    made = RangeTestResult(tuple(sweeps), Settings(), {})
     smoothed = [suggest.smooth(*swept.curve())[:90] for swept in sweeps]
     assert np.array_equal(made.median_curve.lr, lr[:90])
     assert np.array_equal(made.median_curve.loss, np.median(smoothed, axis=0))
@@ -245,8 +239,8 @@ def test_every_loss_is_in_the_frame_unless_the_sweep_diverged(wide, doubtful):
 
 
 def test_a_result_whose_every_loss_is_nan_is_still_shown(result):
-    dead = Sweep(0, [1e-3], [np.nan], [], [], None, "the loss was nan", 0.1, "the loss is nan before any update")
-    made = RangeTestResult((dead,), replace(result.settings, val_metric=None), {}, 0.0)
+    dead = Sweep(0, [1e-3], [np.nan], [], [], None, "the loss was nan", "the loss is nan before any update")
+    made = RangeTestResult((dead,), replace(result.settings, val_metric=None), {})
     assert not made.suggest().reliable and np.isnan(made.suggest().lr)
     assert "before any update" in made._repr_html_()
 
@@ -278,20 +272,12 @@ number = st.floats(width=64)
     reason=st.text(st.characters(codec="utf-8"), max_size=20),
 )
 def test_any_losses_survive_a_round_trip_to_the_bit(tmp_path_factory, curves, reason):
-    sweeps = [
-        Sweep(
-            seed=i,
-            lr=np.logspace(-3, 0, len(points)),
-            loss=[loss for loss, _ in points],
-            val_step=[step for step, (_, val) in enumerate(points) if val is not None],
-            val=[val for _, val in points if val is not None],
-            val_metric="loss",
-            stop_reason=reason,
-            seconds=0.1,
-        )
-        for i, points in enumerate(curves)
-    ]
-    made = RangeTestResult(tuple(sweeps), Settings(group_ratios=(1.0, 0.1)), {"torch": "2"}, 0.1)
+    sweeps = []
+    for i, points in enumerate(curves):
+        val = [(step, val) for step, (_, val) in enumerate(points) if val is not None]
+        lr, loss = np.logspace(-3, 0, len(points)), [loss for loss, _ in points]
+        sweeps.append(Sweep(i, lr, loss, [step for step, _ in val], [value for _, value in val], "loss", reason))
+    made = RangeTestResult(tuple(sweeps), Settings(group_ratios=(1.0, 0.1)), {"torch": "2"})
     path = tmp_path_factory.mktemp("round") / "sweep.json"
     made.save(path)
     loaded = RangeTestResult.load(path)

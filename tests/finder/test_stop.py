@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 from trainings import blobs, cross_entropy, fingerprint, sweep
 
-from lrlib.finder.sweeps import READ_EVERY, Watch
+from lrlib.finder.sweeps import Watch
 
 
 def batches(n=256, bs=32):
@@ -35,37 +35,27 @@ class Strict(nn.Module):
         return (out.exp().sum(1) - out.gather(1, targets[:, None])[:, 0]).mean()
 
 
+class Regression(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = net()[0]
+
+    def forward(self, inputs):
+        out = self.layers(inputs)
+        return -torch.distributions.Normal(out[:, 0], (0.5 * out[:, 1]).exp()).log_prob(2 * inputs[:, 0]).mean()
+
+
 EXPLODING = {
-    "in the loss": lambda: (*net(), Strict()),
-    "in the forward pass": lambda: (*of_normal(), lambda out, _: out),
-    "in one step": lambda: (*adam(), Strict()),
+    "in the loss": lambda: (net()[0], torch.optim.SGD, Strict()),
+    "in the forward pass": lambda: (Regression(), torch.optim.SGD, lambda out, _: out),
+    "in one step": lambda: (net()[0], torch.optim.Adam, Strict()),
 }
 
 
-def of_normal():
-    class Regression(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layers = net()[0]
-
-        def forward(self, inputs):
-            out = self.layers(inputs)
-            return -torch.distributions.Normal(out[:, 0], (0.5 * out[:, 1]).exp()).log_prob(2 * inputs[:, 0]).mean()
-
-    model = Regression()
-    return model, torch.optim.SGD(model.parameters(), lr=0.1)
-
-
-def adam():
-    model, _ = net()
-    return model, torch.optim.Adam(model.parameters(), lr=0.1)
-
-
-@pytest.mark.parametrize("read_every", [1, 10])
 @pytest.mark.parametrize("name", EXPLODING)
-def test_where_the_explosion_raises_the_sweep_ends_and_suggests(name, read_every, monkeypatch):
-    monkeypatch.setitem(READ_EVERY, "cpu", read_every)
-    model, optimizer, loss_fn = EXPLODING[name]()
+def test_where_the_explosion_raises_the_sweep_ends_and_suggests(name):
+    model, kind, loss_fn = EXPLODING[name]()
+    optimizer = kind(model.parameters(), lr=0.1)
     n_steps = 40 if name == "in one step" else 100
     before = fingerprint(model, optimizer, [])
     result = sweep(
@@ -80,10 +70,13 @@ def test_where_the_explosion_raises_the_sweep_ends_and_suggests(name, read_every
     assert np.isfinite(result.suggest().lr) and "not turned up" not in result.suggest().reason
 
 
+ERRORS = [RuntimeError, ValueError, KeyError, AssertionError, OSError, KeyboardInterrupt]
+WHERE = ["loss", "loader", "optimizer", "validation"]
+
+
 @settings(max_examples=25, deadline=None)
-@given(step=st.integers(0, 59), error=st.sampled_from([RuntimeError, ValueError, KeyError, AssertionError, OSError]),
-       read_every=st.sampled_from([1, 10]), where=st.sampled_from(["loss", "loader", "optimizer"]))  # fmt: skip
-def test_an_exception_that_the_explosion_did_not_bring_about_passes_through(step, error, read_every, where):
+@given(step=st.integers(0, 29), error=st.sampled_from(ERRORS), where=st.sampled_from(WHERE))
+def test_an_exception_that_the_explosion_did_not_bring_about_passes_through(step, error, where):
     model, optimizer = net()
     calls = []
 
@@ -91,6 +84,7 @@ def test_an_exception_that_the_explosion_did_not_bring_about_passes_through(step
         calls.append(1)
         if len(calls) == step + 1:
             raise error("mine")
+        return 1.0
 
     class Loader:
         def __iter__(self):
@@ -100,13 +94,16 @@ def test_an_exception_that_the_explosion_did_not_bring_about_passes_through(step
                 yield batch
 
     if where == "optimizer":
-        optimizer.register_step_pre_hook(fail_at_step)
+        optimizer.register_step_pre_hook(lambda *_: fail_at_step() and None)
+    validation = {"val_loader": batches(32), "val_metric": fail_at_step} if where == "validation" else {}
     before = fingerprint(model, optimizer, [])
-    loss_fn = (lambda out, y: (fail_at_step(), cross_entropy(out, y))[1]) if where == "loss" else cross_entropy
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(error, match="mine") as caught:
-        patch.setitem(READ_EVERY, "cpu", read_every)
-        sweep(model, optimizer, Loader(), loss_fn=loss_fn, num_iter=60, end_lr=0.1)
-    assert f"range_test: at step {step}," in caught.value.__notes__[0]
+    loss_fn = (lambda out, y: fail_at_step() * cross_entropy(out, y)) if where == "loss" else cross_entropy
+    with pytest.raises(error, match="mine") as caught:
+        sweep(model, optimizer, Loader(), loss_fn=loss_fn, num_iter=120, end_lr=0.1, **validation)
+    if error is not KeyboardInterrupt:
+        at = 4 * step + 3 if where == "validation" else step
+        shapes = "[]" if where == "loader" and step == 0 else "[(32, 6), (32,)]"
+        assert caught.value.__notes__[0].startswith(f"range_test: at step {at}, on tensors of shapes {shapes}")
     assert fingerprint(model, optimizer, []) == before
 
 

@@ -5,6 +5,7 @@ Each tool is the real one; where it is not installed its tests are skipped (`mak
 
 import contextlib
 import io
+from functools import partial
 
 import numpy as np
 import pytest
@@ -130,20 +131,41 @@ def test_lightnings_at_the_start_and_at_a_later_epoch(epoch, dtype, tmp_path):
         check(lrlib.read(finder), finder.swept, rtol=1e-10)
 
 
+def fastai_learner(basics, folder, seed, beta):
+    model, _, loader = build(seed)
+    criterion = RecordedLoss()
+    loaders = basics.DataLoaders(loader, loader)
+    learner = basics.Learner(loaders, model, loss_func=criterion, opt_func=basics.SGD, path=folder)
+    learner.recorder.smooth_loss.beta = beta
+    return learner, criterion
+
+
 @pytest.mark.parametrize("beta", [0.98, 0.9])
 def test_fastais(beta, tmp_path):
     basics = pytest.importorskip("fastai.basics")
     pytest.importorskip("fastai.callback.schedule")
     for seed in SEEDS:
-        model, _, loader = build(seed)
-        criterion = RecordedLoss()
-        loaders = basics.DataLoaders(loader, loader)
-        learner = basics.Learner(loaders, model, loss_func=criterion, opt_func=basics.SGD, path=tmp_path)
-        learner.recorder.smooth_loss.beta = beta
+        learner, criterion = fastai_learner(basics, tmp_path, seed, beta)
         with quiet():
             learner.lr_find(start_lr=1e-4, end_lr=10, num_it=N_STEPS, stop_div=False, show_plot=False)
         check(lrlib.read(learner), criterion.losses, rtol=2e-4)  # it keeps its mean in float32
         check(lrlib.read(learner.recorder), criterion.losses, rtol=2e-4)
+
+
+@pytest.mark.parametrize(("seed", "beta"), [(0, 0.98), (1, 0.98), (2, 0.9)])
+def test_in_fastais_own_lr_find_the_rule_reads_the_raw_losses_that_it_hands_over(tmp_path, seed, beta):
+    basics = pytest.importorskip("fastai.basics")
+    schedule = pytest.importorskip("fastai.callback.schedule")
+    from lrlib.peers.fastai import suggest_lr
+
+    learner, criterion = fastai_learner(basics, tmp_path, seed, beta)
+    methods = (schedule.valley, suggest_lr if beta == 0.98 else partial(suggest_lr, beta=beta))
+    with learner.no_bar(), quiet():
+        found = learner.lr_find(start_lr=1e-4, end_lr=1e3, num_it=N_STEPS, suggest_funcs=methods)
+    first, last = N_STEPS // 10 + 1, len(learner.recorder.lrs) - 5
+    expected = suggest.suggest_lr(np.array(learner.recorder.lrs)[first:last], criterion.losses[first:last])
+    assert found.suggest_lr == pytest.approx(expected.lr, rel=1e-3)
+    assert found._fields == ("valley", "suggest_lr")
 
 
 def test_a_finder_that_has_not_run_is_told_to_run():

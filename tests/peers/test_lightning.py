@@ -1,6 +1,5 @@
 """lrlib.peers.lightning with the real Lightning: at the start and later, with groups, precisions and schedulers."""
 
-import copy
 import random
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import pytest
 import torch
 from peer_problems import assert_equal, build, weights_of
 from torch import nn
+from torch.utils.data import DataLoader
 
 import lrlib
 from lrlib import suggest
@@ -100,7 +100,7 @@ def test_the_module_trains_afterwards_as_if_nothing_had_been_swept(tune, tmp_pat
         if asks_for_steps:
             module.configure_optimizers = partial(one_cycle, module)
         if not own_generator:
-            module.loader = torch.utils.data.DataLoader(module.loader.dataset, batch_size=64, shuffle=True)
+            module.loader = DataLoader(module.loader.dataset, batch_size=64, shuffle=True)
         pl.seed_everything(1)
         trainer = trainer_in(tmp_path)
         if sweeps:
@@ -130,34 +130,39 @@ class AtEpochs(LearningRateFinder):
 
     def __init__(self, milestones, **settings):
         super().__init__(**settings)
-        self.milestones, self.found, self.states = milestones, {}, {}
+        self.milestones = milestones
 
     def on_fit_start(self, trainer, pl_module):
         return
 
     def on_train_epoch_start(self, trainer, pl_module):
         if trainer.current_epoch in self.milestones:
-            state = copy.deepcopy((pl_module.state_dict(), trainer.optimizers[0].state_dict()["state"]))
-            progress = copy.deepcopy(trainer.fit_loop.state_dict())
-            randomness = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+            before = self.state_of(trainer, pl_module)
             self.lr_find(trainer, pl_module)
-            assert repr((pl_module.state_dict(), trainer.optimizers[0].state_dict()["state"])) == repr(state)
-            assert trainer.fit_loop.state_dict() == progress
-            assert torch.equal(torch.get_rng_state(), randomness[0])
-            assert (random.getstate(), np.random.get_state()[1].tolist()) == randomness[1:]
-            self.found[trainer.current_epoch] = self.optimal_lr
+            assert self.state_of(trainer, pl_module) == before
+
+    def state_of(self, trainer, pl_module):
+        state = repr(
+            (pl_module.state_dict(), trainer.optimizers[0].state_dict()["state"], trainer.fit_loop.state_dict())
+        )
+        return state, torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()
 
 
-def test_sweeping_at_milestones_changes_nothing_of_training(tmp_path):
-    losses = []
-    for callbacks in ([], [AtEpochs((0, 2), min_lr=1e-5, max_lr=100, update_attr=False)]):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_sweeping_at_milestones_changes_nothing_of_training(tmp_path, workers):
+    trained = []
+    options = {"min_lr": 1e-5, "max_lr": 100, "num_training_steps": 20, "update_attr": False}
+    for callbacks in ([], [AtEpochs((0, 1, 2), **options)]):
         pl.seed_everything(1)
         module = Module()
-        trainer = trainer_in(tmp_path, callbacks=callbacks)
+        if workers:
+            own = {"num_workers": workers, "persistent_workers": True}
+            module.loader = DataLoader(module.loader.dataset, batch_size=64, shuffle=True, **own)
+        trainer = trainer_in(tmp_path, callbacks=callbacks, max_epochs=3)
         trainer.fit(module)
-        losses.append((weights_of(module), {name: float(value) for name, value in trainer.callback_metrics.items()}))
-    assert_equal(losses[0][0], losses[1][0])
-    assert losses[0][1] == losses[1][1] and losses[0][1]
+        trained.append((weights_of(module), {name: float(value) for name, value in trainer.callback_metrics.items()}))
+    assert_equal(trained[0][0], trained[1][0])
+    assert trained[0][1] == trained[1][1] and trained[0][1]
 
 
 def test_all_is_back_after_an_exception(tmp_path):
@@ -241,19 +246,6 @@ def test_modules_with_other_signatures_loaders_and_outputs_are_swept(tune):
     assert len(tune(module, num_training=30).results["lr"]) == 30 and len(CALLS) >= 30
 
 
-def test_persistent_workers_of_an_epoch_are_left_alone(tmp_path):
-    losses = []
-    for callbacks in ([], [AtEpochs((0, 1), min_lr=1e-5, max_lr=100, num_training_steps=12, update_attr=False)]):
-        pl.seed_everything(1)
-        module = Module()
-        module.loader = torch.utils.data.DataLoader(
-            module.loader.dataset, batch_size=64, shuffle=True, num_workers=1, persistent_workers=True
-        )
-        trainer_in(tmp_path, max_epochs=2, callbacks=callbacks).fit(module)
-        losses.append(weights_of(module))
-    assert_equal(*losses)
-
-
 def test_the_surface_is_lightnings(tune, tmp_path):
     module = Module()
     module.rate = 1e-3
@@ -320,13 +312,10 @@ class Two(Module):
         (ValueError, Two, {}),
         (ValueError, Module, {"num_training": 5}),
         (ValueError, Module, {"mode": "linear"}),
+        (ValueError, Module, {"callbacks": [LearningRateFinder()]}),
     ],
 )
-def test_what_cannot_be_swept_is_refused(tune, error, kind, settings):
+def test_what_cannot_be_swept_is_refused(tune, tmp_path, error, kind, settings):
+    trainer = trainer_in(tmp_path, callbacks=settings.pop("callbacks", None))
     with pytest.raises(error):
-        tune(kind(), **settings)
-
-
-def test_two_finders_are_refused(tune, tmp_path):
-    with pytest.raises(ValueError, match="no LearningRateFinder in the trainer"):
-        tune(Module(), trainer_in(tmp_path, callbacks=[LearningRateFinder()]))
+        tune(kind(), trainer, **settings)
