@@ -15,6 +15,7 @@ import numpy as np
 
 from lrlib.problems.registry import DEFAULT, load_data, load_problem
 from lrlib.schedules import Schedule, lr_per_step
+from lrlib.training.backends import BackendError
 from lrlib.training.optimizers import OPTIMIZERS
 from lrlib.training.registry import AUTO, choose_backend, name_numerics
 
@@ -120,7 +121,11 @@ def plan_epochs(run: Run) -> list[Epoch]:
     optimizer = OPTIMIZERS[about["optimizer"]] | {"momentum": None, "weight_decay": run.weight_decay}
     decisive = {name: about[name] for name in ("problem", "seed", "batch_size")}
     decisive |= {"optimizer": [run.optimizer, optimizer], "data": data.digest}
-    history, numerics, parent = _digest(decisive), name_numerics(run, data), None
+    history, parent = _digest(decisive), None
+    try:
+        numerics: object = name_numerics(run, data)
+    except BackendError as err:  # no store holds what cannot be computed here, but it may be published
+        numerics = str(err)
     chain = []
     for number in range(1, run.epochs + 1):
         steps = slice((number - 1) * steps_per_epoch, number * steps_per_epoch)

@@ -17,8 +17,7 @@ from lrlib.runs.plan import Epoch, Run
 from lrlib.runs.published import Published, asked_for
 from lrlib.runs.results import Found, Results
 from lrlib.runs.store import Store
-from lrlib.training.backends import BackendError
-from lrlib.training.registry import load_backend
+from lrlib.training.registry import load_backend, name_numerics
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -48,6 +47,7 @@ def train(
 
     Raises:
         DatasetError: A dataset is unavailable.
+        BackendError: A backend that is needed is not installed.
         StoreError: The cache cannot be read or written; stored epochs stay.
         EngineError: Training failed; stored epochs stay.
         PublishedError: The published results cannot be read.
@@ -77,15 +77,12 @@ def find_results(runs: Iterable[Run], *, store: Store | None = None) -> Results 
     """Return the results of runs that are all in the cache, or in the published results that $LRLIB_RESULTS asks for.
 
     Returns:
-        Results; None if an epoch is missing, or a backend not installed.
+        Results; None if an epoch is missing.
 
     Raises:
         DatasetError, StoreError, PublishedError: As `train`.
     """
-    try:
-        found = Found(runs, store or Store(store_folder()), asked_for())
-    except BackendError:
-        return None
+    found = Found(runs, store or Store(store_folder()), asked_for())
     return None if found.list_missing() else Results(found, train)
 
 
@@ -93,7 +90,8 @@ def find_results(runs: Iterable[Run], *, store: Store | None = None) -> Results 
 def open_workers(missing: Sequence[Epoch], store: Store, client: "Client | None" = None) -> Iterator[Any]:
     """Workers for epochs: of the client's cluster, of that at $DASK_SCHEDULER_ADDRESS, or of this machine."""
     data = {(epoch.run.problem, epoch.data): load_data(epoch.run.problem) for epoch in missing}
-    for backend in {epoch.run.backend for epoch in missing}:
+    for backend, run in {epoch.run.backend: epoch.run for epoch in missing}.items():
+        name_numerics(run, load_data(run.problem))  # raises BackendError before anything is trained
         getattr(load_backend(backend), "prepare", lambda folder: None)(store.folder)  # once, and not in each worker
     address = client.scheduler.address if client else os.environ.get("DASK_SCHEDULER_ADDRESS")
     if address:

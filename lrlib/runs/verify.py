@@ -18,6 +18,7 @@ from lrlib.runs.plan import plan_epochs
 from lrlib.runs.published import FIGURES, Published, digest_weights
 from lrlib.runs.store import Store
 from lrlib.runs.trainer import open_workers
+from lrlib.training.backends import BackendError
 from lrlib.training.registry import name_numerics
 
 # If something else computes, rounding differs: three epochs by plain layers differ from the compiled step's by 1e-6.
@@ -39,7 +40,8 @@ def verify(found: Published, *, chains: int, epochs: int, seed: int | None) -> I
         within LOSS_TOLERANCE and ACCURACY_TOLERANCE.
     """
     pairs: list = []  # of epochs and what was published of them
-    for run in random.Random(seed).sample(found.runs, min(chains, len(found.runs))):
+    runs = [run for run in found.runs if _is_trainable(run)]
+    for run in random.Random(seed).sample(runs, min(chains, len(runs))):
         chain = plan_epochs(run)[:epochs]
         records = found.find(chain)
         if records is None:
@@ -62,6 +64,15 @@ def verify(found: Published, *, chains: int, epochs: int, seed: int | None) -> I
                 right &= abs(ours["test_accuracy"] - theirs["test_accuracy"]) <= ACCURACY_TOLERANCE
         about = f"{epoch.run.label}, seed {epoch.run.seed}, epoch {epoch.number}"
         yield f"{about}: largest difference of a loss {difference:.1e} ({how})", bool(right)
+
+
+def _is_trainable(run):
+    """Whether a run's backend is installed."""
+    try:
+        name_numerics(run, load_data(run.problem))
+    except BackendError:
+        return False
+    return True
 
 
 def main(arguments: list[str]) -> int:

@@ -17,6 +17,7 @@ from lrlib.runs.published import PublishedError, read, write
 from lrlib.runs.store import Store
 from lrlib.runs.trainer import find_results
 from lrlib.schedules import Constant, Exponential, MultiStep, OneCycle
+from lrlib.training.backends import BackendError
 
 SAMPLE = {"problem": "lenet5_sample", "epochs": 2}
 RUNS = [
@@ -103,6 +104,18 @@ def test_what_kernels_trained_stands_for_plain_layers_only_where_kernels_cannot_
     assert read(trained[1]).find(plain) is None
     monkeypatch.setattr(published.compiled, "is_available", lambda: False)
     assert read(trained[1]).find(plain) is not None
+
+
+def test_a_missing_backend_is_needed_only_for_what_is_not_published(trained, use, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise BackendError("not installed")
+
+    monkeypatch.setattr(plan, "name_numerics", refuse)
+    monkeypatch.setattr(trainer, "name_numerics", refuse)
+    with pytest.raises(BackendError, match="not installed"):
+        trainer.train(RUNS, store=Store(tmp_path / "empty"), progress=False)
+    use(trained[1])
+    assert find_results(RUNS, store=Store(tmp_path / "empty")).published == RUNS
 
 
 def test_a_model_of_a_published_run_is_trained_and_that_is_said(trained, tmp_path, monkeypatch, capsys):
