@@ -102,6 +102,6 @@ def test_readme_names_only_targets_that_there_are(root):
 
 def test_every_name_that_readme_calls_public_is_public(root):
     text = (root / "README.md").read_text()
-    listed = re.search(r"Public are (.*?), the command line", text, re.S)[1]
+    listed = re.search(r"The public API: (.*?), the command line", text, re.S)[1]
     names = {name.removeprefix("lrlib.") for name in re.findall(r"`([\w.]+)`", listed)}
     assert names == {*lrlib.__all__, "peers"}
