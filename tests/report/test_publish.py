@@ -5,7 +5,6 @@ import re
 
 import nbformat
 import pytest
-from conftest import names_of
 from made_documents import SVG, figure, shows, table, words
 from nbformat.v4 import new_output
 
@@ -13,6 +12,7 @@ from lrlib import Run, train
 from lrlib.report import publish, stored
 from lrlib.report.documents import Document, list_documents
 from lrlib.runs import published
+from lrlib.runs.plan import plan_epochs
 from lrlib.runs.store import Store, StoreError
 from lrlib.schedules import Constant
 
@@ -93,6 +93,6 @@ def test_pruning_removes_what_no_published_document_needs(tmp_path, monkeypatch)
         os.utime(store.path(name), (0, 0))
     assert stored.prune_store(store, [needed], dry_run=True).startswith("would remove 1 files")
     assert stored.prune_store(store, [needed]).startswith("removed 1 files")
-    assert list(store.list_files()) == names_of([needed])
+    assert list(store.list_files()) == [epoch.name for epoch in plan_epochs(needed)]
     with pytest.raises(StoreError, match="no epoch of the published documents"):
         stored.prune_store(store, [other])
