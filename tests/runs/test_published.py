@@ -106,6 +106,12 @@ def test_what_kernels_trained_stands_for_plain_layers_only_where_kernels_cannot_
     assert read(trained[1]).find(plain) is not None
 
 
+def test_the_published_file_holds_forty_seeds_and_is_found_by_what_is_planned_today():
+    found = read(published.default_path())
+    assert {run.seed for run in found.runs} == set(range(40))
+    assert all(found.find(plan.plan_epochs(run)) for run in found.runs if run.seed in (0, 39))
+
+
 def test_a_missing_backend_is_needed_only_for_what_is_not_published(trained, use, tmp_path, monkeypatch):
     def refuse(*_):
         raise BackendError("not installed")
