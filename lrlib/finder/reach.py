@@ -11,15 +11,12 @@ import collections
 import contextlib
 import copy
 import dis
-import enum
 import io
 import itertools
-import numbers
 import sys
 import threading
 import types
 import warnings
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from typing import Any
@@ -47,8 +44,7 @@ OF_DATA = (Dataset, DataLoader, Sampler)
 OF_TRAINING = (nn.Module, torch.optim.Optimizer, LRScheduler, *GENERATORS)
 FUNCTIONS = (types.FunctionType, types.MethodType, partial)
 CONTAINERS = (dict, list, tuple, set, frozenset, collections.deque)
-ATOMS: tuple[type, ...] = (str, bytes, numbers.Number, np.generic, type, enum.Enum, range, slice, type(None))
-ATOMS += (types.ModuleType, types.CodeType, types.BuiltinFunctionType, weakref.ref, torch.dtype, torch.device)
+ATOMS = (bool, int, float, complex, str, bytes, type(None), type, types.ModuleType, np.generic)
 Children = Iterable[tuple[str, Any]]
 
 
@@ -92,9 +88,9 @@ class Reach:
         is_sample = data and isinstance(thing, np.ndarray) and not _is_order(name, thing)
         if is_sample or isinstance(thing, _BaseDataLoaderIter):
             return ()
-        own, slots = getattr(thing, "__dict__", None), slots_of(thing)
+        kind, own, slots = type(thing).__name__, getattr(thing, "__dict__", None), slots_of(thing)
         if data and any(isinstance(value, threading.Thread) for value in (own or {}).values()):
-            warnings.warn(f"{name} ({_kind(thing)}) runs threads, so its position is not restored", stacklevel=2)
+            warnings.warn(f"{name} ({kind}) runs threads, so its position is not restored", stacklevel=2)
             return ()
         if isinstance(thing, DataLoader):
             self.loaders.append(thing)
@@ -106,7 +102,7 @@ class Reach:
         elif not (is_container or own is not None or slots):
             if _is_opaque(thing, data):
                 raise TypeError(
-                    f"cannot snapshot {name} ({_kind(thing)}); make it a number, a list or a tensor, or give its owner "
+                    f"cannot snapshot {name} ({kind}); make it a number, a list or a tensor, or give its owner "
                     "state_dict and load_state_dict and pass the owner in extra_state"
                 )
             return ()
@@ -130,9 +126,8 @@ class Reach:
         try:
             self.tensors.append(KeptTensor(name, tensor))
         except NotImplementedError as err:
-            raise TypeError(
-                f"cannot snapshot {name} ({_kind(tensor)}): clone() is not supported; sweep with plain tensors"
-            ) from err
+            kind = type(tensor).__name__
+            raise TypeError(f"cannot snapshot {name} ({kind}), which has no clone(); sweep with plain tensors") from err
         hooks = [tensor._backward_hooks, getattr(tensor, "_post_accumulate_grad_hooks", None)]
         used = [(f"a hook of {name}", hook) for table in hooks for hook in (table or {}).values()]
         is_distributed = type(tensor).__module__.startswith("torch.distributed")
@@ -192,9 +187,7 @@ class Reach:
 
 def has_state_dict(thing: Any) -> bool:
     """Whether an object says itself what its state is."""
-    return not isinstance(thing, type) and all(
-        callable(getattr(type(thing), method, None)) for method in ("state_dict", "load_state_dict")
-    )
+    return hasattr(type(thing), "state_dict") and hasattr(type(thing), "load_state_dict")
 
 
 def _named(name: str, attributes: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -238,11 +231,6 @@ def _is_opaque(thing: Any, data: bool) -> bool:
     methods = ("__next__", "__setitem__", "append", "add", "put")
     holds = any(hasattr(type(thing), method) for method in methods) and not isinstance(thing, io.IOBase)
     return holds or isinstance(thing, (types.MappingProxyType, np.random.BitGenerator))
-
-
-def _kind(thing: Any) -> str:
-    module, name = type(thing).__module__, type(thing).__qualname__
-    return name if module == "builtins" else f"{module}.{name}"
 
 
 def _state_of(name: str, held: Any) -> list[tuple[str, Any]]:

@@ -37,11 +37,8 @@ def range_test(trainer: Any, *, apply: bool = False, **settings: Any) -> RangeTe
     accelerator, args = trainer.accelerator, trainer.args
     if OWN & set(settings):
         raise ValueError(f"{', '.join(sorted(OWN & set(settings)))} must be set in TrainingArguments; do not pass it")
-    if accelerator.num_processes > 1:
-        raise ValueError(
-            f"the range test of a Trainer needs a single process, got {accelerator.num_processes}; use "
-            "lrlib.peers.accelerate.range_test"
-        )
+    if (n := accelerator.num_processes) > 1:
+        raise ValueError(f"a Trainer in one process is swept, got {n}; use lrlib.peers.accelerate.range_test")
 
     def step(batch: Any) -> Tensor:
         with accelerator.autocast(), trainer.compute_loss_context_manager():

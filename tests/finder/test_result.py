@@ -19,14 +19,11 @@ from lrlib import suggest
 from lrlib.finder.result import RangeTestResult, Sweep
 from lrlib.finder.settings import Settings
 
-lr_scheduler = torch.optim.lr_scheduler
-
 
 @pytest.fixture(scope="module")
 def wide():
     """A result that is reliable, of SGD with momentum."""
-    model, optimizer, loader = build(batch_size=128, momentum=0.9)
-    return sweep(model, optimizer, loader, num_iter=300, start_lr=1e-5, end_lr=1e3)
+    return sweep(*build(batch_size=128, momentum=0.9), num_iter=300, start_lr=1e-5, end_lr=1e3)
 
 
 @pytest.fixture(scope="module")
@@ -37,19 +34,20 @@ def result():
 
 @pytest.fixture(scope="module")
 def doubtful():
-    model, optimizer, loader = build()
-    return sweep(model, optimizer, loader, start_lr=1e-9, end_lr=1e-8, repeats=3)
+    return sweep(*build(), start_lr=1e-9, end_lr=1e-8, repeats=3)
 
 
-def run(scheduler, n_steps):
-    """[(lr, momentum) of every group] of each step."""
+def run(kind, made, n_steps, optimizer=None):
+    """(learning rates, momenta) of the first group in a training with one of torch's schedulers."""
+    optimizer = optimizer or build(momentum=0.9)[1]
+    scheduler, group = getattr(torch.optim.lr_scheduler, kind)(optimizer, **made), optimizer.param_groups[0]
     seen = []
     for step in range(n_steps):
-        seen.append([(group["lr"], group.get("momentum")) for group in scheduler.optimizer.param_groups])
-        scheduler.optimizer.step()
+        seen.append((group["lr"], group.get("momentum")))
+        optimizer.step()
         if step + 1 < n_steps:
             scheduler.step()
-    return seen
+    return zip(*seen, strict=True)
 
 
 # Schedules
@@ -57,25 +55,16 @@ def run(scheduler, n_steps):
 
 def test_schedulers_of_torch_take_the_keyword_arguments(wide):
     found = wide.suggest()
-    _, optimizer, _ = build(momentum=0.9)
-    seen = run(lr_scheduler.OneCycleLR(optimizer, **wide.one_cycle(100)), 100)
-    rates, momenta = zip(*[step[0] for step in seen], strict=True)
-    assert max(rates) == pytest.approx(found.upper) and rates[0] == pytest.approx(found.upper / 20)
+    rates, momenta = run("OneCycleLR", wide.one_cycle(100), 100)
+    assert (max(rates), rates[0]) == pytest.approx((found.upper, found.upper / 20))
     assert (min(momenta), max(momenta)) == pytest.approx((0.85, 0.95))
-    _, optimizer, _ = build(momentum=0.9)
-    seen = run(lr_scheduler.CyclicLR(optimizer, **wide.cyclic(5)), 11)
-    assert [seen[i][0][0] for i in (0, 5, 10)] == pytest.approx([found.lower, found.upper, found.lower])
-    _, optimizer, _ = build(momentum=0.9)
-    seen = [step[0] for step in run(lr_scheduler.OneCycleLR(optimizer, **wide.warmup_cosine(200)), 200)]
-    assert max(rate for rate, _ in seen) == pytest.approx(found.lr) and seen[9][0] == pytest.approx(found.lr)
-    assert seen[-1][0] < 1e-4 * found.lr and {momentum for _, momentum in seen} == {0.9}
-
-
-@pytest.mark.parametrize("total_steps", [10, 11, 1000])
-def test_warm_up_is_two_steps_at_least(wide, total_steps):
-    _, optimizer, _ = build()
-    seen = run(lr_scheduler.OneCycleLR(optimizer, **wide.warmup_cosine(total_steps)), total_steps)
-    assert max(step[0][0] for step in seen) == pytest.approx(wide.suggest().lr)
+    rates, _ = run("CyclicLR", wide.cyclic(5), 11)
+    assert (rates[0], rates[5], rates[10]) == pytest.approx((found.lower, found.upper, found.lower))
+    rates, momenta = run("OneCycleLR", wide.warmup_cosine(200), 200)
+    assert (max(rates), rates[9]) == pytest.approx((found.lr, found.lr)) and rates[-1] < 1e-4 * found.lr
+    assert set(momenta) == {0.9}
+    for total_steps in (10, 11, 1000):  # the warm-up is two steps at least
+        assert max(next(run("OneCycleLR", wide.warmup_cosine(total_steps), total_steps))) == pytest.approx(found.lr)
 
 
 @pytest.mark.parametrize(("momentum", "bounds"), [(0.99, (0.985, 0.995)), (0.5, (0.25, 0.75)), (0.2, (0.0, 0.6))])
@@ -83,36 +72,35 @@ def test_the_momentum_of_a_cycle_moves_around_the_optimizers_own(wide, momentum,
     _, optimizer, _ = build(momentum=momentum)
     made = wide.one_cycle(100, optimizer=optimizer)
     assert (made["base_momentum"], made["max_momentum"]) == pytest.approx(bounds)
-    momenta = [step[0][1] for step in run(lr_scheduler.OneCycleLR(optimizer, **made), 100)]
+    _, momenta = run("OneCycleLR", made, 100, optimizer)
     assert (min(momenta), max(momenta)) == pytest.approx(bounds)
-
-
-def test_schedules_have_the_groups_of_the_optimizer_that_they_are_given(wide):
-    model, _, _ = build()
-    groups = [{"params": model[i].parameters(), "lr": lr, "initial_lr": lr} for i, lr in ((0, 0.1), (4, 0.01))]
-    found = wide.suggest()
-    peaks = {"one_cycle": found.upper, "warmup_cosine": found.lr, "cyclic": found.upper}
-    for name, peak in peaks.items():
-        optimizer = torch.optim.AdamW([dict(group) for group in groups])
-        made = getattr(wide, name)(100, optimizer=optimizer)
-        assert made["max_lr"] == pytest.approx([peak, peak / 10])
-        run((lr_scheduler.CyclicLR if name == "cyclic" else lr_scheduler.OneCycleLR)(optimizer, **made), 10)
 
 
 def test_a_momentum_that_the_optimizer_does_not_use_is_not_cycled(wide):
     model, optimizer, _ = build()
-    run(lr_scheduler.OneCycleLR(optimizer, **wide.one_cycle(10, optimizer=optimizer)), 10)
-    assert optimizer.param_groups[0]["momentum"] == 0
-    rprop = torch.optim.Rprop(model.parameters(), lr=0.01)
-    assert wide.cyclic(3, optimizer=rprop)["cycle_momentum"] is False
+    assert set([*run("OneCycleLR", wide.one_cycle(10, optimizer=optimizer), 10, optimizer)][1]) == {0}
+    assert wide.cyclic(3, optimizer=torch.optim.Rprop(model.parameters(), lr=0.01))["cycle_momentum"] is False
+
+
+def two_groups(rates=(0.1, 0.01)):
+    model, _, _ = build()
+    groups = [{"params": model[i].parameters(), "lr": lr} for i, lr in zip((0, 4), rates, strict=True)]
+    return torch.optim.AdamW(groups)
+
+
+def test_schedules_have_the_groups_of_the_optimizer_that_they_are_given(wide):
+    found = wide.suggest()
+    for name, peak in {"one_cycle": found.upper, "warmup_cosine": found.lr, "cyclic": found.upper}.items():
+        optimizer = two_groups()
+        made = getattr(wide, name)(100, optimizer=optimizer)
+        assert made["max_lr"] == pytest.approx([peak, peak / 10])
+        run("CyclicLR" if name == "cyclic" else "OneCycleLR", made, 10, optimizer)
 
 
 @pytest.mark.parametrize("tensors", [False, True])
 def test_apply_sets_a_constant_rate_in_the_groups_ratios(wide, tensors):
-    model, _, _ = build()
     rates = [torch.tensor(0.1), torch.tensor(0.01)] if tensors else [0.1, 0.01]
-    groups = [{"params": model[i].parameters(), "lr": lr} for i, lr in zip((0, 4), rates, strict=True)]
-    optimizer = torch.optim.AdamW(groups)
+    optimizer = two_groups(rates)
     found = wide.apply(optimizer)
     now = [group["lr"] for group in optimizer.param_groups]
     assert found == wide.suggest() and list(map(float, now)) == pytest.approx([found.lr, found.lr / 10])
@@ -196,7 +184,7 @@ def test_the_median_curve_ends_where_the_first_sweep_does():
     assert np.array_equal(made.median_curve.high, np.max(smoothed, axis=0))
 
 
-def test_the_text_is_a_rate_a_cycle_and_a_verdict(wide, doubtful):
+def test_the_text_is_a_rate_a_cycle_and_a_verdict_also_beside_the_picture(wide, doubtful):
     found = wide.suggest()
     first, second, third, *rest = repr(wide).splitlines()
     assert f"{found.lr:.3g}" in first and "300" in first
@@ -204,11 +192,7 @@ def test_the_text_is_a_rate_a_cycle_and_a_verdict(wide, doubtful):
     assert third.startswith("confidence medium: ") and repr(doubtful).splitlines()[2].startswith("confidence low: ")
     assert all(word in "".join(rest) for word in ("apply", "one_cycle", "plot", "total_steps"))
     assert all(swept.stop_reason in repr(wide.sweeps) for swept in wide.sweeps)
-
-
-def test_html_holds_the_picture_and_the_text(result):
-    page = result._repr_html_()
-    assert '<img alt="' in page and "data:image/png;base64," in page and f"{result.suggest().lr:.3g}" in page
+    assert all(part in wide._repr_html_() for part in ('<img alt="', "data:image/png;base64,", f"{found.lr:.3g}"))
 
 
 def test_a_picture_names_what_was_swept_and_marks_what_it_is_given(result, doubtful, tmp_path):
@@ -216,10 +200,12 @@ def test_a_picture_names_what_was_swept_and_marks_what_it_is_given(result, doubt
     assert (tmp_path / "sweep.png").stat().st_size > 1000
     assert ax.get_xscale() == "log" and ax.get_ylabel() == "validation loss"
     assert "SGD" in ax.get_title() and "3 sweeps" in ax.get_title()
-    verticals = [
-        line.get_xdata()[0] for line in ax.lines if len(set(line.get_xdata())) == 1 and len(line.get_xdata()) == 2
+    drawn = [list(line.get_xdata()) for line in ax.lines]
+    assert [x[0] for x in drawn if len(x) == 2 and x[0] == x[1]] == [
+        result.suggest().lr,
+        result.suggest("steepest").lr,
+        3e-4,
     ]
-    assert verticals == [result.suggest().lr, result.suggest("steepest").lr, 3e-4]
     ax = result.plot(matplotlib.figure.Figure().add_subplot(), marks="steepest")
     assert result.suggest("steepest").lr in [line.get_xdata()[0] for line in ax.lines]
     ax = doubtful.plot(matplotlib.figure.Figure().add_subplot())

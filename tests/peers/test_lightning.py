@@ -207,26 +207,19 @@ def test_schedulers_go_on_from_the_suggestion(tmp_path, kind):
     assert rates == pytest.approx(expected)
 
 
-def test_accumulation_clipping_and_limits_are_the_trainers(tune, tmp_path):
+def test_accumulation_clipping_limits_and_precision_are_the_trainers(tune, tmp_path):
     class Clipping(Module):
         def configure_gradient_clipping(self, optimizer, gradient_clip_val, gradient_clip_algorithm):
             super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
             CALLS.append(float(nn.utils.get_total_norm([p.grad for p in self.parameters()])))
 
-    module = Clipping()
-    trainer = trainer_in(tmp_path, accumulate_grad_batches=3, gradient_clip_val=0.01, limit_train_batches=5)
-    finder = tune(module, trainer, num_training=20)
-    assert len(finder.results["lr"]) == 20 and len(LOSSES) >= 60
+    module, dtypes = Clipping(), []
+    module.model[0].register_forward_hook(lambda *args: dtypes.append(args[2].dtype))
+    settings = {"accumulate_grad_batches": 3, "gradient_clip_val": 0.01, "limit_train_batches": 5}
+    finder = tune(module, trainer_in(tmp_path, precision="bf16-mixed", **settings), num_training=20)
+    assert len(finder.results["lr"]) == 20 and len(LOSSES) >= 60 and set(dtypes) == {torch.bfloat16}
     assert finder.results["loss"][0] == pytest.approx(np.mean(LOSSES[:3]))
     assert len(CALLS) >= 20 and max(CALLS) == pytest.approx(0.01, rel=1e-3)
-
-
-def test_the_trainers_precision_is_swept(tune, tmp_path):
-    module = Module()
-    dtypes = []
-    module.model[0].register_forward_hook(lambda *args: dtypes.append(args[2].dtype))
-    tune(module, trainer_in(tmp_path, precision="bf16-mixed"), num_training=20)
-    assert set(dtypes) == {torch.bfloat16}
 
 
 def test_modules_with_other_signatures_loaders_and_outputs_are_swept(tune):
