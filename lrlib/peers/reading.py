@@ -224,8 +224,12 @@ def _to_result(lr: Floats, loss: Floats, reason: str, optimizer: Any, ratios: li
 
 
 def _numbers(values: Any) -> Floats:
-    """float64, also of a tensor on any device, and of lists of numbers, tensors or lists."""
-    return np.array(values.detach().cpu() if hasattr(values, "detach") else values, dtype=np.float64)
+    """float64, also of tensors on any device, and of lists of them or of lists."""
+    if hasattr(values, "tolist"):
+        values = values.tolist()
+    elif isinstance(values, Iterable):
+        values = [_numbers(value) for value in values]
+    return np.array(values, dtype=np.float64)
 
 
 def _first_group(rates: Floats) -> tuple[Floats, list[float]]:
