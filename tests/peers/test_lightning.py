@@ -282,6 +282,7 @@ class Module(pl.LightningModule):
     def train_dataloader(self):
         return torch.utils.data.DataLoader(torch.randn(64, 4), batch_size=8)
 
+torch.manual_seed(0)
 module = Module()
 trainer = pl.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False)
 found = Tuner(trainer).lr_find(module, min_lr=1e-4, max_lr=10)
