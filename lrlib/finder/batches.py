@@ -60,12 +60,15 @@ def inputs_and_targets(batch: Any) -> tuple[Any, Any]:
 
 
 def call_model(model: nn.Module, inputs: Any) -> Any:
-    """model(inputs); a tuple, list or mapping is unpacked into arguments."""
-    if moves_itself(inputs):
-        return model(inputs)
-    if isinstance(inputs, Mapping):
-        return model(**inputs)
-    return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
+    """model(inputs); a tuple, list or mapping is unpacked into arguments. Raises TypeError if it takes others."""
+    several: Any = inputs if isinstance(inputs, (tuple, list)) and not moves_itself(inputs) else (inputs,)
+    try:
+        return model(**inputs) if isinstance(inputs, Mapping) and not moves_itself(inputs) else model(*several)
+    except TypeError as err:
+        if f"{type(model).__name__}.forward() " not in str(err):
+            raise
+        advice = "pass step_fn(batch) -> loss instead of loss_fn"
+        raise TypeError(f"the inputs of a batch must be the model's arguments, got: {err}; {advice}") from err
 
 
 def moves_itself(value: Any) -> bool:

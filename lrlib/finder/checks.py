@@ -1,4 +1,4 @@
-"""What a user passed to a range test, checked before its first step."""
+"""Checks of the arguments of a range test, before its first step."""
 
 import math
 import numbers
@@ -18,7 +18,9 @@ def check_model(model: Any, optimizer: Any) -> None:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {_kind(model)}; pass the module that trains")
     if not hasattr(optimizer, "param_groups"):
-        raise TypeError(f"optimizer must be a torch optimizer, got {_kind(optimizer)}; sweep one at a time")
+        raise TypeError(f"optimizer must be a torch optimizer, got {_kind(optimizer)}; pass one optimizer")
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise TypeError("the optimizer's step() must work without a closure, got a LBFGS; pass another optimizer")
     held = [p for group in optimizer.param_groups for p in group["params"]]
     if not {id(p) for p in held} & {id(p) for p in model.parameters()}:
         raise ValueError("optimizer must hold parameters of the model, got none; build it from model.parameters()")
@@ -60,7 +62,8 @@ def check_loader(name: str, loader: Any) -> None:
 
 def check_validation(val_loader: Any, val_metric: Any, loss_fn: Any) -> None:
     """Raise ValueError for a metric that is unknown or has no use."""
-    if not callable(val_metric) and not (isinstance(val_metric, str) and val_metric in ("loss", "accuracy")):
+    is_function = callable(val_metric) and not isinstance(val_metric, type)
+    if not is_function and not (isinstance(val_metric, str) and val_metric in ("loss", "accuracy")):
         raise ValueError(f'val_metric must be "loss", "accuracy" or a function, got {val_metric!r}; choose one')
     if val_loader is None and val_metric != "loss":
         raise ValueError(f"val_metric requires val_loader, got {val_metric!r} without it; pass a val_loader")
@@ -132,4 +135,6 @@ def sharded_root(model: nn.Module) -> Any:
 
 
 def _kind(thing: Any) -> str:
+    if isinstance(thing, type):
+        return f"the class {thing.__name__}"
     return "None" if thing is None else f"a {type(thing).__name__}"

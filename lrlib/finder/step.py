@@ -14,7 +14,7 @@ from lrlib.finder.batches import call_model, inputs_and_targets, n_samples, on_d
 from lrlib.finder.checks import check_accuracy, sharded_root
 from lrlib.finder.settings import Settings
 
-MOMENTUM = ("momentum", "betas")  # what a scheduler may move together with lr
+MOMENTUM = ("momentum", "betas")  # settings that a scheduler may move together with lr
 
 
 @dataclass(eq=False)
@@ -77,6 +77,8 @@ class Training:
                 got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
                 advice = "return for example outputs.loss, sum(losses.values()) or losses.mean()"
                 raise TypeError(f"the loss must be a tensor of one number, got {got}; {advice}")
+            if not loss.requires_grad:
+                raise ValueError("the loss must require grad, got one without; omit detach(), item() and no_grad()")
             share = loss.reshape(()) if n_batches == 1 else loss.reshape(()) / n_batches
             self.loss = share.detach() if self.loss is None else self.loss + share.detach()
             self._backward(share)
@@ -104,7 +106,7 @@ class Training:
         return total / n_all
 
     def evidence(self) -> str | None:
-        """What shows that the training has diverged by the update under way: something that is not finite."""
+        """The first thing that is not finite in the current update, which shows that the training has diverged."""
         if self.loss is not None and not bool(torch.isfinite(self.loss)):
             return f"the loss was {float(self.loss)}"
         if self._finite_outputs and not _are_finite(self._outputs):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from trainings import build, cross_entropy, fingerprint, record_lrs, sweep
+from trainings import blobs, build, cross_entropy, fingerprint, record_lrs, sweep
 
 import lrlib
 
@@ -18,6 +18,7 @@ class NoLr(torch.optim.Optimizer):
 def bad_inputs():
     """{what is wrong: (error, words of its message, what range_test is given)}, and what is right."""
     model, optimizer, loader = build()
+    x, y = blobs(8)
     sgd = lambda module, lr=0.1: torch.optim.SGD(module.parameters(), lr=lr)  # noqa: E731
     swept = lambda module: {"model": module, "optimizer": sgd(module)}  # noqa: E731
     frozen, meta = nn.Linear(6, 3).requires_grad_(False), nn.Linear(6, 3, device="meta")
@@ -29,6 +30,8 @@ def bad_inputs():
         "swapped": (TypeError, "model comes before optimizer", {"model": optimizer, "optimizer": model}),
         "no module": (TypeError, "model must be a torch.nn.Module, got a function", {"model": lambda x: x}),
         "several optimizers": (TypeError, "must be a torch optimizer, got a list", {"optimizer": [optimizer]}),
+        "closure": (TypeError, "without a closure, got a LBFGS", {"optimizer": torch.optim.LBFGS(model.parameters())}),
+        "model class": (TypeError, "must be a torch.nn.Module, got the class Linear", {"model": nn.Linear}),
         "foreign optimizer": (ValueError, "must hold parameters of the model", {"optimizer": sgd(nn.Linear(1, 1))}),
         "frozen": (ValueError, "got all frozen", swept(frozen)),
         "meta": (ValueError, "on the meta device", swept(meta)),
@@ -69,6 +72,7 @@ def bad_inputs():
         "extra": (TypeError, r"got extra_state\[0\], a int", {"extra_state": [1]}),
         "extra alone": (TypeError, "extra_state must be a list, got a Linear", {"extra_state": nn.Linear(1, 1)}),
         "metric": (ValueError, "val_metric must be", {"val_metric": "f1"}),
+        "metric class": (ValueError, "val_metric must be", {"val_metric": nn.MSELoss, "val_loader": loader}),
         "array as metric": (ValueError, "val_metric must be", {"val_metric": np.ones(2), "val_loader": loader}),
         "metric alone": (ValueError, "val_metric requires val_loader", {"val_metric": "accuracy"}),
         "accuracy of a step": (ValueError, "requires loss_fn", {**accuracy, "loss_fn": None, "step_fn": len}),
@@ -77,6 +81,9 @@ def bad_inputs():
         "accuracy of floats": (ValueError, "integer", {**accuracy, "val_loader": [(torch.ones(4, 6), torch.ones(4))]}),
         "vector loss": (TypeError, r"one number, got shape \(32, 3\)", {"loss_fn": lambda out, _: out}),
         "float loss": (TypeError, "must be a tensor of one number, got a float", {"loss_fn": lambda *_: 1.0}),
+        "detached loss": (ValueError, "must require grad", {"loss_fn": lambda out, y: cross_entropy(out, y).detach()}),
+        "two inputs": (TypeError, r"model's arguments, got: .* 3 were given; pass step_fn", {"loader": [((x, x), y)]}),
+        "named input": (TypeError, "unexpected keyword argument 'ids'; pass step_fn", {"loader": [({"ids": x}, y)]}),
         "dict batch": (TypeError, "must be a pair .* got a dict; pass step_fn", {"loader": [{"a": 1}]}),
         "triple": (TypeError, "must be a pair .* got a list of 3; pass step_fn", {"loader": [[1, 2, 3]]}),
     }, (model, optimizer, loader)  # fmt: skip
