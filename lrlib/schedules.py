@@ -24,7 +24,7 @@ class Schedule:
     """Base of the schedules, which raise ValueError for a value outside its range."""
 
     def check_epochs(self, epochs: int) -> None:
-        """Raise ValueError unless the schedule fits a run of so many epochs."""
+        """Raise ValueError unless the schedule fits a run of this length."""
 
     def build(self, optimizer: torch.optim.Optimizer, *, epochs: int, steps_per_epoch: int) -> lr_scheduler.LRScheduler:
         """Return torch's scheduler of this schedule, to be stepped after each optimizer step; its start lr is set."""
@@ -102,8 +102,8 @@ class OneCycle(Schedule):
     pct_start: fraction of the steps spent rising, in (0, 1). torch peaks at step pct_start * total_steps - 1.
     cycle_momentum: move momentum from max_momentum to base_momentum and back, as torch does by default; the optimizer's
     own momentum is then not used.
-    anneal_strategy: "cos" or "linear". three_phase: come down to the start in as many steps as it took to rise, and
-    only then go below it, as Smith's own cycle does.
+    anneal_strategy: "cos" or "linear". three_phase: fall back to the start over the same number of steps as
+    the rise, and only then go below it, as Smith's own cycle does.
     """
 
     max_lr: float

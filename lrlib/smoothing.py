@@ -43,13 +43,13 @@ class Curve:
         return self.ends_high or self.ends_not_finite
 
     def falls(self, *, times_noise: float) -> bool:
-        """Whether it falls by more than so many times its noise; by twice as many if it rises far higher later."""
+        """Whether it falls by more than times_noise times its noise, or twice that if it rises far higher later."""
         fall = min(self.start - self.level[self.low], self.fell)
         is_small = fall <= SMALL * self.later and not fall > 2 * times_noise * self.noise > 0
         return bool(fall > times_noise * self.noise and fall > 1e-6 * abs(self.start) and not is_small)
 
     def bottom(self) -> float:
-        """log10 lr of the bottom: two thirds into what is within four standard errors, and a tenth of the fall, of it.
+        """log10 lr of the bottom: two thirds into the points within four standard errors and a tenth of the fall of it.
 
         Not half: a loss falls into its bottom more gently than it diverges out of it.
         """

@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike
 from lrlib.smoothing import FALL_FRACTION, MIN_POINTS, SMALL, Curve, Floats, read_curve
 
 Confidence = Literal["high", "medium", "low"]
-# The start of the fall is where the loss has lost so many times the fall's noise, where that is above 5 % of the fall.
+# The fall starts where the loss has fallen by this many times its noise, or by 5 % of the fall if that is more.
 # Four repaired fine-tuning (18 to 0.3 % regret) and moved no other of fourteen tasks by more than 0.5 %.
 TIMES_NOISE = 4
 # A fall is one from six times its noise on: the bottom is the minimum of many points, so two would let noise pass.
@@ -40,7 +40,7 @@ MANYFOLD, STILL_FALLING, FAR = 20, 1.4, 1.9
 # fitted to AdamW on language models.
 LENGTH_POWER = 0.32
 MAX_SPREAD_DECADES = 0.5  # sweeps that differ by more have low confidence, unless the loss is flat
-# A loss that stays level for so many decades after 95 % of its fall, to the end of the sweep, is not about to diverge.
+# A loss that stays level from 95 % of its fall to the end of the sweep, over more decades than this, will not diverge.
 LEVEL_DECADES = 1.0
 SMALL_FALL = 0.1  # of the starting loss: below, the part of the fall that longer trainings make is not seen
 # Decades from the start of the fall to the bottom. Above, two thirds of the way were up to five times too low.
@@ -59,7 +59,7 @@ class Suggestion:
         spread_decades: log10 of the largest over the smallest lr of several sweeps; None for one sweep.
         confidence: "high" if a regret below 5 % is expected, "medium" if it may be above, "low" if the curve does not
             support the answer. Regret is the share of the best learning rate's gain over no training that is lost.
-        reason: why the confidence is what it is.
+        reason: the reason for the confidence.
         heuristic: the name of the function that made it.
         total_steps: the number of updates that lr is for; None if the heuristic does not depend on it.
     """
@@ -198,7 +198,7 @@ def suggest_lr(
     Args:
         lr: learning rates (n,), increasing.
         loss: raw losses (n,).
-        total_steps: updates of the training to come, at least 1; by default as many as the sweep's. lr is divided by
+        total_steps: updates of the training to come, at least 1; by default sweep_steps. lr is divided by
             (total_steps / sweep_steps) ** 0.32 (LENGTH_POWER), and is at most upper. upper does not change, since
             a cycle's learning rate comes down by itself.
         sweep_steps: updates of the sweep; by default n.
@@ -328,7 +328,7 @@ def _part_way(curve: Curve, share: float) -> float:
 
 
 def _judge(curve: Curve, loss: Floats) -> tuple[Confidence, str]:
-    """The confidence in what is read from a curve of these losses, and its reason."""
+    """The confidence in a suggestion from a curve of these losses, and its reason."""
     if not np.isfinite(loss[0]):
         return "low", "the loss is not finite before any update: check the model and the data"
     if curve.n_finite < MIN_POINTS:

@@ -55,7 +55,7 @@ def draw_range_test(ax: "Axes | None", result: "RangeTestResult", marks: "Sequen
 
 
 def draw_overlay(ax: "Axes | None", results: "Mapping[str, RangeTestResult]") -> "Axes":
-    """Draw the smoothed medians of several range tests, what each is called -> it. Returns the axes."""
+    """Draw the smoothed medians of several range tests; results: label -> result. Returns the axes."""
     ax = ax or _new_axes()
     for i, (label, result) in enumerate(results.items()):
         curve = result.median_curve

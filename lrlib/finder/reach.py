@@ -1,7 +1,7 @@
-"""Everything that can be reached from what a user passed, each thing with the way to restore it.
+"""Find everything that is reachable from the arguments of a range test, and how to restore each thing.
 
-A thing that can change is kept shallowly (a list: its items; an object: its attributes), and what it holds is kept in
-turn. So every object is afterwards the one it was, with the values it had.
+A thing that can change is copied shallowly (a list: its items; an object: its attributes), and then everything that it
+holds. So afterwards every object is the same object, with its former values.
 
 A user's data is only watched: of loaders, samplers and datasets the attributes, containers, orders (integer tensors and
 arrays of at most one dimension) and random generators are kept; the samples are not copied.
@@ -186,7 +186,7 @@ class Reach:
 
 
 def has_state_dict(thing: Any) -> bool:
-    """Whether an object says itself what its state is."""
+    """Whether an object has state_dict and load_state_dict."""
     return hasattr(type(thing), "state_dict") and hasattr(type(thing), "load_state_dict")
 
 
@@ -234,7 +234,7 @@ def _is_opaque(thing: Any, data: bool) -> bool:
 
 
 def _state_of(name: str, held: Any) -> list[tuple[str, Any]]:
-    """The parts of an object that are state: all of it if it holds tensors, else what is of the training."""
+    """The parts of an object that are state: all of it if it holds tensors, else those that belong to the training."""
     if isinstance(held, type) and _top_package(held) not in LEFT_ALONE:
         return [state for key, value in vars(held).items() for state in _state_of(f"{name}.{key}", value)]
     found, seen = list[tuple[str, Any]](), set[int]()
@@ -256,13 +256,13 @@ def _state_of(name: str, held: Any) -> list[tuple[str, Any]]:
 
 
 def _if_filled(table: dict[Any, Any]) -> Restore:
-    """Restores a dict that holds state by then, such as an average that is made at the first step."""
+    """Restores a dict if it holds state when it is called, such as an average that the first step makes."""
     restore = restorers.of_dict(table)
     return lambda: restore() if _state_of("", table) else None
 
 
 def _used_by(function: Any) -> Iterator[tuple[str, Any, Restore | None]]:
-    """(name, object, what rebinds the name to it) of all that a function, method or partial has from outside."""
+    """(name, object, function that rebinds the name to it) of all that a function, method or partial uses."""
     if isinstance(function, partial):
         yield "function", function.func, None
         yield from ((str(key), value, None) for key, value in (*enumerate(function.args), *function.keywords.items()))
@@ -286,7 +286,7 @@ def _used_by(function: Any) -> Iterator[tuple[str, Any, Restore | None]]:
 
 
 def _rebinder(get: Callable[[], Any], put: Callable[[Any], None]) -> Restore:
-    """Gives a variable its value back; one that is None stays the user's record unless it holds state by then."""
+    """Gives a variable its value back. One that was None keeps its new value, unless that is state."""
     value = get()
 
     def restore() -> None:

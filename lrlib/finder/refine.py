@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FACTOR = 2.5  # between neighbouring held learning rates
 CLOSE = 0.02  # of the gain: a difference that noise can make
 PEAK = 1.25  # of one cycle, over the best held learning rate
-CAP = 3.0  # times the smaller of the two rises beside the best is the larger at most: a divergence has no size
+CAP = 3.0  # the larger rise beside the best counts at most CAP times the smaller: a divergence has no size
 
 
 class Held(NamedTuple):
@@ -123,7 +123,7 @@ def best_held(found: Sequence[Held]) -> tuple[float, bool]:
 def refined(found: Suggestion, sweep: "Sweep", holds: "Sequence[Sweep]", settings: Settings) -> Suggestion:
     """The suggestion of a sweep and the holds after it.
 
-    The best held learning rate is the best one for as many steps as it was held. It becomes lr for found.total_steps by
+    The best held learning rate is the best one for hold_steps updates. It becomes lr for found.total_steps by
     the power of `lrlib.suggest.suggest_lr`. upper is 1.25 times the best held learning rate.
     """
     each = [read_hold(held, sweep, settings.hold_steps) for held in holds]

@@ -79,7 +79,7 @@ def _is_plain(tensor: Tensor) -> bool:
 
 
 def of(thing: Any) -> Restore | None:
-    """What restores a thing's own values, apart from its attributes; None where it has none or cannot be restored."""
+    """A function that restores a thing's own values, not its attributes; None if there are none or it is impossible."""
     if isinstance(thing, np.random.Generator):
         return partial(setattr, thing.bit_generator, "state", thing.bit_generator.state)
     if isinstance(thing, random.Random):
@@ -118,7 +118,7 @@ def of_dict(mapping: dict[Any, Any]) -> Restore:
 
 
 def of_slots(thing: Any, slots: dict[str, Any]) -> Restore:
-    """What restores the attributes that an object keeps in slots, also where it is frozen."""
+    """A function that restores the attributes that an object keeps in slots, also if it is frozen."""
 
     def restore() -> None:
         for name in slots_of(thing).keys() - slots.keys():
@@ -136,7 +136,7 @@ def slots_of(thing: Any) -> dict[str, Any]:
 
 
 def of_random_state() -> list[Restore]:
-    """What restores the state of every global generator: of Python, NumPy and torch on each device."""
+    """Functions that restore every global generator: of Python, NumPy and torch on each device."""
     parts: list[Restore] = [partial(random.setstate, random.getstate())]
     parts.append(partial(np.random.set_state, np.random.get_state()))
     for backend in (torch.cuda, torch.xpu):

@@ -1,4 +1,4 @@
-"""What a range test found: its losses, why each sweep stopped, suggestions, schedules, files and pictures."""
+"""The result of a range test: losses, why each sweep stopped, suggestions, schedules, files and pictures."""
 
 import json
 import os
@@ -126,7 +126,7 @@ class RangeTestResult:
                 sweep.
 
         Returns:
-            A Suggestion, whatever the curves look like; computed once. With holds, "suggest_lr" reads them too.
+            A Suggestion for any curves, computed once. With holds, "suggest_lr" reads them too.
 
         Raises:
             ValueError: the heuristic is unknown, or total_steps is given with another one or is below 1.
@@ -299,8 +299,8 @@ class RangeTestResult:
         Args:
             ax: matplotlib axes; a new figure's by default.
             path: where to save the picture.
-            marks: what to mark: suggestions, names of heuristics or learning rates. The default is this result's own
-                suggestion, where it is reliable.
+            marks: suggestions, names of heuristics or learning rates to mark. The default is this result's own
+                suggestion, if it is reliable.
 
         Returns:
             The axes.

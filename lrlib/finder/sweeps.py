@@ -72,7 +72,7 @@ def range_test(
             are done by range_test. For mixed precision put torch.autocast into it, or around the call.
 
         start_lr, end_lr: first and last learning rate, of the first parameter group whose lr is not 0. Step k uses
-            start_lr * (end_lr / start_lr) ** (k / (num_iter - 1)), whatever a scheduler does meanwhile.
+            start_lr * (end_lr / start_lr) ** (k / (num_iter - 1)), also if a scheduler is stepped meanwhile.
         num_iter: updates a sweep, at least 10. The cost is repeats * num_iter updates.
         repeats: sweeps. They give the suggestion its spread.
         refine: make one sweep, then hold three to five learning rates for (repeats - 1) * num_iter // 5 updates each,
@@ -81,7 +81,7 @@ def range_test(
         seed: sweep r starts with seed + r, for Python, NumPy, torch and the loader's generators.
         diverge_th: a sweep stops when the running mean of the loss exceeds diverge_th times its lowest value. Near or
             below zero the noise of the first losses is the scale. None stops at NaN and infinity only.
-        max_seconds: no further update starts after so many seconds. Complete sweeps count.
+        max_seconds: after this time no further update starts. Complete sweeps count.
 
         accumulation_steps: batches an update; the loss is their mean.
         clip_norm: largest gradient norm of an update.
@@ -168,7 +168,7 @@ def _sweep(
     settings = training.settings
     seed_everything(settings.seed, state.generators)
     val_subset = [] if val_loader is None else list(islice(val_loader, VAL_BATCHES))
-    del val_subset[training.ranks.least(len(val_subset)) :]  # with DDP as many forward passes everywhere
+    del val_subset[training.ranks.least(len(val_subset)) :]  # DDP needs the same number of forward passes in all
     if val_loader is not None and not val_subset:
         raise ValueError("val_loader must yield at least one batch, got none; check its dataset and drop_last")
 
@@ -207,7 +207,7 @@ def _sweep(
 
 @dataclass
 class OneSweep:
-    """One pass over the learning rates, and what is known of it so far."""
+    """One pass over the learning rates, and its losses so far."""
 
     training: Training
     batches: Iterator[Any]
@@ -240,7 +240,7 @@ class OneSweep:
         return self
 
     def _step(self, step: int) -> str | None:
-        """One update and what is due after it. Returns the reason to stop, if there is one."""
+        """One update, and a validation if one is due. Returns the reason to stop, if there is one."""
         training, settings, lr = self.training, self.training.settings, self.lrs[step]
         loss = training.update(self.batches, lr)
         self.losses.append(loss)

@@ -21,12 +21,12 @@ MEANS = {
     "--smooth-f": (float, "running means of torch-lr-finder, MONAI or ignite with this smooth_f (default 0.05)"),
     "--beta": (float, "running means of fastai or Lightning with this beta (theirs is 0.98)"),
     "--first-step": (int, "such means; step at which their bias correction starts: 1 for fastai, 2 for Lightning"),
-    "--epoch-steps": (int, "Keras's logs['loss'], a mean that restarts after so many steps"),
+    "--epoch-steps": (int, "Keras's logs['loss'], a mean that restarts every N steps"),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command. Returns the exit status: 0, 1 for what cannot be read or drawn, 2 for bad input."""
+    """Run the command. Returns the exit status: 0, 1 if a file or a package is missing, 2 for bad input."""
     parser = argparse.ArgumentParser(prog="lrlib suggest", description="Suggest a learning rate from range tests.")
     parser.add_argument("files", nargs="+", metavar="FILE", help=FILES)
     parser.add_argument("--columns", nargs=2, metavar=("LR", "LOSS"), help="the two columns; found by name by default")

@@ -38,7 +38,7 @@ def range_test(trainer: Any, *, apply: bool = False, **settings: Any) -> RangeTe
     if OWN & set(settings):
         raise ValueError(f"{', '.join(sorted(OWN & set(settings)))} must be set in TrainingArguments; do not pass it")
     if (n := accelerator.num_processes) > 1:
-        raise ValueError(f"a Trainer in one process is swept, got {n}; use lrlib.peers.accelerate.range_test")
+        raise ValueError(f"the Trainer must run in one process, got {n}; use lrlib.peers.accelerate.range_test")
 
     def step(batch: Any) -> Tensor:
         with accelerator.autocast(), trainer.compute_loss_context_manager():

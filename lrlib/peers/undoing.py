@@ -11,7 +11,7 @@ Floats = NDArray[np.float64]
 WEIGHTS = np.arange(1, 1000) / 1000  # smooth_f that are looked for
 FIRST_STEPS = np.arange(1, 2001)  # beyond, 0.98 ** step is below the resolution of float64
 OFF_GRID = 0.02  # of the spacing of float32: a loss closer to a float32 number is one
-CERTAIN = 6  # losses on the grid: by chance (1/25) ** 6 of the histories have so many
+CERTAIN = 6  # losses on the grid that prove it: chance puts them there in (1/25) ** 6 of the histories
 SHORTEST_EPOCH = 8  # steps, below which a restarting mean cannot be told from noise
 SAWTOOTH = -4.2  # t statistic of the noise's fall within an epoch; raw losses reach it in 1 of 500 histories
 
