@@ -7,7 +7,7 @@ import pandas as pd
 from lrlib.report.display import show_table
 from lrlib.reproduction.claims import INCONCLUSIVE, NOT_REPRODUCED, NOTE, ONE_SEED, REPRODUCED, Verdict
 
-SIGNS = {REPRODUCED: "✓", NOT_REPRODUCED: "✗", INCONCLUSIVE: "?", ONE_SEED: "1", NOTE: "·"}
+SIGNS = {REPRODUCED: "✓", NOT_REPRODUCED: "✗", INCONCLUSIVE: "?", ONE_SEED: "–", NOTE: "·"}
 
 
 def sign_verdict(word: str) -> str:

@@ -14,7 +14,8 @@ from lrlib.report import display
 from lrlib.reproduction import design as designs
 from lrlib.runs.plan import plan_epochs
 
-NOTEBOOKS = sorted((project_folder() / "notebooks").glob("[0-9]*[!e].ipynb"))  # but the miniature
+NOTEBOOKS = sorted((project_folder() / "notebooks").glob("[0-9]*.ipynb"))
+NOTEBOOKS = [path for path in NOTEBOOKS if "miniature" not in path.name]
 NUMBER = re.compile(r"(?<![\w.-])\d[\d.,]*(?![\w])")
 
 
