@@ -14,6 +14,7 @@ AUTHOR_COLOR = "#8b949e"
 INKS = {INK: "var(--ink)", "#000000": "var(--ink)", GRID: "var(--grid)", PAPER: "var(--paper)",
         AUTHOR_COLOR: "var(--author)"}  # fmt: skip
 INKS |= {color.lower(): f"var(--series-{i})" for i, color in enumerate(COLORS, 1)}
+GAP = 10  # points between panels under each other
 
 
 def inline_svg(output):
@@ -24,7 +25,8 @@ def inline_svg(output):
     body = re.sub(r' (d|x|y)="[^"]+"', lambda place: re.sub(r"(\.\d\d)\d+", r"\1", place[0]), body)  # to 0.01 pt
     body = re.sub(r' id="panel(\d+)-series(\d+)-\d+"', r' data-of="\1" data-series="\2"', body)
     body = re.sub(r' id="legend_\d+"', ' class="legend"', body)
-    for i, (left, top) in enumerate(_stack(panels)):
+    moves = _stack(panels) or [(0, 0)] * len(panels)
+    for i, (left, top) in enumerate(moves):
         style = f' style="--left:{left}px;--top:{top}px"' if left or top else ""
         body = body.replace(f' id="panel{i}"', f' class="panel" data-panel="{i}"{style}')
     used = set(re.findall(r'(?:url\(|href=")#([^")]+)', body))
@@ -37,15 +39,15 @@ def inline_svg(output):
 
 
 def plot_style(output):
-    """CSS variables of a figure's output. --width: in points. --wide: how many times wider it is than its widest panel;
-    --tall: the height of its panels under each other over its width.
+    """CSS variables of a figure's output. --width: in points. Of panels beside each other, which a narrow page stacks,
+    --wide: how many times wider the figure is than its widest panel; --tall: the stack's height over its width.
     """
     panels = output.data.get(MIME, [])
     _, _, width, height = (float(number) for number in _view_box(output.data["image/svg+xml"]).split())
     style = f"--width:{width:g}"
-    if len(panels) > 1:
+    if moves := _stack(panels):
         widest = max(panel["area"][2] - panel["area"][0] for panel in panels) + 2 * panels[0]["area"][0]
-        stacked = _stack(panels)[-1][1] + max(panel["area"][3] for panel in panels)
+        stacked = panels[-1]["area"][3] + moves[-1][1]
         style += f";--wide:{width / widest:.3f};--tall:{max(stacked, height) / width:.3f}"
     return style
 
@@ -58,9 +60,17 @@ def panels_json(output):
 
 
 def _stack(panels):
-    """How far each panel moves, left and down in points, to stand under the first: pairs."""
-    step = max((panel["area"][3] for panel in panels), default=0) + 10
-    return [(round(panels[0]["area"][0] - p["area"][0], 1), round(i * step, 1)) for i, p in enumerate(panels)]
+    """How far each of several panels beside each other moves, right and down in points, to stand under the one before:
+    pairs; none for panels that already stand under each other.
+    """
+    if len(panels) < 2 or panels[1]["area"][0] < panels[0]["area"][2]:
+        return []
+    moves, bottom = [(0.0, 0.0)], panels[0]["area"][3]
+    for panel in panels[1:]:
+        left, top, _, end = panel["area"]
+        moves.append((round(panels[0]["area"][0] - left, 1), round(bottom + GAP - top, 1)))
+        bottom += GAP + end - top
+    return moves
 
 
 def _view_box(svg):

@@ -115,7 +115,7 @@ def _link_heading(found):
 
 
 def _finish_table(found):
-    table = re.sub(r"(<[^>]*>)|_(?=\w)", lambda part: part[1] or "_<wbr>", found[0])
+    table = re.sub(r"(<math.*?</math>|<[^>]*>)|_(?=\w)", lambda part: part[1] or "_<wbr>", found[0], flags=re.S)
     return f'<div class="scroll" tabindex="0" role="group" aria-label="Table">\n{table}\n</div>'
 
 
