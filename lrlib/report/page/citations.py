@@ -11,7 +11,6 @@ import json
 import re
 from pathlib import Path
 
-import nbformat
 import pypandoc
 
 from lrlib.project import project_folder
@@ -45,13 +44,13 @@ def find_numbers(folder: Path) -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
     counts = dict.fromkeys(NOUNS, 0)
     for path in sorted(folder.glob("*.ipynb")):
-        notebook = nbformat.read(path, as_version=4)
-        about = notebook.metadata.get("lrlib", {})
+        notebook = json.loads(path.read_text(encoding="utf-8"))  # nbformat takes a second to import, in every kernel
+        about = notebook["metadata"].get("lrlib", {})
         if "section" not in about:
             continue
         found |= {anchor: (words, path.name) for anchor, words in name_section(about).items()}
-        for cell in notebook.cells:
-            for shown, label in _SHOWN.findall(cell.source) if cell.cell_type == "code" else ():
+        for cell in notebook["cells"]:
+            for shown, label in _SHOWN.findall("".join(cell["source"])) if cell["cell_type"] == "code" else ():
                 kind = "figure" if shown == "figure" else "table"
                 counts[kind] += 1
                 found[f"{PREFIXES[kind]}-{label}"] = (f"{NOUNS[kind]} {counts[kind]}", path.name)
