@@ -3,12 +3,12 @@
 A claim's rule, margin and words stand in claims.toml. Here a function a claim measures its statistic: one value a seed.
 """
 
-import functools
 import itertools
 import math
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,17 @@ import pandas as pd
 from lrlib.reproduction import author
 from lrlib.reproduction.design import SGD_SWEEP, Design
 from lrlib.reproduction.readings import (
+    Floats,
     count_diverged,
     locate_turning_points,
     measure_roughness,
     select_curves,
+    select_last,
     select_run,
 )
 from lrlib.reproduction.statistics import Estimate, estimate_mean, estimate_share
 from lrlib.runs.results import Results
+from lrlib.suggest import TurningPoints
 
 REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, ONE_SEED = "reproduced", "not reproduced", "inconclusive", "one seed"
 NOTE = "note"  # in place of a verdict
@@ -33,6 +36,32 @@ RULES = tomllib.loads((Path(__file__).parent / "claims.toml").read_text(encoding
 
 # What a claim's function returns: a name -> one value a seed for each comparison, and numbers to show beside.
 Measured = tuple[dict[str, Any], str]
+
+
+class Tables:
+    """The tables of some results, and the turning points of their range tests, each made once for all claims."""
+
+    def __init__(self, results: Results, fall_fraction: float) -> None:
+        self._results, self._fall_fraction = results, fall_fraction
+
+    @cached_property
+    def epochs(self) -> pd.DataFrame:
+        return count_diverged(self._results.epochs)
+
+    @cached_property
+    def steps(self) -> pd.DataFrame:
+        return self._results.steps
+
+    @cached_property
+    def turning_points(self) -> tuple[list[Floats], list[TurningPoints]]:
+        return locate_turning_points(self.steps, SGD_SWEEP, self._fall_fraction)
+
+    def curves(self, label: str, column: str = "test_loss") -> Floats:
+        """(n_seeds, n_epochs), in their order."""
+        return select_curves(self.epochs, label, column).to_numpy()
+
+    def last(self, label: str, column: str = "test_accuracy") -> Floats:
+        return select_last(self.epochs, label, column)
 
 
 @dataclass(frozen=True)
@@ -58,14 +87,15 @@ def judge(results: Results, design: Design, section: str = "") -> list[Verdict]:
         results: of the runs that the claims are about: the section's, or `design.all_runs()`.
         section: of the original, such as "2.1"; "" for all claims.
     """
-    return [judge_claim(id, results, design) for id, rule in RULES.items() if section in ("", rule["section"])]
+    tables = Tables(results, design.fall_fraction)
+    return [judge_claim(id, tables, design) for id, rule in RULES.items() if section in ("", rule["section"])]
 
 
-def judge_claim(id: str, results: Results, design: Design) -> Verdict:
+def judge_claim(id: str, tables: Tables, design: Design) -> Verdict:
     """The Verdict on one claim, such as "C1"."""
     rule = RULES[id]
     claim = _fill(rule["words"], rule, design)
-    measured, shown = MEASURES[id](results, design, rule.get("margin"))
+    measured, shown = MEASURES[id](tables, design, rule.get("margin"))
     if rule["rule"] == NOTE:
         return Verdict(id, rule["section"], claim, NOTE, shown)
     estimate = estimate_share if rule["rule"] == "most" else estimate_mean
@@ -135,21 +165,12 @@ def _join(words):
     return " and ".join(", ".join(words).rsplit(", ", 1))
 
 
-def _curves(results, label, column="test_loss"):
-    """(n_seeds, n_epochs), in their order."""
-    return select_curves(count_diverged(results.epochs), label, column).to_numpy()
-
-
-def _last(results, label, column="test_accuracy"):
-    return _curves(results, label, column)[:, -1]
-
-
 def _say_accuracies(accuracies):
     return ", ".join(f"{name}: {100 * values.mean():.2f} %" for name, values in accuracies.items())
 
 
-def _read_phases(results: Results, design: Design, margin: float) -> Measured:
-    smoothed, points = locate_turning_points(results.steps, SGD_SWEEP, design.fall_fraction)
+def _read_phases(tables: Tables, design: Design, margin: float) -> Measured:
+    smoothed, points = tables.turning_points
 
     def has_three_phases(losses, turns):
         finite = losses[np.isfinite(losses)]
@@ -162,99 +183,99 @@ def _read_phases(results: Results, design: Design, margin: float) -> Measured:
     return {"": held}, f"smoothed loss {levels[0]:.2f} at first and {levels[1]:.3f} at its lowest (medians)"
 
 
-def _read_turning_point(results: Results, design: Design, margin: float, *, name: str, expected: float) -> Measured:
-    _, points = locate_turning_points(results.steps, SGD_SWEEP, design.fall_fraction)
+def _read_turning_point(tables: Tables, design: Design, margin: float, *, name: str, expected: float) -> Measured:
+    _, points = tables.turning_points
     lrs = np.array([getattr(point, name) for point in points])
     spread = f", {lrs.min():.2g} to {lrs.max():.2g}" if len(lrs) > 1 else ""
     return {"": np.abs(np.log10(lrs / expected)) <= margin}, f"median {np.median(lrs):.2g}{spread}"
 
 
-def _read_falls(results: Results, design: Design, margin: float) -> Measured:
+def _read_falls(tables: Tables, design: Design, margin: float) -> Measured:
     ratios = {}
     for lr in design.learning_rates:
-        curves = [_curves(results, design.constant_label(lr), column) for column in ("train_loss", "test_loss")]
+        curves = [tables.curves(design.constant_label(lr), column) for column in ("train_loss", "test_loss")]
         ratios[lr] = np.max([losses[:, -1] / losses[:, 0] for losses in curves], axis=0)
     shown = ", ".join(f"{lr:g}: {np.median(ratio):.2f}" for lr, ratio in ratios.items())
     return {"": np.max(list(ratios.values()), axis=0) <= 1 - margin}, f"last over first loss, median: {shown}"
 
 
-def _read_speed(results: Results, design: Design, margin: float) -> Measured:
+def _read_speed(tables: Tables, design: Design, margin: float) -> Measured:
     lrs = sorted(design.learning_rates, reverse=True)
     if len(lrs) < 2:
         return {}, "one learning rate alone cannot be compared"
-    losses = [_curves(results, design.constant_label(lr))[:, :5].mean(axis=1) for lr in lrs]
+    losses = [tables.curves(design.constant_label(lr))[:, :5].mean(axis=1) for lr in lrs]
     ratios = [larger / smaller for larger, smaller in itertools.pairwise(losses)]
     shown = ", ".join(f"{lr:g}: {loss.mean():.3f}" for lr, loss in zip(lrs, losses, strict=True))
     return {"": np.max(ratios, axis=0) <= 1 - margin}, f"mean test loss of the first five epochs: {shown}"
 
 
-def _read_two_largest(results: Results, design: Design, margin: float) -> Measured:
+def _read_two_largest(tables: Tables, design: Design, margin: float) -> Measured:
     lrs = sorted(design.learning_rates, reverse=True)[:2]
     if len(lrs) < 2:
         return {}, "one learning rate alone cannot be compared"
-    accuracies = {f"{lr:g}": _last(results, design.constant_label(lr)) for lr in lrs}
+    accuracies = {f"{lr:g}": tables.last(design.constant_label(lr)) for lr in lrs}
     (first, large), (second, small) = accuracies.items()
     return {f"{first} minus {second}": large - small}, _say_accuracies(accuracies)
 
 
-def _read_middle(results: Results, design: Design, margin: float) -> Measured:
-    losses = {m: _last(results, design.drop_label([m]), "test_loss") for m in design.turning_points}
+def _read_middle(tables: Tables, design: Design, margin: float) -> Measured:
+    losses = {m: tables.last(design.drop_label([m]), "test_loss") for m in design.turning_points}
     middle = design.middle_turning_point
     excess = {f"{middle} over {m}": losses[middle] / loss - 1 for m, loss in losses.items() if m != middle}
     shown = "mean last test loss " + ", ".join(f"{m}: {loss.mean():.4f}" for m, loss in losses.items())
     return excess, shown if excess else "one turning point alone cannot be compared"
 
 
-def _read_rise(results: Results, design: Design, margin: float) -> Measured:
+def _read_rise(tables: Tables, design: Design, margin: float) -> Measured:
     middle = design.middle_turning_point
-    after = _curves(results, design.drop_label([middle]))[:, middle:]
+    after = tables.curves(design.drop_label([middle]))[:, middle:]
     if not after.size:
         return {}, "no epoch follows the drop"
     rise = after[:, -1] / after.min(axis=1) - 1
     return {"": rise <= margin}, f"mean rise {100 * rise.mean():.1f} %"
 
 
-def _read_second_drop(results: Results, design: Design, margin: float) -> Measured:
+def _read_second_drop(tables: Tables, design: Design, margin: float) -> Measured:
     first, *others = design.milestones
     if not others or first not in design.turning_points:
         return {}, f"no run with the drop at {first} alone to compare with"
-    with_it = _last(results, design.multistep_label, "test_loss")
-    without = _last(results, design.drop_label([first]), "test_loss")
+    with_it = tables.last(design.multistep_label, "test_loss")
+    without = tables.last(design.drop_label([first]), "test_loss")
     shown = f"mean last test loss {with_it.mean():.4f} with it, {without.mean():.4f} without"
     return {"second drop": with_it / without - 1}, shown
 
 
-def _read_smallest_lr(results: Results, design: Design, margin: None) -> Measured:
-    steps = select_run(results.steps, design.onecycle_label).sort_values(["seed", "step"])
+def _read_smallest_lr(tables: Tables, design: Design, margin: None) -> Measured:
+    steps = select_run(tables.steps, design.onecycle_label).sort_values(["seed", "step"])
     lr = steps[steps["seed"] == steps["seed"].iloc[0]]["lr"].to_numpy()
     return {}, f"The smallest learning rate is {lr.min():.4g}, at step {lr.argmin() + 1:,} of {len(lr):,}"
 
 
-def _read_roughness(results: Results, design: Design, margin: float) -> Measured:
+def _read_roughness(tables: Tables, design: Design, margin: float) -> Measured:
     labels = (design.onecycle_label, design.multistep_label)
-    one, multi = (measure_roughness(_curves(results, label)) for label in labels)
+    one, multi = (measure_roughness(tables.curves(label)) for label in labels)
     shown = f"mean roughness {one.mean():.4f} (OneCycle), {multi.mean():.4f} (MultiStep)"
     with np.errstate(divide="ignore", invalid="ignore"):  # a curve without any rise has no ratio: inconclusive
         return {"log ratio": np.log(one / multi)}, shown
 
 
-def _read_best_constant(results: Results, design: Design, margin: float) -> Measured:
-    constant = {f"{lr:g}": _last(results, design.constant_label(lr)) for lr in design.learning_rates}
+def _read_best_constant(tables: Tables, design: Design, margin: float) -> Measured:
+    constant = {f"{lr:g}": tables.last(design.constant_label(lr)) for lr in design.learning_rates}
     best = max(constant, key=lambda lr: constant[lr].mean())
-    schedules = {label: _last(results, label) for label in (design.multistep_label, design.onecycle_label)}
+    schedules = {label: tables.last(label) for label in (design.multistep_label, design.onecycle_label)}
     differences = {f"{best} minus {label}": constant[best] - values for label, values in schedules.items()}
     return differences, _say_accuracies({best: constant[best]} | schedules)
 
 
-def _read_schedules(results: Results, design: Design, margin: float) -> Measured:
-    multi, one = (_last(results, label) for label in (design.multistep_label, design.onecycle_label))
+def _read_schedules(tables: Tables, design: Design, margin: float) -> Measured:
+    multi, one = (tables.last(label) for label in (design.multistep_label, design.onecycle_label))
     return {"MultiStep minus OneCycle": multi - one}, _say_accuracies({"MultiStep": multi, "OneCycle": one})
 
 
 MEASURES: dict[str, Callable[..., Measured]] = {
     "C1": _read_phases,
-    "C2": functools.partial(_read_turning_point, name="lowest", expected=author.LOWEST_LR),
-    "C3": functools.partial(_read_turning_point, name="start_of_fall", expected=author.START_OF_FALL_LR),
+    "C2": partial(_read_turning_point, name="lowest", expected=author.LOWEST_LR),
+    "C3": partial(_read_turning_point, name="start_of_fall", expected=author.START_OF_FALL_LR),
     "C4": _read_falls,
     "C5": _read_speed,
     "C6": _read_two_largest,

@@ -12,8 +12,9 @@ from lrlib.reproduction.claims import INCONCLUSIVE, NOT_REPRODUCED, ONE_SEED, RE
 from lrlib.reproduction.readings import count_diverged
 
 
-def judge_alone(id, table, **settings):
-    return claims.judge_claim(id, FakeResults(table), make_design(**settings))
+def judge_alone(id, table=None, steps=None, **settings):
+    design = make_design(**settings)
+    return claims.judge_claim(id, claims.Tables(FakeResults(table, steps), design.fall_fraction), design)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,7 @@ def test_what_was_not_compared_is_inconclusive_and_says_why(id, table, settings)
 
 def test_c10_is_a_note_without_a_verdict():
     steps = pd.DataFrame({"run": "OneCycle", "seed": 0, "step": range(3), "lr": [0.004, 0.1, 1e-3]})
-    found = claims.judge_claim("C10", FakeResults(steps=steps), make_design())
+    found = judge_alone("C10", steps=steps)
     assert found.verdict == claims.NOTE
     assert "0.001, at step 3 of 3" in found.evidence
 
