@@ -41,11 +41,20 @@ def block_sigint() -> Iterator[None]:
         return
     for tracker in (multiprocessing.resource_tracker, resource_tracker):
         tracker.ensure_running()  # started later, they would unblock it
+    # Other threads, such as tqdm's, do not block it, and Python would then handle it in the main thread.
+    handler = signal.getsignal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else None
+    pressed: list[int] = []
+    if handler is not None:
+        signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if pressed:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _begin(parent, initialize, arguments):

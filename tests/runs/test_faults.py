@@ -108,8 +108,7 @@ def test_ctrl_c_ends_within_seconds_quietly_and_leaves_no_process(kill, moment, 
     kill(caller.pid, signal.SIGINT)
     output, errors = caller.communicate(timeout=120)
     assert time.monotonic() - pressed < 60  # on an idle machine, about 1
-    assert (caller.returncode, output) == (130, "")
-    assert errors == "" or moment == "starting"  # a child of loky's that is half started says that its pipe was closed
+    assert (caller.returncode, output, errors) == (130, "", "")
     wait_until(lambda: not in_session(caller), "the end of the workers", seconds=20)
     assert len(store.list_files()) >= n_stored and not store.list_parts()
     if (kill, moment) == (os.killpg, "training"):
