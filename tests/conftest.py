@@ -1,5 +1,6 @@
 """What several tests share: the project's folder, one small cluster, and runs that nothing interrupted."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -93,8 +94,12 @@ def find_workers(above=None):
     """The processes of loky below this one, or below another."""
     import psutil
 
-    children = psutil.Process(above).children(recursive=True)
-    return [child for child in children if "LokyProcess" in " ".join(child.cmdline())]
+    found = []
+    for child in psutil.Process(above).children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            if "LokyProcess" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def assert_same_epochs(store, expected, runs):

@@ -128,7 +128,6 @@ def test_the_error_of_one_process_is_reported_and_both_are_ended():
     assert not find_workers()
 
 
-@pytest.mark.skip(reason="failed after the ranks began to share a pool; to be repaired")
 @needs_colossalai
 @pytest.mark.faults
 def test_a_process_that_died_between_epochs_is_replaced():
@@ -139,7 +138,6 @@ def test_a_process_that_died_between_epochs_is_replaced():
     assert_equal(train_by("colossalai", processes=1), expected)
 
 
-@pytest.mark.skip(reason="failed after the ranks began to share a pool; to be repaired")
 @needs_colossalai
 @pytest.mark.faults
 def test_a_process_that_dies_in_an_epoch_is_an_error_and_none_is_left(tmp_path):
@@ -158,14 +156,14 @@ def test_a_process_that_dies_in_an_epoch_is_an_error_and_none_is_left(tmp_path):
     thread.start()
     wait_until(store.list_files, "an epoch", seconds=600)
     [worker] = [child for child in psutil.Process().children() if find_workers(child.pid)]
-    ranks = find_workers(worker.pid)
-    ranks[1].kill()
-    thread.join(timeout=300)
+    while thread.is_alive():  # each first death is forgiven, so until two are of the same epoch
+        for rank in find_workers(worker.pid)[1:]:
+            rank.kill()
+        thread.join(timeout=3)
     assert re.search("a process of backend colossalai died: SIGKILL", found[0])
     wait_until(lambda: not find_workers(), "the end of all processes")
 
 
-@pytest.mark.skip(reason="failed after the ranks began to share a pool; to be repaired")
 @needs_colossalai
 @pytest.mark.faults
 def test_a_killed_worker_leaves_no_rank():

@@ -27,7 +27,7 @@ from lrlib.training.processes import block_sigint, describe_death, start_pool
 
 __all__ = ["describe", "evaluate", "train_epoch"]
 
-FAILURE_SECONDS = 1  # a rank that dies makes the others fail, perhaps before its death is noticed
+FAILURE_SECONDS = 1  # the others may fail before the death of one is noticed
 _last_ranks = None
 _booster = None  # of a rank
 
@@ -41,20 +41,26 @@ def describe(processes, optimizer):
 
 
 def train_epoch(state, *, processes, **settings):
-    """`lrlib.training.epoch.train_epoch`, each batch shared by so many processes.
+    """`lrlib.training.epoch.train_epoch`, each batch shared by the processes; repeated once if one of them dies.
 
     Raises:
-        BackendError: A process failed or died; all are ended.
+        BackendError: A process failed, or one died again; all are ended.
     """
+    for is_last in (False, True):
+        try:
+            return _find_ranks(processes).ask(_train, state, **settings)
+        except BrokenProcessPool as err:
+            if is_last:
+                raise BackendError(f"a process of backend colossalai died: {describe_death(err)}") from err
+
+
+def _find_ranks(processes):
+    """The ranks of this process, one set at a time."""
     global _last_ranks
     if _last_ranks is None or _last_ranks.n != processes:
         close_ranks()
         _last_ranks = Ranks(processes)
-    try:
-        return _last_ranks.ask(_train, state, **settings)
-    except BrokenProcessPool:  # one died since the last epoch
-        close_ranks()
-        return train_epoch(state, processes=processes, **settings)
+    return _last_ranks
 
 
 class Ranks:
@@ -70,17 +76,24 @@ class Ranks:
     def ask(self, function, *arguments, **settings):
         """Have every rank call a function, in which each waits for the others; return what one of them returns.
 
-        The function gets the number of the call first. Raises BrokenProcessPool if a rank had died before, and
-        BackendError if one fails or dies; then all are ended.
+        The function gets the number of the call first.
+
+        Raises:
+            BrokenProcessPool: A rank died; all are ended.
+            BackendError: A rank failed; all are ended.
         """
-        with block_sigint():
-            futures = [self.pool.submit(function, n, *arguments, **settings) for n in range(self.n)]
         try:
+            with block_sigint():
+                futures = [self.pool.submit(function, n, *arguments, **settings) for n in range(self.n)]
             wait(futures, return_when=FIRST_EXCEPTION)
             if any(future.done() and future.exception() for future in futures):
                 wait(futures, timeout=FAILURE_SECONDS)
                 errors = [error for future in futures if future.done() and (error := future.exception())]
-                raise BackendError(f"a process of backend colossalai {_explain(errors)}")
+                deaths = [error for error in errors if isinstance(error, BrokenProcessPool)]
+                if deaths:  # which made the others fail
+                    raise deaths[0]
+                first_line = (str(errors[0]).strip().splitlines() or [""])[0]
+                raise BackendError(f"a process of backend colossalai failed: {type(errors[0]).__name__}: {first_line}")
         except BaseException:
             self.close()
             raise
@@ -88,17 +101,9 @@ class Ranks:
 
     def close(self):
         """End every rank, wherever it is."""
+        self.n = 0  # none is left to be asked
         self.pool.shutdown(wait=True, kill_workers=True)
         self.folder.cleanup()
-
-
-def _explain(errors):
-    """How a rank died, since others then fail, otherwise how one failed."""
-    for error in errors:
-        if isinstance(error, BrokenProcessPool):
-            return f"died: {describe_death(error)}"
-    first_line = (str(errors[0]).strip().splitlines() or [""])[0]
-    return f"failed: {type(errors[0]).__name__}: {first_line}"
 
 
 def close_ranks():
@@ -153,6 +158,6 @@ if __name__ == "__main__":
     try:
         version = describe(1, "sgd")["colossalai"]
         Ranks(1).close()
-    except BackendError as err:
+    except (BackendError, BrokenProcessPool) as err:
         sys.exit(f"lrlib: {err}")
     print(f"Colossal-AI {version} is ready: make report BACKEND=colossalai")
