@@ -11,6 +11,7 @@ import tokenize
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib.machinery import PathFinder
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -20,7 +21,6 @@ from lrlib import _MODULES, _OF_THE_REPORT
 THREADS = 1
 # Modules that decide no bit: data is known by its digest, whatever reads it.
 _APART = {"lrlib.errors", "lrlib.project", "lrlib.problems.data", "lrlib.problems.preprocessing"}
-_LAYOUT = {tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 _alone = threading.RLock()
 
 
@@ -31,18 +31,18 @@ def fixed_numerics(seed: int = 0) -> Iterator[None]:
     These are settings of the process, so of several threads one at a time is let in.
     """
     with _alone, torch.random.fork_rng(devices=[]):
-        threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+        threads, debug_mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
         fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
         torch.manual_seed(seed)
         torch.set_num_threads(THREADS)
-        torch.use_deterministic_algorithms(True)
+        torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms would import torch's compiler, for 2 s
         # Filling fresh memory would only make a fault of our own repeatable, and costs time at every step.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         try:
             yield
         finally:
             torch.set_num_threads(threads)
-            torch.use_deterministic_algorithms(deterministic)
+            torch.set_deterministic_debug_mode(debug_mode)
             torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
 
 
@@ -100,20 +100,29 @@ def _find_spec(name):
 
 
 def normalize_code(source: str) -> str:
-    """Return the lines of Python source without what changes no bit: comments, docstrings and what is raised."""
-    lines = source.split("\n")
-    kept: set[int] = set()  # numbers of lines
-    apart: set[int] = set()
+    """Return the tokens of Python source, one a line, without what changes no bit.
+
+    That is layout, comments, docstrings and what is raised. Every version of Python gives the same tokens.
+    """
+    starts = [0, *accumulate(map(len, io.StringIO(source)))]
+    apart = []  # (first, last) offsets
     for node in ast.walk(ast.parse(source)):
         statement: ast.stmt | None = node if isinstance(node, ast.Raise) else None
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             statement = node.body[0] if ast.get_docstring(node, clean=False) is not None else None
-        if statement is not None and not lines[statement.lineno - 1][: statement.col_offset].strip():
-            apart.update(range(statement.lineno, (statement.end_lineno or 0) + 1))
+        if statement is not None:
+            last = starts[(statement.end_lineno or 0) - 1] + (statement.end_col_offset or 0)
+            apart.append((starts[statement.lineno - 1] + statement.col_offset, last))
+    tokens: list[str] = []
+    depth, after = 0, 0
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            line, column = token.start
-            lines[line - 1] = lines[line - 1][:column].rstrip()
-        elif token.type not in _LAYOUT:
-            kept.update(range(token.start[0], token.end[0] + 1))
-    return "\n".join(lines[number - 1] for number in sorted(kept - apart))
+        kind = tokenize.tok_name[token.type]
+        start, end = (starts[line - 1] + column for line, column in (token.start, token.end))
+        is_apart = any(first <= start <= last for first, last in apart) or kind in ("COMMENT", "NL", "ENDMARKER")
+        if depth and not is_apart:  # Python 3.12 and later split an f-string; it stays one token, as in 3.11
+            tokens[-1] += source[after:end]
+        elif not is_apart:
+            tokens.append(kind if kind in ("INDENT", "DEDENT", "NEWLINE") else source[start:end])
+        depth += kind.endswith("STRING_START") - kind.endswith("STRING_END")
+        after = end
+    return "\n".join(tokens)

@@ -12,14 +12,19 @@ from lrlib.training.numerics import code_digest, fixed_numerics, import_closure,
 from lrlib.training.registry import describe_numerics, name_numerics
 
 
-def test_a_digest_ignores_comments_docstrings_blank_lines_and_what_is_raised_and_nothing_else():
+def test_a_digest_ignores_layout_comments_docstrings_and_what_is_raised_and_nothing_else():
     code = 'def f(x):\n    """Doc."""\n    raise E(f"{x}")\n    return {"a": f"""{x!r:>{3}}\n\n# b"""}  # comment\n'
-    same = code.replace('"""Doc."""', "'Other\\\n doc.'\n\n    # more").replace('E(f"{x}")', "F from (\n1)")
-    assert normalize_code(code) == normalize_code(same.replace("  # comment", ""))
+    same = '\n\ndef f( x ):\n    raise F from (\n1)\n    return {\n        "a":f"""{x!r:>{3}}\n\n# b"""\n    }\n'
+    assert normalize_code(code) == normalize_code(same)
     changed = [code.replace("b", "c"), code.replace("3", "4"), code.replace("    return", "    if x:\n        return")]
     changed += [code.replace("f(x)", "f(x, /)"), code.replace('"""Doc."""', 'x = """Doc."""'), code.replace("!r", "!s")]
     changed += [code.replace("\n\n#", "\n#"), code.replace("    raise", "    if x: raise")]
     assert len({normalize_code(each) for each in [code, *changed]}) == 9
+
+
+def test_an_f_string_is_one_token_in_every_version():
+    source = 'x = f"a{{b}} {y!r:>{w}} {f\'{z}\'}" f"""c\n{y}"""\n'
+    assert normalize_code(source) == 'x\n=\nf"a{{b}} {y!r:>{w}} {f\'{z}\'}"\nf"""c\n{y}"""\nNEWLINE'
 
 
 def test_the_import_closure_follows_every_import_and_leaves_out_what_is_installed(tmp_path, monkeypatch):
