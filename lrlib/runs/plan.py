@@ -137,7 +137,7 @@ def plan_epochs(run: Run) -> list[Epoch]:
 
 @lru_cache(maxsize=256)
 def _plan_steps(schedule, epochs, steps_per_epoch, momentum):
-    """lr and momentum of each epoch, as arrays and as text, once for all seeds: torch's scheduler takes 6 ms an epoch."""
+    """lr and momentum of each epoch, as arrays and as text, once for all seeds: torch takes 6 ms an epoch."""
     arrays = lr_per_step(schedule, epochs=epochs, steps_per_epoch=steps_per_epoch, momentum=momentum)
     for array in arrays:
         array.flags.writeable = False

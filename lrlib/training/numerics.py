@@ -35,7 +35,7 @@ def fixed_numerics(seed: int = 0) -> Iterator[None]:
         fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
         torch.manual_seed(seed)
         torch.set_num_threads(THREADS)
-        torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms would import torch's compiler, for 2 s
+        torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms would import torch's compiler
         # Filling fresh memory would only make a fault of our own repeatable, and costs time at every step.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         try:
