@@ -1,7 +1,6 @@
-"""How a document is cited: BibTeX to copy, and tags for machines that collect literature."""
+"""How a document is cited: its authors, and BibTeX to copy."""
 
 import re
-from datetime import datetime
 from typing import Any
 
 import yaml
@@ -30,11 +29,3 @@ def write_bibtex(title: str, about) -> str:
         "url": str(read_citation().get("repository-code", "")),
     }
     return "@misc{lrlib,\n" + "".join(f"  {name} = {{{value}}},\n" for name, value in fields.items() if value) + "}"
-
-
-def list_tags(title: str, about) -> list[tuple[str, str]]:
-    """(name, content) of the page's `citation_*` tags."""
-    tags = [("citation_title", title), *(("citation_author", name) for name in list_authors())]
-    if about.get("date"):
-        tags.append(("citation_publication_date", f"{datetime.strptime(about['date'], '%d %B %Y'):%Y/%m/%d}"))
-    return tags

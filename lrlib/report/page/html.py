@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from nbconvert.filters import Highlight2HTML
 
-from lrlib.report.page.about import list_tags, write_bibtex
+from lrlib.report.page.about import write_bibtex
 from lrlib.report.page.figures import inline_svg, panels_json, plot_style
 from lrlib.report.page.render import TEMPLATES, fill_template, render_markdown
 from lrlib.report.publish import Outcome
@@ -30,12 +30,12 @@ def export_html(notebook, *, out: Path) -> None:
     """Write a merged notebook as one page, which makes no request; the same input gives the same bytes."""
     notebook = deepcopy(notebook)
     title, about = notebook.metadata.lrlib.title, notebook.metadata.get("report", {})
-    fold_making(notebook, about.get("commit"))
+    collect_making(notebook)
     references = render_markdown(notebook, to="html")
     script = (TEMPLATES / "html" / "page.js").read_text(encoding="utf-8")
     page = fill_template(
         notebook,
-        (inline_svg, plot_style, panels_json, finish_markdown),
+        (inline_svg, plot_style, panels_json, finish_markdown, finish_code, data_link),
         to="html",
         title=title,
         references=references,
@@ -45,14 +45,14 @@ def export_html(notebook, *, out: Path) -> None:
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         outcome=Outcome(**about.get("outcome", {})).to_json(),
         bibtex=write_bibtex(title, about),
-        citation_tags=list_tags(title, about),
     )
     write_whole(Path(out), page.encode())
 
 
-def fold_making(notebook, commit) -> None:
-    """Put HTML into the outputs (`metadata.made`), and into the first cell of each section, that says how they
-    were made: data, command, commit and code. The section's has the code of cells that show nothing.
+def collect_making(notebook) -> None:
+    """Put into `metadata.code` of each output, and of the first cell of each section, the code that made it.
+
+    The section's is that of its cells that show nothing.
     """
     opening, setup = None, []
     for cell in notebook.cells:
@@ -62,28 +62,20 @@ def fold_making(notebook, commit) -> None:
             source = "" if NOT_SHOWN & set(cell.metadata.get("tags", [])) else cell.source
             setup += [source] if source and not cell.outputs else []
             for output in cell.outputs:
-                kind = output.metadata.get("report", {}).get("kind", "text")
-                noun = kind if kind in ("figure", "table") else "text"
-                data = _data_link(output.data.get("text/csv"), output.metadata.get("report", {}).get("anchor"))
-                output.metadata["made"] = _fold(noun, data, place.command, commit, source)
+                output.metadata["code"] = source
         if place.closes:
-            opening.metadata.lrlib["made"] = _fold("section", "", place.command, commit, "\n\n".join(setup))
+            opening.metadata["code"] = "\n\n".join(setup)
             setup = []
 
 
-def _fold(noun, data, command, commit, source):
-    title = f"How this {noun} was made"
-    said = f"<p>Reproduce with <code>{escape(command)}</code>{f' at commit {escape(commit)}' if commit else ''}.</p>"
+def finish_code(source: str) -> str:
+    """Python as highlighted HTML; "" if it is empty."""
     code = Highlight2HTML(pygments_lexer="python3")(source) if source else ""
-    code = _PLAIN.sub(r"\1", code).replace("<pre>", '<pre tabindex="0">')
-    summary = f'<summary aria-label="{title}" title="{title}"><span aria-hidden="true">&lt;/&gt;</span></summary>'
-    return f'<details class="made">{summary}<div>{said if command else ""}{data}{code}</div></details>'
+    return _PLAIN.sub(r"\1", code).replace("<pre>", '<pre tabindex="0">')
 
 
-def _data_link(csv, name):
-    """A link to a CSV, which it holds; a large one is packed by gzip, as pandas reads it. "" without CSV."""
-    if not csv:
-        return ""
+def data_link(csv: str, name: str) -> str:
+    """A link to a CSV, which it holds; a large one is packed by gzip, as pandas reads it."""
     if len(csv) <= PLAIN_DATA:
         file, href, words = f"{name}.csv", "data:text/csv;charset=utf-8," + quote(csv, safe="/,:;+*()!~"), "CSV"
     else:
