@@ -130,14 +130,10 @@ def test_the_environment_is_made_once_for_each_content_of_the_lock(bare):
     assert is_made(make(bare, "environment"))
 
 
-def test_an_environment_that_is_a_link_and_lacks_packages_is_not_made_over(bare, tmp_path):
+def test_a_link_that_lacks_packages_and_a_python_that_is_too_old_are_refused(bare, tmp_path):
     write_python(tmp_path / "theirs" / "bin" / "python", status=1)
+    done = make(bare, "environment", python=tmp_path / "theirs" / "bin" / "python")
+    assert done.returncode == 2 and "needs Python 3.11 or newer" in done.stderr
     (bare / ".venv").symlink_to(tmp_path / "theirs")
     done = make(bare, "environment")
     assert done.returncode == 2 and f".venv is a link to {tmp_path / 'theirs'}, which lacks packages" in done.stderr
-
-
-def test_a_python_that_is_too_old_is_said(bare, tmp_path):
-    write_python(tmp_path / "old", status=1)
-    done = make(bare, "environment", python=tmp_path / "old")
-    assert done.returncode == 2 and "needs Python 3.11 or newer" in done.stderr

@@ -6,7 +6,7 @@ import nbformat
 import pytest
 
 from lrlib.project import project_folder
-from lrlib.report.page.citations import find_numbers, link_citations, read_bibliography
+from lrlib.report.page.citations import find_numbers
 
 NOTEBOOKS = sorted((project_folder() / "notebooks").glob("[0-9]*.ipynb"))
 RAW = re.compile(r"\[@|(?<![\w.`])@(fig|tbl|sec)-|(?<!\w)@[a-z]+\d{4}")
@@ -21,12 +21,3 @@ def test_markdown_cells_read_right_in_jupyterlab(path):
             assert not re.search(r"^(?!\d+[.)] ).+\n\d+[.)] ", cell.source, re.M), cell.source  # a list by accident
         for words, notebook, anchor in LINK.findall(cell.source):
             assert (words, notebook or path.name) == find_numbers(path.parent)[anchor]
-
-
-def test_only_links_to_works_of_the_bibliography_are_citations():
-    works = read_bibliography()
-    assert works["https://arxiv.org/abs/1708.07120"] == ("smith2019", "2019")
-    text = "[x](https://example.org) `[Smith 2017](https://arxiv.org/abs/1506.01186)`"
-    assert link_citations(text) == (text, [])
-    linked = ("[Smith and Topin 2019](#ref-smith2019)", ["smith2019"])
-    assert link_citations("[Smith and Topin 2019](https://arxiv.org/abs/1708.07120)") == linked

@@ -52,6 +52,7 @@ def test_the_words_are_on_the_pages_and_code_is_not(pdf):
     assert "secret" not in text and "show()" not in text
     assert text.index("Found this.") < text.index("C2 ✗ not reproduced") < text.index("Abstract")
     assert text.count("Found this.") == 1
+    assert text.index("a list without a blank line") < text.index("Figure 1. As") < text.index("Table 1. A caption.")
 
 
 def test_the_pdf_is_tagged_with_title_language_bookmarks_and_alternative_texts(pdf):
@@ -97,12 +98,6 @@ def test_head_first_and_last_rows_of_a_table_stay_together_wherever_a_page_ends(
         pages = export(tmp_path, merge_cells(tmp_path, prose(f"# A\n\n{lines}"), shows(shown)))
         for together in (["Table 1.", "h1", "row0.", "row1.", "row2."], ["row9.", "row10.", "row11."]):
             assert any(all(word in page for word in together) for page in pages), n
-
-
-def test_a_figure_stands_between_the_words_before_and_after_it(tmp_path):
-    cells = [prose("# A\n\nBefore it."), shows(figure("one")), prose("After it.")]
-    [text] = export(tmp_path, merge_cells(tmp_path, *cells))
-    assert text.index("Before it.") < text.index("Figure 1.") < text.index("After it.")
 
 
 def test_a_page_s_head_names_its_own_section(tmp_path):
