@@ -13,14 +13,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 
 from lrlib.errors import LrlibError
-from lrlib.problems.preprocessing import resize_images
 from lrlib.project import data_folders, download_folder
 
 SAMPLE = "sample"
 AUTO = "auto"
-VALIDATION = "_validation"  # suffix of a dataset whose test split is every twelfth training image
 CLASSES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}  # a dataset's name -> torchvision's class
 FILES = {  # with their MD5 in each of CLASSES
     "train-images-idx3-ubyte": ("6bbc9ace898e44ae57da46a324031adb", "f4a8712d7a061bf5bd6d2ca38dc4d50a"),
@@ -29,7 +28,8 @@ FILES = {  # with their MD5 in each of CLASSES
     "t10k-labels-idx1-ubyte": ("27ae3e4e09519cfbb04c329615203637", "15d484375f8d13e6eb1aabb0c3f46965"),
 }
 DEBIAN = {"fashion_mnist": Path("/usr/share/datasets/fashion-mnist")}  # of the package dataset-fashion-mnist
-NAMES = tuple(f"{name}{suffix}" for name in (*CLASSES, SAMPLE) for suffix in ("", VALIDATION))
+NAMES = (*CLASSES, SAMPLE)
+IMAGE_SIZE = 32  # LeNet-5's
 
 
 class DatasetError(LrlibError):
@@ -83,9 +83,16 @@ def choose_dataset(name: str) -> str:
 
 
 def load_dataset(name: str) -> Data:
-    """Return a dataset as LeNet-5 takes it: images uint8 (N, 1, 32, 32), labels int64 (N,). Raises as `read_images`."""
-    splits = [(resize_images(images), torch.from_numpy(labels)) for images, labels in read_images(name)]
-    return Data(train=splits[0], test=splits[1])
+    """Return a dataset as LeNet-5 takes it: images uint8 (N, 1, 32, 32), labels int64 (N,). Raises as `read_images`.
+
+    Images are enlarged to the same pixels as by Pillow, which torchvision's Resize uses.
+    """
+    train, test = ((_enlarge(torch.tensor(images)), torch.from_numpy(labels)) for images, labels in read_images(name))
+    return Data(train, test)
+
+
+def _enlarge(images):
+    return F.interpolate(images[:, None], size=(IMAGE_SIZE, IMAGE_SIZE), mode="bilinear", antialias=True)
 
 
 @lru_cache(maxsize=2)
@@ -102,11 +109,7 @@ def read_images(name: str) -> list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.i
     """
     if name not in NAMES:
         raise ValueError(f"dataset must be one of {', '.join((*NAMES, AUTO))}, got {name!r}")
-    whole = name.removesuffix(VALIDATION)
-    splits = _read_sample() if whole == SAMPLE else _read_files(whole)
-    if name != whole:
-        held_out = np.arange(len(splits[0][0])) % 12 == 11
-        splits = [[part[rows] for part in splits[0]] for rows in (~held_out, held_out)]
+    splits = _read_sample() if name == SAMPLE else _read_files(name)
     return [(images, labels.astype(np.int64)) for images, labels in splits]
 
 

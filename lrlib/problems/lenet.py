@@ -53,9 +53,7 @@ def _on(dataset):
     )
 
 
-lenet5_mnist, lenet5_mnist_validation = _on("mnist"), _on("mnist_validation")
-lenet5_fashion, lenet5_fashion_validation = _on("fashion_mnist"), _on("fashion_mnist_validation")
-lenet5_sample, lenet5_sample_validation = _on("sample"), _on("sample_validation")
+lenet5_mnist, lenet5_fashion, lenet5_sample = map(_on, ("mnist", "fashion_mnist", "sample"))
 
 
 def name_problem(dataset: str) -> str:

@@ -5,11 +5,11 @@ import importlib
 from dataclasses import replace
 from functools import lru_cache
 
-from lrlib.problems.data import VALIDATION, Data
+from lrlib.problems.data import Data
 from lrlib.problems.problem import Problem
 
 DEFAULT = "lenet5_mnist"
-NAMES = tuple(f"{name}{suffix}" for name in (DEFAULT, "lenet5_fashion", "lenet5_sample") for suffix in ("", VALIDATION))
+NAMES = (DEFAULT, "lenet5_fashion", "lenet5_sample")
 
 
 def find_module(name: str) -> str:

@@ -20,7 +20,7 @@ from lrlib import _MODULES, _OF_THE_REPORT
 
 THREADS = 1
 # Modules that decide no bit: data is known by its digest, whatever reads it.
-_APART = {"lrlib.errors", "lrlib.project", "lrlib.problems.data", "lrlib.problems.preprocessing"}
+_APART = {"lrlib.errors", "lrlib.project", "lrlib.problems.data"}
 _alone = threading.RLock()
 
 

@@ -12,7 +12,6 @@ from torchvision import transforms
 
 from lrlib.problems import data
 from lrlib.problems.data import Data, DatasetError, DatasetMissing, choose_dataset, load_dataset, read_images
-from lrlib.problems.preprocessing import resize_images
 
 RESIZE = transforms.Compose([transforms.Resize((32, 32)), transforms.PILToTensor()])
 # Looked for here, since the folders that a user names are not there while a test runs.
@@ -59,12 +58,16 @@ def nowhere(ours, monkeypatch):
     return ours.parent.parent
 
 
-def test_images_are_pillow_s_pixel_for_pixel():
+def test_images_are_pillow_s_pixel_for_pixel(monkeypatch):
     rng = np.random.default_rng(0)
     raw = np.concatenate([rng.integers(0, 256, (150, 28, 28)), rng.choice([0, 255], (150, 28, 28))]).astype(np.uint8)
     digits = mnist_data()[0][:20].reshape(-1, 28, 28).astype(np.uint8)
-    for images in (raw, digits):
-        assert torch.equal(resize_images(images), torch.stack([RESIZE(Image.fromarray(image)) for image in images]))
+    monkeypatch.setattr(
+        data, "read_images", lambda name: [(images, np.arange(len(images))) for images in (raw, digits)]
+    )
+    found = load_dataset("mnist")
+    for (enlarged, _), images in ((found.train, raw), (found.test, digits)):
+        assert torch.equal(enlarged, torch.stack([RESIZE(Image.fromarray(image)) for image in images]))
 
 
 def test_auto_is_the_sample_with_a_warning_if_mnist_is_unavailable(nowhere):
@@ -147,13 +150,6 @@ def test_mnist_in_the_named_folder_is_found_first_and_is_torchvision_s(tmp_path,
     assert mnist.train[0].shape == (60_000, 1, 32, 32)
     for i in (0, 123, 9_999):
         assert torch.equal(mnist.test[0][i], RESIZE(theirs[i][0]))
-
-
-def test_a_validation_split_is_every_twelfth_training_image_and_the_rest_are_trained_on():
-    whole, held_out = load_dataset("sample"), load_dataset("sample_validation")
-    assert (len(held_out.train[0]), len(held_out.test[0])) == (3667, 333)
-    assert torch.equal(held_out.test[0], whole.train[0][11::12])
-    assert torch.equal(held_out.train[1], whole.train[1][[i for i in range(4000) if i % 12 != 11]])
 
 
 def test_the_digest_of_data_changes_with_every_value_shape_and_dtype():
