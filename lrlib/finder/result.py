@@ -305,6 +305,8 @@ class RangeTestResult:
         Returns:
             The axes.
         """
+        if isinstance(ax, (str, os.PathLike)):
+            raise TypeError(f"ax must be matplotlib axes, got {ax!r}; save the picture with plot(path={str(ax)!r})")
         marks = [self.suggest()] if marks is None else [marks] if isinstance(marks, (Suggestion, str, float)) else marks
         named = [self.suggest(mark) if isinstance(mark, str) else mark for mark in marks]
         ax = drawing.draw_range_test(ax, self, named)
@@ -377,7 +379,7 @@ def in_words(suggestion: Suggestion, n_steps: int) -> str:
     n_steps = suggestion.total_steps or n_steps
     return (
         f"suggested lr {suggestion.lr:.3g}, constant, for a training of about {n_steps:,} steps\n"
-        f"for one cycle: peak {suggestion.upper:.3g}, base {suggestion.lower:.3g}\n"
+        f"peak of a cycle {suggestion.upper:.3g}, base of cyclic() {suggestion.lower:.3g}\n"
         f"confidence {suggestion.confidence}: {suggestion.reason}"
     )
 

@@ -25,7 +25,8 @@ def open_lab(arguments: Sequence[str]) -> int:
         print("lrlib: no published results found; notebooks train what they need", file=sys.stderr)
     elif known.results != "none":
         environment["LRLIB_RESULTS"] = known.results if known.results == "published" else os.path.abspath(known.results)
-    command = [sys.executable, "-m", "jupyterlab", f"--notebook-dir={project_folder()}", "notebooks", *options]
+    places = [f"--notebook-dir={project_folder()}", "--LabApp.default_url=/lab/tree/notebooks"]
+    command = [sys.executable, "-m", "jupyterlab", *places, *options]
     try:
         return subprocess.run(command, cwd=project_folder(), env=environment).returncode
     except KeyboardInterrupt:  # JupyterLab received it too

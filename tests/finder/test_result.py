@@ -196,6 +196,8 @@ def test_the_text_is_a_rate_a_cycle_and_a_verdict_also_beside_the_picture(wide, 
 
 
 def test_a_picture_names_what_was_swept_and_marks_what_it_is_given(result, doubtful, tmp_path):
+    with pytest.raises(TypeError, match=r"ax must be matplotlib axes, got .*; save the picture with plot\(path="):
+        result.plot("sweep.png")
     ax = result.plot(path=tmp_path / "sweep.png", marks=["suggest_lr", result.suggest("steepest"), 3e-4])
     assert (tmp_path / "sweep.png").stat().st_size > 1000
     assert ax.get_xscale() == "log" and ax.get_ylabel() == "validation loss"
