@@ -55,7 +55,7 @@ def _build_parser():
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     report = commands.add_parser("report", help="train, execute the section notebooks, and write page and PDF")
     publish = commands.add_parser("publish", help="the same, then copy them to report/ and update the README")
-    section = commands.add_parser("section", help="run one section anew, into report/build/sections")
+    section = commands.add_parser("section", help="make one section, in report/build/sections")
     store = commands.add_parser("store", help="list or prune the cache of trained epochs")
     for command in (report, publish, section):
         command.set_defaults(act=_make)
@@ -66,7 +66,7 @@ def _build_parser():
             )
         command.add_argument("--params", metavar="'NAME=VALUE ...'", default="", help="further parameters")
         command.add_argument(
-            "--results", metavar="FILE", default="", help="published, or results to use instead of training"
+            "--results", metavar="FILE", default="", help="published, or a file of results to use instead of training"
         )
         command.add_argument("--quick", action="store_true", help="a few epochs on the sample: a preview")
     for command in (report, publish):
@@ -74,7 +74,7 @@ def _build_parser():
     section.add_argument("name", help="number or file name of a section, such as 2-2; study/2 is one of the study's")
     store.set_defaults(act=_store)
     store.add_argument("what", choices=["list", "prune"], nargs="?", default="list")
-    store.add_argument("--dry-run", action="store_true", help="prune: only say what would be removed")
+    store.add_argument("--dry-run", action="store_true", help="prune: only list what would be removed")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Documents: folders of section notebooks, each with a `document.toml` that says what the folder becomes."""
+"""Documents: folders of section notebooks, each with a `document.toml` that names the document."""
 
 import tomllib
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ class ParameterError(LrlibError):
 
 @dataclass(frozen=True)
 class Document:
-    """A folder of section notebooks, and what its document.toml says."""
+    """A folder of section notebooks, and the values of its document.toml."""
 
     folder: Path
     name: str  # of the files that it becomes: report.html and report.pdf

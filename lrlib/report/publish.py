@@ -1,4 +1,4 @@
-"""What a document found, carried by its page and compared with the published one; and publishing it.
+"""A document's findings, which its page carries and which are compared with the published ones; and publishing it.
 
 A published document is in `report/`, and its README shows values of it.
 """

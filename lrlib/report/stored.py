@@ -1,4 +1,4 @@
-"""What the cache of trained epochs holds, and which of it the published documents do not need.
+"""The content of the cache of trained epochs, and the part that the published documents do not need.
 
 Names of epochs depend on the machine's numerics and on the training code: what another machine or version stored
 counts as not needed.

@@ -66,7 +66,7 @@ class Tables:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a claim.
+    """The verdict on a claim.
 
     verdict: "reproduced", "not reproduced", "inconclusive", "one seed", or "note" for C10. evidence: the numbers, as
     Markdown. estimates: name of a comparison -> its share, or its mean as a fraction.

@@ -52,7 +52,7 @@ def open_panels(
 
 
 def draw_median(axes: Axes, data: pd.DataFrame, x: str, y: str, name: str, color: str, **style: Any) -> None:
-    """The median over seeds as a line, with a band from the smallest to the largest seed.
+    """The median over seeds as a line, with a band from their min to their max.
 
     Args:
         data: a row per seed and x; a value that is not finite counts as infinite.

@@ -1,6 +1,6 @@
 """The report's figures: tables in; a matplotlib figure, and the tidy DataFrame that it shows, out.
 
-Lines are medians over seeds, bands reach from the smallest to the largest seed. Dotted lines are the original's.
+Lines are medians over seeds, bands their min and max. Dotted lines are the original's.
 """
 
 import itertools

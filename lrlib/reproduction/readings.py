@@ -1,4 +1,4 @@
-"""What is read off the results: turning points, last values, the shape of curves. One value a seed, or a table."""
+"""Readings of the results: turning points, last values, the shape of curves. One value a seed, or a table."""
 
 import numpy as np
 import numpy.typing as npt
@@ -79,7 +79,7 @@ def compare_with_original(epochs: pd.DataFrame, label: str, curve: pd.DataFrame)
         curve: epoch, test_loss and half_width (of the drawn line; 0 for printed values).
 
     Returns:
-        n (epochs); inside (those where the original lies between our smallest and largest seed, up to the half width);
+        n (epochs); inside (those where the original lies between the min and max of our seeds, up to the half width);
         distance (median over these epochs of its relative distance from our median).
     """
     ours = select_run(count_diverged(epochs), label).groupby("epoch")["test_loss"].agg(["min", "median", "max"])

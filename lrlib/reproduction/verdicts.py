@@ -11,7 +11,7 @@ SIGNS = {REPRODUCED: "✓", NOT_REPRODUCED: "✗", INCONCLUSIVE: "?", ONE_SEED: 
 
 
 def sign_verdict(word: str) -> str:
-    """A verdict with its sign, so that colour is not all that tells it: `✓ reproduced`."""
+    """A verdict with its sign, which can be read without colour: `✓ reproduced`."""
     return f"{SIGNS[word]} {word}"
 
 

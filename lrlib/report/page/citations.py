@@ -1,4 +1,4 @@
-"""Citations and references as links, which read well wherever Markdown does.
+"""Citations and references as links, which any Markdown viewer shows.
 
 In a notebook a citation is a link to the work, `[Smith 2017](https://arxiv.org/abs/1506.01186)`, and a reference a link
 to notebook and label, `[Figure 2](1-range-test.ipynb#fig-sweep)`. The document turns both into links within itself and

@@ -1,8 +1,7 @@
 """Merge executed section notebooks into one: numbers, anchors, references.
 
-What must read the same in HTML and PDF is settled here, in Markdown: numbers of sections, figures and tables, anchors,
-and what references (`@fig-x`, `[Figure 2](1-range-test.ipynb#fig-x)`) and links to cited works become. The exporters
-only typeset.
+HTML and PDF must agree, so numbers of sections, figures and tables, anchors, references (`@fig-x`,
+`[Figure 2](1-range-test.ipynb#fig-x)`) and links to cited works are set here, in Markdown. The exporters only typeset.
 """
 
 import base64
