@@ -60,7 +60,7 @@ def draw_median(axes: Axes, data: pd.DataFrame, x: str, y: str, name: str, color
     """
     by_x = data.assign(**{y: data[y].fillna(np.inf)}).groupby(x)[y]
     line = by_x.median().replace(np.inf, np.nan)
-    axes.plot(line.index, line, color=color, label=name, gid=name, **style)
+    axes.plot(line.index, line, color=color, label=name, **style)
     if data["seed"].nunique() > 1:
         top = by_x.max().replace(np.inf, 1e9)
         axes.fill_between(line.index, by_x.min(), top, color=color, alpha=0.2, linewidth=0, gid=name)

@@ -36,8 +36,7 @@ def draw_schedules(runs: Sequence[Run]) -> Drawn:
             data = pd.DataFrame(columns).rename_axis("step").reset_index().assign(run=run.label)
             frames.append(data.iloc[:: max(1, len(data) // 1000)])
             for axes, column in zip(panels, columns, strict=True):
-                named = {"label": run.label, "gid": run.label}
-                axes.plot(frames[-1]["step"], frames[-1][column], color=color, linestyle=style, **named)
+                axes.plot(frames[-1]["step"], frames[-1][column], color=color, linestyle=style, label=run.label)
         drawing.log_axis(panels[0], "y")
         panels[0].set(title="(a)", xlabel="step", ylabel="learning rate")
         panels[1].set(title="(b)", xlabel="step", ylabel="momentum")
@@ -85,7 +84,7 @@ def draw_sweep(
     binned = drawing.bin_steps(steps.assign(smoothed=np.concatenate(smoothed)))
     with drawing.open_panels(1, height=3.0, width=drawing.NARROW + 0.6) as (figure, (axes,)):
         raw = binned.query("seed == 0")
-        axes.plot(raw["lr"], raw["loss"], color=AUTHOR_COLOR, linewidth=0.6, label="seed 0, raw", gid="seed 0, raw")
+        axes.plot(raw["lr"], raw["loss"], color=AUTHOR_COLOR, linewidth=0.6, label="seed 0, raw")
         drawing.draw_median(axes, binned, "lr", "smoothed", "reproduction, smoothed", COLORS[0])
         for (name, lrs), color in zip(turning.items(), COLORS[1:], strict=False):
             axes.axvspan(lrs.min(), lrs.max(), color=color, alpha=0.2, linewidth=0)
@@ -160,9 +159,9 @@ def draw_seeds(values: Mapping[str, np.ndarray], unit: str, *, originals: Mappin
         for row, ((name, own), color) in enumerate(zip(values.items(), COLORS * 9, strict=False)):
             found = estimate_mean(own)
             ends = (found.low, found.high) if originals is None else predict_one(own)
-            axes.plot(ends, [row, row], color=INK, linewidth=1.6, label=said, gid=said)
+            axes.plot(ends, [row, row], color=INK, linewidth=1.6, label=said)
             axes.plot(own, row + drawing.swarm(own, spread / 60), "o", color=color, markersize=3.2, alpha=0.6, gid=name)
-            axes.plot(found.mean, row, "|", color=INK, markersize=16, label="mean", gid="mean")
+            axes.plot(found.mean, row, "|", color=INK, markersize=16, label="mean")
             if originals and name in originals:
                 axes.plot(originals[name], row, "D", color=AUTHOR_COLOR, label=f"{ORIGINAL}, one seed", gid=ORIGINAL)
         if originals is None:
@@ -212,7 +211,7 @@ def _draw_originals(axes, originals, x, y, colors=None):
     for name, curve in originals.items():
         label, color = ", ".join(filter(None, (ORIGINAL, name))), (colors or {}).get(name, INK)
         style = {"linestyle": (0, (1, 1.2)), "marker": ".", "markersize": 3.5}
-        axes.plot(curve[x], curve[y], color=color, label=label, gid=label, **style)
+        axes.plot(curve[x], curve[y], color=color, label=label, **style)
         rows.append(curve.assign(run=label, split="test", loss=curve[y]))
     return rows
 
