@@ -132,7 +132,7 @@ def turning_points(lr: ArrayLike, loss: ArrayLike, *, fraction: float = FALL_FRA
         raise ValueError(f"fraction must be in (0, 1), got {fraction}; pass the share of the fall that counts as start")
     lr, loss = _check(lr, loss)
     if not np.isfinite(loss).any():
-        first = _first(lr)
+        first = float(np.append(lr, np.nan)[0])
         return TurningPoints(first, first, np.nan, np.nan, False, NO_FINITE_LOSS)
     curve = read_curve(lr, loss)
     confidence, reason = _judge(curve, loss)
@@ -275,7 +275,7 @@ def _suggest(
     """Suggestion out of locate(curve) -> log10 of lr, lower, upper."""
     lr, loss = _check(lr, loss)
     if not np.isfinite(loss).any():
-        first = _first(lr)
+        first = float(np.append(lr, np.nan)[0])
         return Suggestion(first, first, first, None, "low", NO_FINITE_LOSS, heuristic)
     curve = read_curve(lr, loss)
     wanted = locate(curve)
@@ -291,16 +291,10 @@ def _suggest(
 def _check(lr: ArrayLike, loss: ArrayLike) -> tuple[Floats, Floats]:
     lr, loss = np.asarray(lr, dtype=np.float64), np.asarray(loss, dtype=np.float64)
     if lr.ndim != 1 or lr.shape != loss.shape:
-        raise ValueError(
-            f"lr and loss must have the same shape (n,), got {lr.shape} and {loss.shape}; pass one for each"
-        )
+        raise ValueError(f"lr and loss must have one shape (n,), got {lr.shape} and {loss.shape}; pass one for each")
     if not (np.isfinite(lr).all() and (lr > 0).all() and (np.diff(lr) > 0).all()):
         raise ValueError("lr must be positive and increasing, got other values; sort it and drop repeated values")
     return lr, loss
-
-
-def _first(lr: Floats) -> float:
-    return float(lr[0]) if len(lr) else np.nan
 
 
 def _lr(x: float) -> float:

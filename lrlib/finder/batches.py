@@ -15,9 +15,13 @@ def without_end(loader: Any, *, epoch: int = 0, epochs_apart: int = 1) -> Iterat
     `set_epoch` of the loader, its dataset and its samplers is called with epoch, then with epochs_apart more at each
     new pass.
     """
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    owners = [loader, getattr(loader, "dataset", None), getattr(loader, "sampler", None), batch_sampler]
+    owners.append(getattr(batch_sampler, "sampler", None))
+    counting = {id(owner): owner for owner in owners if callable(getattr(owner, "set_epoch", None))}
     is_first = True
     while True:
-        for owner in _epoch_owners(loader):
+        for owner in counting.values():
             owner.set_epoch(epoch)
         is_empty = True
         for batch in loader:
@@ -26,36 +30,22 @@ def without_end(loader: Any, *, epoch: int = 0, epochs_apart: int = 1) -> Iterat
         if is_empty and is_first:
             raise ValueError("loader must yield at least one batch, got none; check its dataset and drop_last")
         if is_empty:
-            raise TypeError(
-                f"loader must be re-iterable, got a {type(loader).__name__} whose second pass was empty; pass a "
-                "DataLoader or a list of batches"
-            )
+            kind = type(loader).__name__
+            raise TypeError(f"loader must be re-iterable, got a {kind} whose second pass was empty; pass a DataLoader")
         reset = getattr(loader, "reset", None)
         if isinstance(loader, Iterator) and callable(reset):
             reset()  # NVIDIA DALI restarts only after this
         epoch, is_first = epoch + epochs_apart, False
 
 
-def _epoch_owners(loader: Any) -> list[Any]:
-    batch_sampler = getattr(loader, "batch_sampler", None)
-    owners = [loader, getattr(loader, "dataset", None), getattr(loader, "sampler", None), batch_sampler]
-    owners.append(getattr(batch_sampler, "sampler", None))
-    return list({id(owner): owner for owner in owners if callable(getattr(owner, "set_epoch", None))}.values())
-
-
 def inputs_and_targets(batch: Any) -> tuple[Any, Any]:
     """The two halves of a batch. Raises TypeError or ValueError if it does not have two of several samples."""
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
         kind = type(batch).__name__ + (f" of {len(batch)}" if isinstance(batch, (tuple, list)) else "")
-        raise TypeError(
-            f"a batch must be a pair (inputs, targets), got a {kind}; pass step_fn(batch) -> loss instead of loss_fn"
-        )
+        raise TypeError(f"a batch must be a pair (inputs, targets), got a {kind}; pass step_fn instead of loss_fn")
     inputs, targets = batch
     if isinstance(targets, Tensor) and targets.dim() == 0:
-        raise ValueError(
-            "a batch must hold several samples, got a single one, with a target of shape (); pass a DataLoader with a "
-            "batch_size, or step_fn"
-        )
+        raise ValueError("a batch must hold several samples, got a single one; pass a DataLoader with a batch_size")
     return inputs, targets
 
 
@@ -67,8 +57,7 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
     except TypeError as err:
         if f"{type(model).__name__}.forward() " not in str(err):
             raise
-        advice = "pass step_fn(batch) -> loss instead of loss_fn"
-        raise TypeError(f"the inputs of a batch must be the model's arguments, got: {err}; {advice}") from err
+        raise TypeError(f"a batch's inputs must be the model's arguments, got: {err}; pass step_fn") from err
 
 
 def moves_itself(value: Any) -> bool:

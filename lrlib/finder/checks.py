@@ -77,9 +77,7 @@ def check_gradients(model: nn.Module, optimizer: Any, *, scaler: Any, clip_norm:
     if scaler is not None and (isinstance(scaler, type) or not is_scaler):
         raise TypeError(f"scaler must be a torch.amp.GradScaler, an Accelerator or a Fabric, got {scaler!r}; pass one")
     if clip_norm is not None and (getattr(optimizer, "scaler", None) or getattr(optimizer, "loss_scaler", None)):
-        raise ValueError(
-            f"clip_norm would clip scaled gradients of {_kind(optimizer)}, which has its own scaler; omit it"
-        )
+        raise ValueError(f"clip_norm would clip scaled gradients, got {_kind(optimizer)} with its own scaler; omit it")
     scales = isinstance(scaler, torch.amp.GradScaler) and scaler.is_enabled()
     if scales and type(scaler).__name__ != "ShardedGradScaler" and sharded_root(model) is not None:
         kind = "torch.distributed.fsdp.sharded_grad_scaler.ShardedGradScaler"

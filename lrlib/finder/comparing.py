@@ -26,7 +26,14 @@ class Overlay:
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw every result's smoothed median on the axes, a new figure's by default. Returns the axes."""
-        return drawing.draw_overlay(ax, {f"{self.parameter} = {v:g}": found for v, found in self.results.items()})
+        ax, results = ax or drawing.new_axes(), list(self.results.values())
+        for i, (value, result) in enumerate(self.results.items()):
+            curve = result.median_curve
+            ax.plot(curve.lr, curve.loss, color=f"C{i}", label=f"{self.parameter} = {value:g}")
+            ax.fill_between(curve.lr, curve.low, curve.high, color=f"C{i}", alpha=0.15, linewidth=0)
+        drawing.frame(ax, results, f"Range tests of {results[0].settings.optimizer}")
+        ax.legend(fontsize="small")
+        return ax
 
     def __repr__(self) -> str:
         lines = []

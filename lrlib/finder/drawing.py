@@ -3,7 +3,7 @@
 import base64
 import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +24,7 @@ def draw_range_test(ax: "Axes | None", result: "RangeTestResult", marks: "Sequen
     A suggestion is a line at its lr, the first one's range is shaded; one that is not reliable is named, not drawn.
     Returns the axes, those of a new pyplot figure if none are given.
     """
-    ax, settings, median = ax or _new_axes(), result.settings, result.median_curve
+    ax, settings, median = ax or new_axes(), result.settings, result.median_curve
     curves = [sweep.curve() for sweep in result.sweeps]
     for lr, loss in curves:
         ax.plot(lr, loss, color="0.6", linewidth=0.6, alpha=0.7, zorder=1)
@@ -36,7 +36,7 @@ def draw_range_test(ax: "Axes | None", result: "RangeTestResult", marks: "Sequen
         label = f"held for {settings.hold_steps} steps"
         ax.plot([each.lr for each in held], [each.loss for each in held], "o", color="C2", label=label, zorder=4)
     counted = "1 sweep" if len(curves) == 1 else f"{len(curves)} sweeps"
-    _frame(ax, [result], f"Range test of {settings.optimizer}: {counted} of up to {settings.num_iter} steps")
+    frame(ax, [result], f"Range test of {settings.optimizer}: {counted} of up to {settings.num_iter} steps")
     ends = [sweep.lr[-1] for sweep in result.sweeps if sweep.diverged]
     if ends:
         top = ax.get_xaxis_transform()
@@ -50,18 +50,6 @@ def draw_range_test(ax: "Axes | None", result: "RangeTestResult", marks: "Sequen
             ax.axvline(mark.lr, color=f"C{i + 1}", label=f"{mark.heuristic}: lr = {mark.lr:.2g}", zorder=4)
             if i == 0:
                 ax.axvspan(mark.lower, mark.upper, color="C1", alpha=0.12, linewidth=0, label="base to peak", zorder=0)
-    ax.legend(fontsize="small")
-    return ax
-
-
-def draw_overlay(ax: "Axes | None", results: "Mapping[str, RangeTestResult]") -> "Axes":
-    """Draw the smoothed medians of several range tests; results: label -> result. Returns the axes."""
-    ax = ax or _new_axes()
-    for i, (label, result) in enumerate(results.items()):
-        curve = result.median_curve
-        ax.plot(curve.lr, curve.loss, color=f"C{i}", label=label)
-        ax.fill_between(curve.lr, curve.low, curve.high, color=f"C{i}", alpha=0.15, linewidth=0)
-    _frame(ax, list(results.values()), f"Range tests of {result.settings.optimizer}")
     ax.legend(fontsize="small")
     return ax
 
@@ -100,7 +88,8 @@ def log(result: "RangeTestResult", writer: Any) -> None:
         writer.log(numbers if figure is None else {**numbers, "range_test/curves": figure})
 
 
-def _new_axes() -> "Axes":
+def new_axes() -> "Axes":
+    """The axes of a new figure of pyplot."""
     return need("matplotlib.pyplot", what="a plot").subplots(figsize=(7, 4), layout="constrained")[1]
 
 
@@ -114,7 +103,7 @@ def _figure_of(shown: Any) -> Any:
     return figure
 
 
-def _frame(ax: "Axes", results: "Sequence[RangeTestResult]", title: str) -> None:
+def frame(ax: "Axes", results: "Sequence[RangeTestResult]", title: str) -> None:
     """Scale, frame and name the axes."""
     ax.set_xscale("log")
     ax.set_xlabel("learning rate")

@@ -101,10 +101,8 @@ class Reach:
             self.parts.append((name, restore))
         elif not (is_container or own is not None or slots):
             if _is_opaque(thing, data):
-                raise TypeError(
-                    f"cannot snapshot {name} ({kind}); make it a number, a list or a tensor, or give its owner "
-                    "state_dict and load_state_dict and pass the owner in extra_state"
-                )
+                advice = "or give its owner state_dict and load_state_dict and pass the owner in extra_state"
+                raise TypeError(f"cannot snapshot {name} ({kind}); make it a number, a list or a tensor, {advice}")
             return ()
         is_root = id(thing) in self._roots
         if not is_container and (restore is not None or not (_is_entered(thing) or is_root)):
@@ -198,12 +196,9 @@ def _items(name: str, container: Any) -> Children:
     """All that a container holds, its keys included."""
     entries = dict.items(container) if isinstance(container, dict) else enumerate(container)
     for key, value in entries:
-        shown = f"{name}[{_shown(key)}]"
+        is_short = isinstance(key, (str, int, float, tuple)) and len(repr(key)) < 60
+        shown = f"{name}[{repr(key) if is_short else type(key).__name__}]"
         yield from ((shown, key), (shown, value)) if isinstance(container, dict) else ((shown, value),)
-
-
-def _shown(key: Any) -> str:
-    return repr(key) if isinstance(key, (str, int, float, tuple)) and len(repr(key)) < 60 else type(key).__name__
 
 
 def _is_entered(thing: Any) -> bool:
@@ -271,10 +266,7 @@ def _used_by(function: Any) -> Iterator[tuple[str, Any, Restore | None]]:
         yield "function", function.__func__, None
     else:
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-            get, put = (
-                partial(getattr, cell, "cell_contents"),
-                partial(setattr, cell, "cell_contents"),
-            )
+            get, put = partial(getattr, cell, "cell_contents"), partial(setattr, cell, "cell_contents")
             with contextlib.suppress(ValueError):  # a name that has no value yet
                 yield name, get(), _rebinder(get, put)
         named = {**(function.__kwdefaults__ or {}), **function.__dict__}

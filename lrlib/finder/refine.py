@@ -150,10 +150,8 @@ def _judge(sweep: "Sweep", each: Sequence[Held], is_enclosed: bool, settings: Se
         end = "largest" if best.lr == max(each).lr else "smallest"
         return "medium", f"the best of {len(each)} held learning rates is the {end} one"
     if settings.memory > settings.hold_steps / 2:
-        return (
-            "medium",
-            f"momentum averages over {settings.memory:.0f} steps, and each lr was held for {settings.hold_steps}",
-        )
+        averaged = f"momentum averages over {settings.memory:.0f} steps"
+        return "medium", f"{averaged}, and each lr was held for {settings.hold_steps}"
     if (doubt := settings.overfits()) is not None:
         return "medium", doubt
     if start > MANYFOLD * best.loss > 0 and settings.val_metric is None:

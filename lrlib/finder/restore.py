@@ -5,6 +5,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -87,9 +88,8 @@ class Snapshot:
         self._interrupts.are_held_back = True
         failed: list[tuple[str, BaseException]] = []
         workers = [(loader, loader._iterator) for loader in self._reach.loaders]  # those of the sweeps go on
-        tensors = self._reach.tensors
-        parts = [*self._reach.parts, *((each.name, each.restore) for each in tensors), *self._random_state]
-        parts += [(each.name, each.restore_gradient) for each in tensors if finally_]
+        parts = [*self._reach.parts, *self._random_state]
+        parts += [(each.name, partial(each.restore, gradient=finally_)) for each in self._reach.tensors]
         for name, restore in parts:
             try:
                 restore()
@@ -103,17 +103,12 @@ class Snapshot:
             if not isinstance(error, Exception):
                 raise error
             raise RuntimeError(f"{name} could not be restored, everything else was: {error}") from error
-        self._check_watched()
-
-    def _check_watched(self) -> None:
-        """Raise RuntimeError for samples that were changed in place, and warn of a function's tensors."""
-        for name, tensor, version in self._reach.watched:
-            if tensor._version == version:
-                continue
+        changed = [name for name, tensor, version in self._reach.watched if tensor._version != version]
+        self._reach.watched = [(name, tensor, tensor._version) for name, tensor, _ in self._reach.watched]
+        for name in changed:
             if name.startswith(("loader", "val_loader")):
                 raise RuntimeError(f"{name} was changed in place and is not restored; let the loader yield copies")
             warnings.warn(f"{name} was changed in place and is not restored; pass it in extra_state", stacklevel=2)
-        self._reach.watched = [(name, tensor, tensor._version) for name, tensor, _ in self._reach.watched]
 
 
 def _keep_extra(reach: Reach, name: str, thing: Any) -> None:

@@ -29,29 +29,26 @@ class KeptTensor:
         self.copied = self._memory().clone()
         self.grad = tensor.grad if tensor.is_leaf else None
         # DDP's gradient_as_bucket_view lays gradients into a buffer that the sweep writes to.
-        self.grad_values = None if self.grad is None else self.grad.clone()
+        self.grad_values: Any = None if self.grad is None else self.grad.clone()
 
     @torch.no_grad()
-    def restore(self) -> None:
-        """Restore values, place, shape, dtype and requires_grad; the gradient is None afterwards."""
+    def restore(self, *, gradient: bool) -> None:
+        """Restore values, place, shape, dtype and requires_grad; the gradient is None without gradient=True."""
         tensor = self.tensor
         if self.is_leaf and not tensor.is_leaf:  # a buffer that was updated with gradients belongs to a graph
             tensor.detach_()
         if tensor.is_leaf and not tensor.is_inference():
             tensor.grad = None
-            self._fill()
+            self._memory().copy_(self.copied)
             if self._has_moved():
                 tensor.data = self.place
             if tensor.requires_grad != self.requires_grad:
                 tensor.requires_grad_(self.requires_grad)
         elif not torch.equal(self._memory(), self.copied):  # writing would break a graph that the user still holds
-            self._fill()
-
-    @torch.no_grad()
-    def restore_gradient(self) -> None:
-        if self.is_leaf:
-            self.tensor.grad = self.grad
-        if self.grad is not None and self.grad_values is not None:
+            self._memory().copy_(self.copied)
+        if gradient and self.is_leaf:
+            tensor.grad = self.grad
+        if gradient and self.grad is not None:
             self.grad.copy_(self.grad_values)
 
     def _memory(self) -> Tensor:
@@ -61,10 +58,6 @@ class KeptTensor:
             return place
         span = 1 + sum((size - 1) * stride for size, stride in zip(place.shape, place.stride(), strict=True))
         return place.as_strided((span,), (1,), place.storage_offset()) if 0 < span < place.numel() else place
-
-    def _fill(self) -> None:
-        if self.place.device.type != "meta":
-            self._memory().copy_(self.copied)
 
     def _has_moved(self) -> bool:
         now, then = self.tensor, self.place

@@ -20,15 +20,14 @@ from lrlib.finder import drawing
 from lrlib.finder.checks import group_momenta, group_ratios
 from lrlib.finder.refine import refined
 from lrlib.finder.settings import Settings, whole
+from lrlib.smoothing import Floats
 from lrlib.suggest import Suggestion
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-Floats = NDArray[np.float64]
 REACHED_END = "reached end_lr"  # how the stop_reason of a sweep begins that nothing ended before
-Ratios = tuple[float, ...]
 Heuristic = str | Callable[[Floats, Floats], Suggestion]
 HEURISTICS = ("suggest_lr", "steepest", "minimum_over_ten", "valley", "smith_bounds")
 FORMAT = 3  # of saved results
@@ -131,23 +130,22 @@ class RangeTestResult:
         Raises:
             ValueError: the heuristic is unknown, or total_steps is given with another one or is below 1.
         """
-        key = (heuristic, total_steps)
-        if key not in self._suggested:
-            each, (first, *others) = self.suggest_each(heuristic, total_steps=total_steps), self.sweeps
-            if others and all(np.array_equal(first.loss, other.loss, equal_nan=True) for other in others):
-                counted = f"the {len(each)} sweeps saw identical batches; shuffle to get a spread"
-                found = replace(each[0], reason=f"{each[0].reason} ({counted})")
-            else:
-                settings = self.settings
-                every = 1 if settings.val_metric is None else settings.val_every
-                spacing = every * np.log10(settings.end_lr / settings.start_lr) / max(settings.num_iter - 1, 1)
-                found = heuristics.combine(each, spacing_decades=float(spacing))
-            if self.holds and found.heuristic == "suggest_lr":
-                found = refined(found, self.sweeps[0], self.holds, self.settings)
-            if not isinstance(heuristic, str):  # a function as a key could not be pickled
-                return found
+        key, settings = (heuristic, total_steps), self.settings
+        if key in self._suggested:
+            return self._suggested[key]
+        each, (first, *others) = self.suggest_each(heuristic, total_steps=total_steps), self.sweeps
+        if others and all(np.array_equal(first.loss, other.loss, equal_nan=True) for other in others):
+            counted = f"the {len(each)} sweeps saw identical batches; shuffle to get a spread"
+            found = replace(each[0], reason=f"{each[0].reason} ({counted})")
+        else:
+            every = 1 if settings.val_metric is None else settings.val_every
+            spacing = every * np.log10(settings.end_lr / settings.start_lr) / max(settings.num_iter - 1, 1)
+            found = heuristics.combine(each, spacing_decades=float(spacing))
+        if self.holds and found.heuristic == "suggest_lr":
+            found = refined(found, first, self.holds, settings)
+        if isinstance(heuristic, str):  # a function as a key could not be pickled
             self._suggested[key] = found
-        return self._suggested[key]
+        return found
 
     def suggest_each(self, heuristic: Heuristic = "suggest_lr", *, total_steps: int | None = None) -> list[Suggestion]:
         """One Suggestion a sweep, in their order: a list. Arguments and errors are those of suggest."""
@@ -211,9 +209,8 @@ class RangeTestResult:
             not reliable.
         """
         total_steps = whole("total_steps", total_steps, 1)
-        suggestion, ratios, momentum = self._for_a_schedule(heuristic, optimizer)
-        peak = _one_or_each([suggestion.upper * ratio for ratio in ratios])
-        return {"max_lr": peak, "total_steps": total_steps, "div_factor": div_factor, **momentum}
+        lrs, momentum = self._for_a_schedule(heuristic, optimizer)
+        return {"max_lr": lrs["upper"], "total_steps": total_steps, "div_factor": div_factor, **momentum}
 
     def cyclic(
         self, step_size_up: int, *, optimizer: Any = None, mode: str = "triangular", heuristic: Heuristic = "suggest_lr"
@@ -232,9 +229,9 @@ class RangeTestResult:
         Returns:
             A dict. Warns if the suggestion is not reliable.
         """
-        suggestion, ratios, momentum = self._for_a_schedule(heuristic, optimizer)
-        base, peak = (_one_or_each([lr * ratio for ratio in ratios]) for lr in (suggestion.lower, suggestion.upper))
-        return {"base_lr": base, "max_lr": peak, "step_size_up": step_size_up, "mode": mode, **momentum}
+        lrs, momentum = self._for_a_schedule(heuristic, optimizer)
+        bounds = {"base_lr": lrs["lower"], "max_lr": lrs["upper"]}
+        return {**bounds, "step_size_up": step_size_up, "mode": mode, **momentum}
 
     def warmup_cosine(
         self, total_steps: int, *, optimizer: Any = None, warmup: float = 0.05, heuristic: Heuristic = "suggest_lr"
@@ -254,9 +251,8 @@ class RangeTestResult:
             A dict. Warns if the suggestion is not reliable.
         """
         total_steps = whole("total_steps", total_steps, 10)
-        suggestion, ratios, _ = self._for_a_schedule(heuristic, optimizer)
-        peak = _one_or_each([suggestion.lr * ratio for ratio in ratios])
-        made = {"max_lr": peak, "total_steps": total_steps, "pct_start": max(warmup, 2 / total_steps)}
+        lrs, _ = self._for_a_schedule(heuristic, optimizer)
+        made = {"max_lr": lrs["lr"], "total_steps": total_steps, "pct_start": max(warmup, 2 / total_steps)}
         return {**made, "div_factor": 25.0, "final_div_factor": 1e4, "cycle_momentum": False}
 
     @cached_property
@@ -280,11 +276,9 @@ class RangeTestResult:
         pd = need("pandas", what="a table")
         frames = []
         for number, sweep in enumerate(self.sweeps):
-            n_steps = len(sweep.lr)
-            val = np.full(n_steps, np.nan)
-            val[sweep.val_step] = sweep.val
-            columns = {"sweep": number, "seed": sweep.seed, "step": np.arange(n_steps), "lr": sweep.lr}
-            frames.append(pd.DataFrame({**columns, "loss": sweep.loss, "smoothed": sweep.smoothed, "val": val}))
+            columns = {"sweep": number, "seed": sweep.seed, "step": range(len(sweep.lr)), "lr": sweep.lr}
+            frames.append(pd.DataFrame({**columns, "loss": sweep.loss, "smoothed": sweep.smoothed, "val": np.nan}))
+            frames[-1].loc[sweep.val_step, "val"] = sweep.val
         return pd.concat(frames, ignore_index=True)
 
     def plot(
@@ -359,19 +353,26 @@ class RangeTestResult:
     def _repr_html_(self) -> str | None:
         return drawing.html_of(self, repr(self))
 
-    def _for_a_schedule(self, heuristic: Heuristic, optimizer: Any) -> tuple[Suggestion, Ratios, dict[str, Any]]:
-        """The suggestion, each group's ratio to it, and how the momentum moves. Warns if it is not reliable."""
+    def _for_a_schedule(self, heuristic: Heuristic, optimizer: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """lr, lower and upper for the groups, and the momentum's settings. Warns if the suggestion is not reliable."""
         suggestion, ratios, momenta = self.suggest(heuristic), self.settings.group_ratios, self.settings.momentum
         if not suggestion.reliable:
             warnings.warn(f"the suggested lr is not reliable: {suggestion.reason}", stacklevel=3)
         if optimizer is not None:
             ratios, momenta = group_ratios(optimizer), group_momenta(optimizer)
-        return suggestion, ratios, _momentum_bounds(momenta)
+        lrs = {key: _each([getattr(suggestion, key) * ratio for ratio in ratios]) for key in ("lr", "lower", "upper")}
+        if not any(momenta):
+            return lrs, {"cycle_momentum": False}
+        base, greatest = [max(0.0, 1 - 1.5 * (1 - m)) for m in momenta], [1 - 0.5 * (1 - m) for m in momenta]
+        return lrs, {"cycle_momentum": True, "base_momentum": _each(base), "max_momentum": _each(greatest)}
 
     def _to_json(self) -> str:
+        def listed(array: np.ndarray) -> list[float | str]:  # NaN and infinity as strings
+            return [number if np.isfinite(number) else repr(number) for number in array.tolist()]
+
         saved = {**asdict(self), "format": FORMAT}
         del saved["_suggested"]
-        return json.dumps(saved, allow_nan=False, default=_listed)
+        return json.dumps(saved, allow_nan=False, default=listed)
 
 
 def in_words(suggestion: Suggestion, n_steps: int) -> str:
@@ -405,25 +406,12 @@ def _judged(suggestion: Suggestion, sweep: Sweep, settings: Settings) -> Suggest
     return suggestion
 
 
-def _one_or_each(values: list[float]) -> float | list[float]:
+def _each(values: list[float]) -> float | list[float]:
     """As torch's schedulers take it: a list where there are several parameter groups."""
     return values[0] if len(values) == 1 else values
-
-
-def _momentum_bounds(momenta: tuple[float, ...]) -> dict[str, Any]:
-    """How OneCycleLR and CyclicLR are to move the momentum: around the optimizer's own."""
-    if not any(momenta):
-        return {"cycle_momentum": False}
-    base, greatest = [max(0.0, 1 - 1.5 * (1 - m)) for m in momenta], [1 - 0.5 * (1 - m) for m in momenta]
-    return {"cycle_momentum": True, "base_momentum": _one_or_each(base), "max_momentum": _one_or_each(greatest)}
 
 
 def _checked_path(path: str | os.PathLike[str]) -> Path:
     if Path(path).suffix.lower() != ".json":
         raise ValueError(f"path must end in .json, got {path}; to_dataframe().to_csv() exports a table")
     return Path(path)
-
-
-def _listed(array: np.ndarray) -> list[float | str]:
-    """As JSON has it: NaN and infinity as strings."""
-    return [number if np.isfinite(number) else repr(number) for number in array.tolist()]

@@ -64,29 +64,23 @@ class Settings:
             plain[name] = whole(name, getattr(self, name), least)
         for name, above in {"start_lr": 0, "end_lr": 0, "max_seconds": 0, "clip_norm": 0, "diverge_th": 1}.items():
             value = plain.get(name, getattr(self, name))
-            if value is not None or name in ("start_lr", "end_lr"):
-                plain[name] = _number(name, value, above)
-        if not plain["start_lr"] < plain["end_lr"]:
-            raise ValueError(
-                f"start_lr must be smaller than end_lr, got {plain['start_lr']:g} and {plain['end_lr']:g}; swap them"
-            )
+            if value is None and name not in ("start_lr", "end_lr"):
+                continue
+            if isinstance(value, bool) or not isinstance(value, numbers.Real):
+                raise TypeError(f"{name} must be a number, got {value!r}; pass a float")
+            plain[name] = float(value)
+            if not above < plain[name] < math.inf:
+                raise ValueError(f"{name} must be above {above} and finite, got {value:g}; pass such a number")
+        low, high = plain["start_lr"], plain["end_lr"]
+        if not low < high:
+            raise ValueError(f"start_lr must be smaller than end_lr, got {low:g} and {high:g}; swap them")
         if not isinstance(self.refine, bool):
             raise TypeError(f"refine must be True or False, got {self.refine!r}; pass True")
         made = replace(self, **plain)
         if made.refine and made.hold_steps < MIN_HOLD_STEPS:
-            raise ValueError(
-                f"refine needs (repeats - 1) * num_iter of at least {MAX_HOLDS * MIN_HOLD_STEPS} for its held learning "
-                f"rates, got {(made.repeats - 1) * made.num_iter}; raise repeats or num_iter"
-            )
+            needed, n_steps = MAX_HOLDS * MIN_HOLD_STEPS, (made.repeats - 1) * made.num_iter
+            raise ValueError(f"refine needs {needed} steps after the sweep, got {n_steps}; raise repeats or num_iter")
         return made
-
-
-def _number(name: str, value: Any, above: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number, got {value!r}; pass a float")
-    if not above < float(value) < math.inf:
-        raise ValueError(f"{name} must be above {above} and finite, got {float(value):g}; pass such a number")
-    return float(value)
 
 
 def whole(name: str, value: Any, least: int) -> int:

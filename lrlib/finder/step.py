@@ -81,12 +81,17 @@ class Training:
                 raise ValueError("the loss must require grad, got one without; omit detach(), item() and no_grad()")
             share = loss.reshape(()) if n_batches == 1 else loss.reshape(()) / n_batches
             self.loss = share.detach() if self.loss is None else self.loss + share.detach()
-            self._backward(share)
+            if self.scaler is None:
+                share.backward()
+            elif callable(getattr(self.scaler, "backward", None)):
+                self.scaler.backward(share)
+            else:
+                self.scaler.scale(share).backward()
         self._step_optimizer()
         if self._finite_outputs is None:
             self._finite_outputs = _are_finite(self._outputs)
         assert self.loss is not None
-        return self.ranks.total(float(self.loss))[0] / self.ranks.n
+        return self.ranks.reduce(float(self.loss))[0] / self.ranks.n
 
     def validate(self, batches: Sequence[Any]) -> float:
         """The mean of the metric over the samples of all processes' batches, in eval mode without gradients."""
@@ -102,7 +107,7 @@ class Training:
         for module, training in modes:
             module.training = training
         _set_mode(self.optimizer, "train")
-        total, n_all = self.ranks.total(total, n_seen)
+        total, n_all = self.ranks.reduce(total, n_seen)
         return total / n_all
 
     def evidence(self) -> str | None:
@@ -134,24 +139,21 @@ class Training:
         self._is_checked = True
         used, swept = float(self.optimizer.param_groups[0]["lr"]), self._lr * self.settings.group_ratios[0]
         if not math.isclose(used, swept, rel_tol=1e-5):
+            kind, got = self.settings.optimizer, f"{used:.3g} instead of {swept:.3g}"
             raise ValueError(
-                f"{self.settings.optimizer}.step() must use the learning rate of the sweep, got {used:.3g} instead of "
-                f"{swept:.3g}; pass one without a schedule of its own"
+                f"{kind}.step() must use the learning rate of the sweep, got {got}; pass another optimizer"
             )
-
-    def _backward(self, loss: Tensor) -> None:
-        if self.scaler is None:
-            loss.backward()
-        elif callable(getattr(self.scaler, "backward", None)):
-            self.scaler.backward(loss)
-        else:
-            self.scaler.scale(loss).backward()
 
     def _step_optimizer(self) -> None:
         is_scaled = hasattr(self.scaler, "unscale_")
         if is_scaled:  # here and not in step(), which leaves it to a fused optimizer: hooks would see scaled gradients
             self.scaler.unscale_(self.optimizer)
-        self._clip()
+        norm = self.settings.clip_norm
+        if norm is not None and (sharded := sharded_root(self.model)) is not None:
+            sharded.clip_grad_norm_(norm)  # each process holds a part of every gradient
+        elif norm is not None:  # a parameter in two groups is clipped once
+            parameters = {id(p): p for group in self.optimizer.param_groups for p in group["params"]}
+            nn.utils.clip_grad_norm_(parameters.values(), norm)
         self._set_lr()
         if not is_scaled:
             self.optimizer.step()
@@ -160,14 +162,6 @@ class Training:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.n_skipped += self.scaler.get_scale() < scale
-
-    def _clip(self) -> None:
-        norm = self.settings.clip_norm
-        if norm is not None and (sharded := sharded_root(self.model)) is not None:
-            sharded.clip_grad_norm_(norm)  # each process holds a part of every gradient
-        elif norm is not None:  # a parameter in two groups is clipped once
-            parameters = {id(p): p for group in self.optimizer.param_groups for p in group["params"]}
-            nn.utils.clip_grad_norm_(parameters.values(), norm)
 
     def _metric(self, batch: Any) -> Any:
         if callable(self.val_metric):
@@ -192,15 +186,10 @@ class Ranks:
         self.n, self.rank = (distributed.get_world_size(), distributed.get_rank()) if joined else (1, 0)
         self._device = torch.device("cpu") if joined and "gloo" in str(distributed.get_backend()) else device
 
-    def total(self, *numbers: float) -> list[float]:
-        """Of each number the sum over the processes."""
-        return list(numbers) if self.n == 1 else self._reduced("SUM", *numbers)
-
-    def least(self, number: int) -> int:
-        """The smallest of the processes' numbers."""
-        return number if self.n == 1 else int(self._reduced("MIN", number)[0])
-
-    def _reduced(self, operation: str, *numbers: float) -> list[float]:
+    def reduce(self, *numbers: float, operation: str = "SUM") -> list[float]:
+        """Each number's sum over the processes, or its "MIN"."""
+        if self.n == 1:
+            return list(numbers)
         values = torch.tensor(numbers, dtype=torch.float64, device=self._device)
         distributed.all_reduce(values, getattr(distributed.ReduceOp, operation))
         return values.tolist()
@@ -219,12 +208,8 @@ def plain_step(model: nn.Module, loss_fn: Any) -> Callable[[Any], Tensor]:
 def _with_hooks(optimizer: Any) -> list[Any]:
     """The torch optimizers that make an optimizer's step: itself, or those that a wrapper holds."""
     each = {id(each): each for each in (optimizer, *getattr(optimizer, "__dict__", {}).values())}.values()
-    return [
-        one
-        for one in each
-        if isinstance(getattr(one, "_optimizer_step_pre_hooks", None), OrderedDict)
-        and any(group is optimizer.param_groups[0] for group in one.param_groups)
-    ]
+    hooked = [one for one in each if isinstance(getattr(one, "_optimizer_step_pre_hooks", None), OrderedDict)]
+    return [one for one in hooked if any(group is optimizer.param_groups[0] for group in one.param_groups)]
 
 
 def _are_finite(tensors: Sequence[Tensor]) -> bool:

@@ -168,7 +168,8 @@ def _sweep(
     settings = training.settings
     seed_everything(settings.seed, state.generators)
     val_subset = [] if val_loader is None else list(islice(val_loader, VAL_BATCHES))
-    del val_subset[training.ranks.least(len(val_subset)) :]  # DDP needs the same number of forward passes in all
+    # DDP needs the same number of forward passes in all processes.
+    del val_subset[int(training.ranks.reduce(len(val_subset), operation="MIN")[0]) :]
     if val_loader is not None and not val_subset:
         raise ValueError("val_loader must yield at least one batch, got none; check its dataset and drop_last")
 
@@ -235,8 +236,15 @@ class OneSweep:
                     break
         used = self.lrs[: len(self.losses)]
         lr, loss, val_step, val = (np.array(each) for each in (used, self.losses, self.val_step, self.val))
-        reason = reason or f"{REACHED_END} {self.lrs[-1]:.3g}"
-        self.sweep = Sweep(seed, lr, loss, val_step, val, settings.val_metric, reason, self._fault())
+        reason, fault = reason or f"{REACHED_END} {self.lrs[-1]:.3g}", None
+        # Why no learning rate can be read from this sweep, if its curve does not say so itself.
+        if self.losses and not math.isfinite(self.losses[0]):
+            fault = f"the loss is {self.losses[0]} before any update: check the model, the loss and the data"
+        elif 0 < len(self.losses) <= self.training.n_skipped:
+            fault = "the GradScaler skipped every update, so nothing was trained: lower its init_scale"
+        elif self.is_late:
+            fault = "max_seconds ended the sweep: allow more seconds, or lower num_iter"
+        self.sweep = Sweep(seed, lr, loss, val_step, val, settings.val_metric, reason, fault)
         return self
 
     def _step(self, step: int) -> str | None:
@@ -256,7 +264,7 @@ class OneSweep:
             if not math.isfinite(value):
                 return f"the validation {settings.val_metric} was {value} at lr {lr:.3g}"
         if self.deadline < math.inf and not is_last:
-            self.is_late = training.ranks.total(time.perf_counter() > self.deadline)[0] > 0
+            self.is_late = training.ranks.reduce(time.perf_counter() > self.deadline)[0] > 0
         return f"max_seconds ended it at lr {lr:.3g}" if self.is_late else None
 
     def _after(self, err: Exception, step: int) -> str:
@@ -274,16 +282,6 @@ class OneSweep:
             self.val.append(math.nan)
         said = (str(err).splitlines() or [""])[0][:200]
         return f"{evidence} at lr {self.lrs[step]:.3g}, where {type(err).__name__} was raised: {said}"
-
-    def _fault(self) -> str | None:
-        """Why no learning rate can be read from this sweep, if its curve does not say so itself."""
-        if self.losses and not math.isfinite(self.losses[0]):
-            return f"the loss is {self.losses[0]} before any update: check the model, the loss and the data"
-        if 0 < len(self.losses) <= self.training.n_skipped:
-            return "the GradScaler skipped every update, so nothing was trained: lower its init_scale"
-        if self.is_late:
-            return "max_seconds ended the sweep: allow more seconds, or lower num_iter"
-        return None
 
 
 class Watch:
@@ -339,10 +337,8 @@ def _check_effect(training: Training, state: Snapshot) -> None:
                 return
         found.append(norms())
     if found[0] == found[1] != before:
-        raise ValueError(
-            f"the learning rate has no effect on {settings.optimizer}: its first update is the same at lr "
-            f"{settings.start_lr:g} and {settings.end_lr:g}; turn off the learning rate that it makes itself"
-        )
+        same = f"its first update is the same at lr {settings.start_lr:g} and {settings.end_lr:g}"
+        raise ValueError(f"the learning rate has no effect on {settings.optimizer}: {same}; turn off its own schedule")
 
 
 def _passes(loader: Any, num_iter: int, accumulation_steps: int) -> float:

@@ -16,7 +16,6 @@ from lrlib.peers import tables, undoing
 from lrlib.peers.undoing import Floats
 
 BETA = 0.98  # Lightning's; fastai keeps its own
-READABLE = "a finder after its sweep, arrays lr and loss, a table with columns lr and loss, or the path of one"
 # The means, and the settings of read that each of them has.
 MEANS = {"running": {"smooth_f"}, "corrected": {"beta", "first_step"}, "epoch": {"epoch_steps"}}
 
@@ -85,7 +84,10 @@ def read(
         return result
     found = _find(history, loss, columns)
     rates, losses = _numbers(found.lr), _numbers(found.loss)
-    lr, ratios = _first_group(rates)
+    lr, ratios = rates, np.ones(1)
+    if rates.ndim == 2 and rates.size:  # of several parameter groups; ratios are 1 if the sweep changed them
+        lr, all_ratios = rates[:, 0], rates / rates[:, :1]
+        ratios = all_ratios[0] if np.allclose(all_ratios, all_ratios[0]) else np.ones(rates.shape[1])
     if lr.ndim != 1 or lr.shape != losses.shape:
         raise ValueError(f"{found.source} must have one loss per learning rate, got shapes {lr.shape}, {losses.shape}")
     if len(lr) < 2:
@@ -96,7 +98,14 @@ def read(
     notes += [f"learning rates from {found.columns[0]}, losses from {found.columns[1]}"] if found.columns else []
     notes += [f"{n_repeated} repeated learning rates averaged"] if n_repeated else []
     notes += [undone] if undone else []
-    return _to_result(lr, losses, "; ".join(notes), found.optimizer, ratios)
+    kind, momentum = Settings.optimizer, (0.0,) * len(ratios)
+    if found.optimizer is not None:
+        kind, momentum = type(found.optimizer).__name__, group_momenta(found.optimizer)
+    ratios = ratios if len(ratios) > 1 else np.ones(len(momentum))
+    settings = Settings(float(lr[0]), float(lr[-1]), num_iter=len(lr), repeats=1, diverge_th=None)
+    settings = replace(settings, optimizer=kind, group_ratios=tuple(ratios.tolist()), momentum=momentum)
+    none: Any = np.empty(0)
+    return RangeTestResult((Sweep(None, lr, losses, none, none, None, "; ".join(notes)),), settings, {})
 
 
 def together(results: Iterable[RangeTestResult]) -> RangeTestResult:
@@ -119,7 +128,8 @@ def _find(history: Any, loss: Any, columns: Sequence[str] | None) -> _History:
     if hasattr(history, "columns") or isinstance(history, Mapping):
         return _History("a table", *tables.read_table(history, columns))
     if not isinstance(history, (tuple, list)) or len(history) != 2:
-        raise TypeError(f"history must be {READABLE}, got {type(history).__name__}")
+        readable = "a finder after its sweep, arrays lr and loss, a table with columns lr and loss, or the path of one"
+        raise TypeError(f"history must be {readable}, got {type(history).__name__}")
     if all(isinstance(part, (str, PathLike)) for part in history):
         return _History("TensorBoard", *tables.read_tensorboard([Path(part) for part in history]))
     return _History("two arrays", *history)
@@ -189,10 +199,8 @@ def _undo(found: _History, loss: Floats, given: Mapping[str, Any]) -> tuple[Floa
         losses = undoing.undo_corrected_mean(loss, beta=beta, first_step=first_step)
         return losses, f"running mean (beta={beta:g}, first_step={first_step}) undone"
     if found.columns and (steps := undoing.find_epoch_steps(loss)):
-        raise ValueError(
-            f'{found.source} looks like Keras\'s logs["loss"], a mean that restarts about every {steps} steps; pass '
-            "epoch_steps, or log the loss of each batch"
-        )
+        looks = f'{found.source} looks like Keras\'s logs["loss"], a mean that restarts about every {steps} steps'
+        raise ValueError(f"{looks}; pass epoch_steps, or log the loss of each batch")
     return loss, ""
 
 
@@ -207,22 +215,6 @@ def _one_loss_a_rate(source: str, lr: Floats, loss: Floats) -> tuple[Floats, Flo
     return rates[:n_steps], loss[:n_steps], len(lr) - len(rates)
 
 
-def _to_result(lr: Floats, loss: Floats, reason: str, optimizer: Any, ratios: list[float]) -> RangeTestResult:
-    groups = getattr(optimizer, "param_groups", ())
-    settings = Settings(
-        start_lr=float(lr[0]),
-        end_lr=float(lr[-1]),
-        num_iter=len(lr),
-        repeats=1,
-        diverge_th=None,
-        optimizer=Settings.optimizer if optimizer is None else type(optimizer).__name__,
-        group_ratios=tuple(ratios if len(ratios) > 1 else [1.0] * max(1, len(groups))),
-        momentum=(0.0,) * len(ratios) if optimizer is None else group_momenta(optimizer),
-    )
-    none: Any = np.empty(0)
-    return RangeTestResult((Sweep(None, lr, loss, none, none, None, reason),), settings, {})
-
-
 def _numbers(values: Any) -> Floats:
     """float64, also of tensors on any device, and of lists of them or of lists."""
     if hasattr(values, "tolist"):
@@ -230,11 +222,3 @@ def _numbers(values: Any) -> Floats:
     elif isinstance(values, Iterable):
         values = [_numbers(value) for value in values]
     return np.array(values, dtype=np.float64)
-
-
-def _first_group(rates: Floats) -> tuple[Floats, list[float]]:
-    """The learning rates of the first parameter group, and the groups' ratios to it: 1 if the sweep changed them."""
-    if rates.ndim != 2 or rates.size == 0:
-        return rates, [1.0]
-    ratios = rates / rates[:, :1]
-    return rates[:, 0], ratios[0].tolist() if np.allclose(ratios, ratios[0]) else [1.0] * rates.shape[1]

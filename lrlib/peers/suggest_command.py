@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lrlib.finder.result import RangeTestResult, in_words
+from lrlib.finder.result import in_words
 from lrlib.peers.reading import read, together
 from lrlib.peers.tables import is_tensorboard
 
@@ -41,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         each = [read(source, **options) for source in sources]
         result = together(each)
         if plot:
-            _check_rates(result)
+            longest = max((sweep.lr for sweep in result.sweeps), key=len)
+            if not all(np.allclose(sweep.lr, longest[: len(sweep.lr)], rtol=1e-6, atol=0) for sweep in result.sweeps):
+                raise ValueError("sweeps in one plot must share their learning rates; draw each file by itself")
             result.plot(path=plot)
     except OSError as err:
         print(f"lrlib: {err.filename or 'a file'}: {(err.strerror or str(err)).lower()}", file=sys.stderr)
@@ -58,9 +60,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for source, history, suggestion in parts:
             print(f"{source}: {suggestion.lr:.3g}, {history}")
     return 0
-
-
-def _check_rates(result: RangeTestResult) -> None:
-    longest = max((sweep.lr for sweep in result.sweeps), key=len)
-    if not all(np.allclose(sweep.lr, longest[: len(sweep.lr)], rtol=1e-6, atol=0) for sweep in result.sweeps):
-        raise ValueError("sweeps in one plot must share their learning rates, got others; draw each file by itself")

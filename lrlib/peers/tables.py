@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from lrlib.smoothing import Floats
+
 # lr and loss, float64, shape (n,), NaN for a loss that is missing, and the names of their columns.
 Columns = tuple[Floats, Floats, tuple[str, str]]
 SCALAR = {"Step", "Value"}  # columns of TensorBoard's files
@@ -99,10 +99,8 @@ def _choose(where: object, names: Sequence[str], what: str, rank: Callable[[str]
     least = min((place for place, _ in ranked if place is not None), default=None)
     best = [name for place, name in ranked if place is not None and place == least]
     if len(best) != 1:
-        raise ValueError(
-            f"{where} must have one column with the {what}, got columns {', '.join(best or names) or 'none'}; pass "
-            "their names as columns"
-        )
+        got = ", ".join(best or names) or "none"
+        raise ValueError(f"{where} must have one column with the {what}, got columns {got}; pass the names as columns")
     return best[0]
 
 

@@ -9,8 +9,6 @@ import lrlib.finder.sweeps as sweeps
 from lrlib.finder.result import RangeTestResult
 from lrlib.peers.accelerate import restored
 
-OWN = {"step_fn", "scaler", "accumulation_steps", "clip_norm"}
-
 
 def range_test(trainer: Any, *, apply: bool = False, **settings: Any) -> RangeTestResult:
     """Run lrlib.range_test on what trainer.train() would train, and restore the trainer.
@@ -35,8 +33,6 @@ def range_test(trainer: Any, *, apply: bool = False, **settings: Any) -> RangeTe
         >>> trainer.train()
     """
     accelerator, args = trainer.accelerator, trainer.args
-    if OWN & set(settings):
-        raise ValueError(f"{', '.join(sorted(OWN & set(settings)))} must be set in TrainingArguments; do not pass it")
     if (n := accelerator.num_processes) > 1:
         raise ValueError(f"the Trainer must run in one process, got {n}; use lrlib.peers.accelerate.range_test")
 
@@ -45,19 +41,16 @@ def range_test(trainer: Any, *, apply: bool = False, **settings: Any) -> RangeTe
             loss: Tensor = trainer.compute_loss(trainer.model, trainer._prepare_inputs(batch))
         return loss.mean()
 
+    own = {"step_fn": step, "scaler": accelerator.scaler, "clip_norm": args.max_grad_norm or None}
+    own["accumulation_steps"] = args.gradient_accumulation_steps
+    if twice := sorted(own.keys() & settings.keys()):
+        raise ValueError(f"{', '.join(twice)} must be set in TrainingArguments; do not pass it")
     made, n_loaders = trainer.optimizer is None, len(accelerator._dataloaders)
     try:
         with restored(accelerator):
-            result = sweeps.range_test(
-                trainer.model,
-                trainer.create_optimizer() if made else trainer.optimizer,
-                loader=trainer.get_train_dataloader(),
-                step_fn=step,
-                scaler=accelerator.scaler,
-                accumulation_steps=args.gradient_accumulation_steps,
-                clip_norm=args.max_grad_norm or None,
-                **settings,
-            )
+            optimizer = trainer.create_optimizer() if made else trainer.optimizer
+            loader = trainer.get_train_dataloader()
+            result = sweeps.range_test(trainer.model, optimizer, loader=loader, **own, **settings)
     finally:
         del accelerator._dataloaders[n_loaders:]
         if made:

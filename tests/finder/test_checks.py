@@ -65,7 +65,7 @@ def bad_inputs():
         "steps of refine": (ValueError, "got 0; raise repeats", {"refine": True, "repeats": 1}),
         "diverge": (ValueError, "diverge_th must be above 1 and finite, got 1", {"diverge_th": 1}),
         "clip": (ValueError, "clip_norm must be above 0 and finite, got 0", {"clip_norm": 0}),
-        "own scaler": (ValueError, "which has its own scaler", {"clip_norm": 1, "optimizer": with_scaler(model)}),
+        "own scaler": (ValueError, "with its own scaler", {"clip_norm": 1, "optimizer": with_scaler(model)}),
         "seconds": (ValueError, "max_seconds must be above 0", {"max_seconds": -1}),
         "scaler": (TypeError, "scaler must be a torch.amp.GradScaler", {"scaler": 1}),
         "scaler class": (TypeError, "scaler must be a torch.amp.GradScaler", {"scaler": torch.amp.GradScaler}),
