@@ -225,10 +225,7 @@ def suggest_lr(
 
 
 def combine(
-    suggestions: Sequence[Suggestion],
-    *,
-    max_spread_decades: float = MAX_SPREAD_DECADES,
-    spacing_decades: float = 0.0,
+    suggestions: Sequence[Suggestion], *, max_spread_decades: float = MAX_SPREAD_DECADES, spacing_decades: float = 0.0
 ) -> Suggestion:
     """Combine the suggestions of several sweeps of one model.
 

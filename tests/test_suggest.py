@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -64,7 +66,7 @@ def decades(lr, x):
 def test_every_heuristic_finds_its_point_on_a_curve_without_noise(curve):
     lr, loss = sample(curve)
     answers = known(curve)
-    for heuristic in (steepest, suggest.minimum_over_ten, valley, smith_bounds):
+    for heuristic in HEURISTICS[:4]:
         assert decades(heuristic(lr, loss).lr, answers[heuristic.__name__]) < 0.06, heuristic.__name__
     turning = turning_points(lr, loss)
     assert decades(turning.start_of_fall, answers["start_of_fall"]) < 0.05
@@ -117,10 +119,7 @@ def test_a_tail_that_is_not_finite_counts_as_an_explosion_and_is_kept_out_of_the
 def test_smoothing_has_no_lag_where_a_running_mean_is_late():
     x = np.linspace(-6, 0, 300)
     valley_at_minus_3 = (x + 3) ** 2 + 0.3 * np.random.default_rng(0).standard_normal(300)
-    running, mean = [], valley_at_minus_3[0]
-    for loss in valley_at_minus_3:
-        mean = 0.05 * loss + 0.95 * mean
-        running.append(mean)
+    running = list(itertools.accumulate(valley_at_minus_3, lambda mean, loss: 0.05 * loss + 0.95 * mean))
     assert x[np.argmin(running)] > -2.75
     assert abs(x[np.argmin(smooth(10**x, valley_at_minus_3))] + 3) < 0.15
 
@@ -188,12 +187,7 @@ def test_a_suggestion_is_never_an_exception_or_none_whatever_the_losses(loss, de
 
 
 @settings(max_examples=25, deadline=None)
-@given(
-    seed=st.integers(0, 99),
-    log_scale=st.floats(-3, 3),
-    loss_scale=st.floats(1e-3, 1e3),
-    noise=st.sampled_from([0, 0.05]),
-)
+@given(st.integers(0, 99), st.floats(-3, 3), st.floats(1e-3, 1e3), st.sampled_from([0, 0.05]))
 def test_rescaling_lr_rescales_the_suggestion_and_rescaling_the_loss_does_not(seed, log_scale, loss_scale, noise):
     lr, loss = sample("plain", 100)
     loss = loss + noise * np.random.default_rng(seed).standard_normal(100)
@@ -216,9 +210,7 @@ RISES = {
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    shape=st.sampled_from(sorted(RISES)), height=st.floats(0.05, 100), start=st.floats(-3, 3), n=st.integers(10, 700)
-)
+@given(st.sampled_from(sorted(RISES)), st.floats(0.05, 100), st.floats(-3, 3), st.integers(10, 700))
 def test_a_loss_that_only_rises_is_not_reliable_also_without_noise(shape, height, start, n):
     lr, loss = np.logspace(-6, 0, n), start + height * RISES[shape](np.linspace(0, 1, n))
     for heuristic in HEURISTICS:
@@ -267,7 +259,7 @@ def test_the_confidence_and_its_reason_are_true_of_the_curve(shape):
 @pytest.mark.parametrize("n, expected", [(20, "low"), (60, "medium"), (300, "high")])
 def test_few_points_in_the_fall_are_no_evidence(n, expected):
     x = np.linspace(-6, 1, n)
-    assert suggest_lr(10**x, 0.1 + 2.2 / (1 + 10 ** (4 * (x + 2))) + 10 ** (4 * (x + 1))).confidence == expected
+    assert suggest_lr(10**x, fall_and_wall(x, sharpness=4.0, wall=-1.0)).confidence == expected
 
 
 def test_a_fall_within_its_noise_starts_above_the_noise():
@@ -283,9 +275,7 @@ def test_a_fall_within_its_noise_starts_above_the_noise():
 @pytest.mark.parametrize("low", [-3.0, -2.5, -2.0])
 def test_a_curve_that_falls_from_its_first_step_on_starts_to_fall_there_and_the_reason_says_so(low, noise):
     x = np.linspace(low, 0.8, 200)
-    loss = (
-        0.1 + 2.2 / (1 + 10 ** (1.5 * (x + 2))) + 10 ** (4 * x) + noise * np.random.default_rng(0).standard_normal(200)
-    )
+    loss = fall_and_wall(x, sharpness=1.5) + noise * np.random.default_rng(0).standard_normal(200)
     turning = turning_points(10**x, loss)
     assert "falls from the first learning rate on" in turning.reason
     assert turning.start_of_fall == pytest.approx(10**low)
@@ -327,36 +317,29 @@ def test_a_history_of_one_loss_an_epoch_is_not_called_reliable_two_decades_off(f
     assert "one loss an epoch" in suggest_lr(lr, loss).reason
 
 
-def suggestion(lr, confidence="high", *, reason="fine"):
-    return Suggestion(lr, lr / 10, lr * 2, None, confidence, reason, "suggest_lr")
+def suggestion(lr, confidence="high"):
+    return Suggestion(lr, lr / 10, lr * 2, None, confidence, f"of {confidence} confidence", "suggest_lr")
 
 
 def test_combine_takes_medians_over_log_lr_of_the_reliable_sweeps_if_they_are_more_than_half():
     found = combine([suggestion(lr) for lr in (1e-3, 1.5e-3, 3e-3)])
     assert (found.lr, found.lower, found.upper) == pytest.approx((1.5e-3, 1.5e-4, 3e-3))
     assert found.spread_decades == pytest.approx(np.log10(3)) and found.confidence == "high"
-    stray = suggestion(1.0, "low", reason="the loss is flat")
-    good = [suggestion(1e-3), suggestion(1.2e-3)]
+    stray, good = suggestion(1.0, "low"), [suggestion(1e-3), suggestion(1.2e-3)]
     kept, lost = combine([*good, stray]), combine([*good, stray, stray], max_spread_decades=9)
     assert kept.reliable and kept.spread_decades == pytest.approx(np.log10(1.2)) and not lost.reliable
-    assert "the loss is flat" in kept.reason and "the loss is flat" in lost.reason
+    assert stray.reason in kept.reason and stray.reason in lost.reason
 
 
 @pytest.mark.parametrize(
-    "confidences, lrs, expected",
-    [
-        (["high"] * 3, (1e-3, 1e-3, 1e-3), "high"),
-        (["high", "high", "medium"], (1e-3, 1e-3, 1e-3), "high"),
-        (["high", "medium", "medium"], (1e-3, 1e-3, 1e-3), "medium"),
-        (["high", "medium", "low"], (1e-3, 1e-3, 1e-3), "medium"),
-        (["high", "low", "low"], (1e-3, 1e-3, 1e-3), "low"),
-        (["medium"] * 3, (1e-3, 1e-3, 1e-3), "medium"),
-        (["high"] * 3, (1e-3, 1e-3, 4e-3), "low"),
-    ],
-)
-def test_agreement_never_raises_the_confidence_and_disagreement_lowers_it(confidences, lrs, expected):
-    found = combine([suggestion(lr, confidence) for lr, confidence in zip(lrs, confidences, strict=True)])
+    "confidences, expected",
+    [("high high high", "high"), ("high high medium", "high"), ("high medium medium", "medium"),
+     ("high medium low", "medium"), ("high low low", "low"), ("medium medium medium", "medium")],
+)  # fmt: skip
+def test_agreement_never_raises_the_confidence_and_disagreement_lowers_it(confidences, expected):
+    found = combine([suggestion(1e-3, confidence) for confidence in confidences.split()])
     assert found.confidence == expected and found.reliable == (expected != "low")
+    assert combine([suggestion(lr) for lr in (1e-3, 1e-3, 4e-3)]).confidence == "low"
 
 
 @pytest.mark.parametrize(

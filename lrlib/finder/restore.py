@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from lrlib.finder.reach import Reach, has_state_dict
-from lrlib.finder.restorers import Generator, of_random_state
+from lrlib.finder.restorers import of_random_state
 
 
 class Snapshot:
@@ -46,6 +46,7 @@ class Snapshot:
         if not isinstance(extra_state, (list, tuple)):
             raise TypeError(f"extra_state must be a list, got a {type(extra_state).__name__}; pass a list of objects")
         self._reach = reach = Reach()
+        self.generators = reach.data_generators  # of loaders, samplers and datasets
         for name, thing in {"model": model, "optimizer": optimizer, "scaler": scaler, "loss_fn": loss_fn}.items():
             reach.keep(name, thing)
         for i, thing in enumerate(extra_state):
@@ -55,10 +56,9 @@ class Snapshot:
         for function in functions:
             reach.keep(getattr(function, "__name__", "a function"), function)
         self._random_state = [("the random state", restore) for restore in of_random_state()]
-        self._interrupts = _Interrupts()
 
     def __enter__(self) -> "Snapshot":
-        self._interrupts.catch()
+        self._interrupts = _Interrupts()
         for kept_tensor in self._reach.tensors:
             if kept_tensor.grad is not None:
                 kept_tensor.tensor.grad = None
@@ -74,11 +74,6 @@ class Snapshot:
                 self.restore(finally_=True)
             finally:
                 self._interrupts.release()
-
-    @property
-    def generators(self) -> list[Generator]:
-        """Those that loaders, samplers and datasets hold."""
-        return self._reach.data_generators
 
     def restore(self, *, finally_: bool = False) -> None:
         """Restore everything but the gradients and workers from before; with finally_ these too.
@@ -125,9 +120,9 @@ def _keep_extra(reach: Reach, name: str, thing: Any) -> None:
 
 
 class _Interrupts:
-    """Once caught, Ctrl-C raises KeyboardInterrupt once; while they are held back it waits until they are let go."""
+    """Ctrl-C raises KeyboardInterrupt once from now on; while held back it waits until it is let through."""
 
-    def catch(self) -> None:
+    def __init__(self) -> None:
         self.are_held_back, self._pending = False, list[Any]()
         handler = signal.getsignal(signal.SIGINT)
         is_main = threading.current_thread() is threading.main_thread()

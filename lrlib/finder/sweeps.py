@@ -173,6 +173,10 @@ def _sweep(
     if val_loader is not None and not val_subset:
         raise ValueError("val_loader must yield at least one batch, got none; check its dataset and drop_last")
 
+    share = np.arange(settings.num_iter) / (settings.num_iter - 1)
+    rising = settings.start_lr * (settings.end_lr / settings.start_lr) ** share
+    rising = rising[rising <= np.finfo(np.float32).max]
+
     def from_the_start(seed: int, lrs: list[float]) -> OneSweep:
         state.restore()
         seed_everything(seed, state.generators)
@@ -186,7 +190,7 @@ def _sweep(
     made: list[OneSweep] = []
     holds: list[Sweep] = []
     for repeat in range(1 if settings.refine else settings.repeats):
-        one = from_the_start(settings.seed + repeat, lrs_of(settings))
+        one = from_the_start(settings.seed + repeat, rising.tolist())
         if not (one.is_late and made):
             made.append(one)
         if one.is_late:
@@ -309,13 +313,6 @@ class Watch:
         if corrected > self.best + (self.diverge_th - 1) * scale:
             return f"the loss diverged at lr {lr:.3g}: its running mean went from {self.best:.3g} to {corrected:.3g}"
         return None
-
-
-def lrs_of(settings: Settings) -> list[float]:
-    """The learning rates: start_lr * (end_lr / start_lr) ** (k / (num_iter - 1)), as far as float32 goes."""
-    share = np.arange(settings.num_iter) / (settings.num_iter - 1)
-    lrs = settings.start_lr * (settings.end_lr / settings.start_lr) ** share
-    return lrs[lrs <= np.finfo(np.float32).max].tolist()
 
 
 def _check_effect(training: Training, state: Snapshot) -> None:

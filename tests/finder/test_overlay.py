@@ -4,54 +4,50 @@ from trainings import build, cross_entropy, fingerprint
 
 from lrlib.finder.comparing import Overlay, overlay
 
+SETTINGS = {"num_iter": 10, "repeats": 1, "progress": False}
+CASES = {  # the optimizer, the values, and what the steps then use
+    "weight_decay": (torch.optim.SGD, [0, 0.5], {(0, 0), (0.5, 0)}),
+    "momentum": (torch.optim.SGD, [0.8, 0.95], {(0.8, 0.8), (0.95, 0.95)}),
+    "betas": (torch.optim.Adam, [0.8, 0.95], {((0.8, 0.999),) * 2, ((0.95, 0.999),) * 2}),
+}
 
-def test_overlay_sweeps_over_weight_decay_and_puts_it_back():
+
+@pytest.mark.parametrize("key", CASES)
+def test_overlay_sweeps_over_a_setting_of_the_groups_and_restores_it(key):
+    kind, values, expected = CASES[key]
     model, _, loader = build()
-    groups = [{"params": model[0].parameters(), "weight_decay": 0.01}, {"params": model[1:].parameters()}]
-    optimizer = torch.optim.SGD(groups, lr=0.1)
-    seen = []
-    optimizer.register_step_pre_hook(lambda *_: seen.append([g["weight_decay"] for g in optimizer.param_groups]))
-    before = fingerprint(model, optimizer, loader)
-    settings_ = {"num_iter": 100, "start_lr": 1e-5, "repeats": 1, "progress": False}
-    made = overlay(model, optimizer, cross_entropy, loader, weight_decay=[0, 0.5], **settings_)
+    decay = {"weight_decay": 0.01} if key == "weight_decay" else {}  # of one group; the other stays without
+    optimizer = kind([{"params": model[0].parameters(), **decay}, {"params": model[1:].parameters()}], lr=0.1)
+    seen, before = set(), fingerprint(model, optimizer, loader)
+    optimizer.register_step_pre_hook(lambda *_: seen.add(tuple(group[key] for group in optimizer.param_groups)))
+    name = "momentum" if key == "betas" else key
+    made = overlay(model, optimizer, cross_entropy, loader, **{name: values}, **SETTINGS)
+    assert seen == expected and list(made.results) == values and isinstance(made, Overlay)
     assert fingerprint(model, optimizer, loader) == before
-    assert [0, 0] in seen and [0.5, 0] in seen and len({tuple(s) for s in seen}) == 2
-    assert isinstance(made, Overlay) and list(made.results) == [0, 0.5]
+
+
+def test_overlay_sweeps_over_batch_size_and_draws_and_names_each():
+    model, optimizer, loader = build()
+    sizes, before = set(), fingerprint(model, optimizer, loader)
+    hook = model.register_forward_pre_hook(lambda _, inputs: sizes.add(len(inputs[0])))
+    made = overlay(model, optimizer, cross_entropy, loader, batch_size=[16, 64], **SETTINGS)
+    hook.remove()
+    assert sizes == {16, 64} and fingerprint(model, optimizer, loader) == before
     labels = [text.get_text() for text in made.plot().get_legend().get_texts()]
-    assert labels == ["weight_decay = 0", "weight_decay = 0.5"]
-    assert "weight_decay = 0.5: lr " in made._repr_html_()
+    assert labels == ["batch_size = 16", "batch_size = 64"]
+    assert "batch_size = 64: lr " in made._repr_html_()
 
 
-@pytest.mark.parametrize("kind", ["momentum", "betas"])
-def test_overlay_sweeps_over_momentum_or_the_first_beta(kind):
-    model, optimizer, loader = build()
-    if kind == "betas":
-        optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
-    before = fingerprint(model, optimizer, loader)
-    seen = set()
-    optimizer.register_step_pre_hook(lambda *_: seen.add(optimizer.param_groups[0][kind]))
-    overlay(model, optimizer, cross_entropy, loader, momentum=[0.8, 0.95], num_iter=10, repeats=1, progress=False)
-    assert seen == ({0.8, 0.95} if kind == "momentum" else {(0.8, 0.999), (0.95, 0.999)})
-    assert fingerprint(model, optimizer, loader) == before
-
-
-def test_overlay_sweeps_over_batch_size():
-    model, optimizer, loader = build()
-    sizes = set()
-    model.register_forward_pre_hook(lambda _, inputs: sizes.add(len(inputs[0])))
-    before = fingerprint(model, optimizer, loader)
-    made = overlay(model, optimizer, cross_entropy, loader, batch_size=[16, 64], num_iter=10, repeats=1, progress=False)
-    assert sizes == {16, 64} and list(made.results) == [16, 64]
-    assert fingerprint(model, optimizer, loader) == before
-
-
-def test_overlay_takes_exactly_one_setting_that_the_optimizer_has():
-    model, optimizer, loader = build()
-    with pytest.raises(ValueError, match="one of weight_decay, momentum, batch_size, got none"):
-        overlay(model, optimizer, cross_entropy, loader)
-    with pytest.raises(ValueError, match="momentum must be a setting of .*, got Rprop"):
-        overlay(model, torch.optim.Rprop(model.parameters()), cross_entropy, loader, momentum=[0.9])
-    with pytest.raises(ValueError, match="batch_size must be a setting of .*, got list"):
-        overlay(model, optimizer, cross_entropy, [1], batch_size=[1])
-    with pytest.raises(ValueError, match="values of one of"):
-        overlay(model, optimizer, cross_entropy, loader, momentum=[])
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({}, "one of weight_decay, momentum, batch_size, got none"),
+        ({"momentum": []}, "values of one of"),
+        ({"momentum": [0.9]}, "momentum must be a setting of .*, got Rprop"),
+        ({"batch_size": [1]}, "batch_size must be a setting of .*, got list"),
+    ],
+)
+def test_overlay_takes_exactly_one_setting_that_the_optimizer_or_loader_has(values, message):
+    model, _, _ = build()
+    with pytest.raises(ValueError, match=message):
+        overlay(model, torch.optim.Rprop(model.parameters()), cross_entropy, [1], **values)

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
-from trainings import blobs, cross_entropy, plain, sweep
+from trainings import batches, blobs, cross_entropy, net, plain, sweep
 
 from lrlib.finder.restore import Snapshot
 
@@ -187,25 +187,11 @@ def test_any_attribute_of_anything_that_was_given_is_put_back_to_the_bit(trees, 
 # Modules, optimizers and functions
 
 
-def net():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
-
-
-def sgd(model):
-    return torch.optim.SGD(model.parameters(), lr=0.1)
-
-
-def data(n=256, bs=32):
-    inputs, targets = blobs(n)
-    return [(inputs[i : i + bs], targets[i : i + bs]) for i in range(0, n, bs)]
-
-
 class Lookahead(torch.optim.Optimizer):
     """An optimizer in an optimizer."""
 
-    def __init__(self, inner, k=5, alpha=0.5):
-        self.inner, self.k, self.alpha, self.n = inner, k, alpha, 0
+    def __init__(self, inner):
+        self.inner, self.n = inner, 0
         self.param_groups, self.state, self.defaults = inner.param_groups, {}, inner.defaults
         self._optimizer_step_pre_hooks, self._optimizer_step_post_hooks = {}, {}
 
@@ -215,22 +201,21 @@ class Lookahead(torch.optim.Optimizer):
     def step(self, closure=None):
         self.inner.step()
         self.n += 1
-        for p in [p for group in self.param_groups for p in group["params"]] if self.n % self.k == 0 else []:
+        for p in self.param_groups[0]["params"] if self.n % 5 == 0 else []:
             slow = self.state.setdefault(p, {"slow": p.detach().clone()})["slow"]
-            slow += self.alpha * (p.detach() - slow)
-            p.data.copy_(slow)
+            p.data.copy_(slow.lerp_(p.detach(), 0.5))
 
 
 @pytest.mark.parametrize("trained_before", [0, 7])
 def test_optimizers_in_optimizers_are_put_back_also_between_sweeps(trained_before):
-    model, batches = net(), data()
+    model, loader = net()[0], batches()
     optimizer = Lookahead(torch.optim.Adam(model.parameters(), lr=0.01))
-    for inputs, targets in batches[:trained_before]:
+    for inputs, targets in loader[:trained_before]:
         optimizer.zero_grad()
         cross_entropy(model(inputs), targets).backward()
         optimizer.step()
     before = everything(model, optimizer)
-    result = sweep(model, optimizer, batches, repeats=2, end_lr=100)
+    result = sweep(model, optimizer, loader, repeats=2, end_lr=100)
     assert everything(model, optimizer) == before
     assert np.array_equal(result.sweeps[0].loss, result.sweeps[1].loss)
 
@@ -285,8 +270,8 @@ IN_HOOKS = ["hook", "bound method", "partial", "tensor hook"]
 
 @pytest.mark.parametrize("place", [*IN_STEP_FN, *IN_HOOKS])
 def test_an_average_is_restored_wherever_it_lies_and_the_users_records_are_not(place):
-    model, records, empty = net(), [], {}
-    optimizer, average = sgd(model), HandWritten(model)
+    (model, optimizer), records, empty = net(), [], {}
+    average = HandWritten(model)
     deep = {"trainer": types.SimpleNamespace(parts=[{"average": average}])}
     Static.average = average
     update = {
@@ -321,12 +306,12 @@ def test_an_average_is_restored_wherever_it_lies_and_the_users_records_are_not(p
     extra_state = [collections.deque([average])] if place == "extra_state" else []
     before = everything(model, optimizer, average, empty)
     used = Callable() if place == "callable" else step_fn
-    sweep(model, optimizer, data(), step_fn=used, repeats=2, extra_state=extra_state)
+    sweep(model, optimizer, batches(), step_fn=used, repeats=2, extra_state=extra_state)
     assert everything(model, optimizer, average, empty) == before and len(records) >= 60
 
 
 def test_a_variable_gets_its_tensor_back_and_a_tensor_that_changed_in_place_is_named_in_a_warning():
-    model, variable, moving = net(), torch.ones(1), torch.zeros(3)
+    (model, optimizer), variable, moving = net(), torch.ones(1), torch.zeros(3)
     value = variable
 
     def step_fn(batch):
@@ -337,7 +322,7 @@ def test_a_variable_gets_its_tensor_back_and_a_tensor_that_changed_in_place_is_n
         return cross_entropy(out - moving, batch[1])
 
     with pytest.warns(UserWarning, match="step_fn's moving was changed in place and is not restored"):
-        sweep(model, sgd(model), data(), step_fn=step_fn)
+        sweep(model, optimizer, batches(), step_fn=step_fn)
     assert variable is value
 
 
@@ -353,19 +338,18 @@ def test_what_cannot_be_walked_is_put_back_by_its_own_state_dict():
         def load_state_dict(self, state):
             self.n, self.counter = state["n"], itertools.count(state["n"] + 1)
 
-    model, counting = net(), Counting()
-    with Snapshot(model, sgd(model), extra_state=[counting]):
+    counting = Counting()
+    with Snapshot(*net(), extra_state=[counting]):
         counting.n = next(counting.counter)
     assert counting.n == 0 and next(counting.counter) == 1
 
 
 def test_expanded_and_overlapping_buffers_are_put_back_and_keep_their_memory():
-    model = net()
+    model, optimizer = net()
     model.register_buffer("expanded", torch.zeros(1, 3).expand(5, 3))
     model.register_buffer("overlapping", torch.arange(6.0).as_strided((4, 3), (1, 1)))
     model.register_buffer("base", torch.zeros(8))
     model.register_buffer("part", model.base[2:4])
-    optimizer = sgd(model)
     before = everything(model, optimizer)
 
     def step_fn(batch):
@@ -374,7 +358,7 @@ def test_expanded_and_overlapping_buffers_are_put_back_and_keep_their_memory():
         model.part += 1
         return cross_entropy(model(batch[0]), batch[1])
 
-    result = sweep(model, optimizer, data(), step_fn=step_fn, repeats=2, end_lr=1e6)
+    result = sweep(model, optimizer, batches(), step_fn=step_fn, repeats=2, end_lr=1e6)
     assert everything(model, optimizer) == before
     assert np.array_equal(result.sweeps[0].loss, result.sweeps[1].loss, equal_nan=True)
     with torch.no_grad():
@@ -415,8 +399,7 @@ class Noisy(Dataset):
 
 
 def test_a_data_sets_generator_and_a_samplers_counter_are_put_back_and_repeats_differ():
-    model = net()
-    optimizer, loader = sgd(model), DataLoader(Noisy(), batch_size=16, sampler=OwnOrder(64))
+    (model, optimizer), loader = net(), DataLoader(Noisy(), batch_size=16, sampler=OwnOrder(64))
     before = everything(model, optimizer, loader)
     one = sweep(model, optimizer, loader, repeats=2, num_iter=20)
     assert everything(model, optimizer, loader) == before
@@ -427,12 +410,12 @@ def test_a_data_sets_generator_and_a_samplers_counter_are_put_back_and_repeats_d
 
 @pytest.mark.filterwarnings("ignore:loss_fn's inputs")
 def test_samples_are_not_copied_but_said_if_they_have_been_changed():
-    model, (inputs, targets) = net(), blobs(64)
-    with Snapshot(model, sgd(model), loaders=[DataLoader(TensorDataset(inputs, targets))]) as state:
+    (model, optimizer), (inputs, targets) = net(), blobs(64)
+    with Snapshot(model, optimizer, loaders=[DataLoader(TensorDataset(inputs, targets))]) as state:
         assert not {id(inputs), id(targets)} & {id(kept_tensor.tensor) for kept_tensor in state._reach.tensors}
     weight = model[0].weight.detach().clone()
     with pytest.raises(RuntimeError, match=r"loader\[0\]\[0\] was changed in place"):
-        sweep(model, sgd(model), [(inputs, targets)], loss_fn=lambda out, y: inputs.add_(1).sum() * 0 + out.sum())
+        sweep(model, optimizer, [(inputs, targets)], loss_fn=lambda out, y: inputs.add_(1).sum() * 0 + out.sum())
     assert torch.equal(model[0].weight, weight)
 
 
@@ -447,8 +430,7 @@ HIDDEN += [types.MappingProxyType({}), np.random.PCG64(0)]
 @pytest.mark.parametrize("where", ["model", "optimizer", "loss_fn", "extra_state", "loader"])
 def test_what_cannot_be_put_back_is_refused_by_name_before_the_first_step(where):
     loader = DataLoader(TensorDataset(*blobs(64)), batch_size=32)
-    model, loss_fn, extra = net(), nn.CrossEntropyLoss(), Thing(1)
-    optimizer = sgd(model)
+    (model, optimizer), loss_fn, extra = net(), nn.CrossEntropyLoss(), Thing(1)
     holders = {"model": model[0], "optimizer": optimizer, "loss_fn": loss_fn, "extra_state": extra}
     holder = (holders | {"loader": loader.sampler})[where]
     name = {"model": "model.0", "extra_state": r"extra_state\[0\]", "loader": "loader.sampler"}.get(where, where)
@@ -468,7 +450,7 @@ def test_what_holds_no_state_of_the_training_is_let_pass():
     rows = Rows(*blobs(64))
     rows.connection = sqlite3.connect(":memory:")
     rows.cursor = rows.connection.execute("select 1")
-    model = net()
+    model, optimizer = net()
 
     def step_fn(batch):
         return cross_entropy(model(batch[0]), batch[1]).squeeze()
@@ -476,7 +458,7 @@ def test_what_holds_no_state_of_the_training_is_let_pass():
     step_fn.__globals__["squeeze"] = unrelated = nn.Linear(1, 1)  # a global that is named like an attribute
     unrelated.batches = iter([1])
     try:
-        sweep(model, sgd(model), DataLoader(rows, batch_size=32), step_fn=step_fn)
+        sweep(model, optimizer, DataLoader(rows, batch_size=32), step_fn=step_fn)
     finally:
         del step_fn.__globals__["squeeze"]
 
@@ -489,18 +471,17 @@ def test_a_tensor_that_cannot_be_copied_is_refused_by_name():
                 raise NotImplementedError("aten.clone")
             return super().__torch_function__(function, kinds, args, kwargs or {})
 
-    model = net()
-    optimizer = sgd(model)
+    model, optimizer = net()
     optimizer.state[model[0].weight]["codes"] = torch.zeros(3).as_subclass(Quantized)
     with pytest.raises(TypeError, match=r"cannot snapshot optimizer.state\[Parameter\]\[.codes.\] .*Quantized"):
-        sweep(model, optimizer, data())
+        sweep(model, optimizer, batches())
 
 
 def test_a_dataset_that_runs_threads_is_named_in_a_warning_and_left_alone():
     class Cached(TensorDataset):
         thread, replaced = None, 0
 
-    rows, model = Cached(*blobs(64)), net()
+    rows, (model, optimizer) = Cached(*blobs(64)), net()
     rows.thread, rows.replaced = threading.Thread(target=len), 1
 
     def step_fn(batch):
@@ -508,7 +489,7 @@ def test_a_dataset_that_runs_threads_is_named_in_a_warning_and_left_alone():
         return cross_entropy(model(batch[0]), batch[1])
 
     with pytest.warns(UserWarning, match=r"loader.dataset .* runs threads"):
-        sweep(model, sgd(model), DataLoader(rows, batch_size=32), step_fn=step_fn)
+        sweep(model, optimizer, DataLoader(rows, batch_size=32), step_fn=step_fn)
     assert rows.replaced > 1
 
 
@@ -531,5 +512,5 @@ def test_whatever_one_part_raises_all_others_are_put_back_first(error):
     Stubborn.fails = True
     message = "^$" if isinstance(error, KeyboardInterrupt) else "model.0's extra state could not be restored, .*: mine"
     with pytest.raises(type(error), match=message):
-        sweep(model, optimizer, data(), end_lr=100)
+        sweep(model, optimizer, batches(), end_lr=100)
     assert everything(model, optimizer) == before and plain(torch.get_rng_state()) == random_state

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from trainings import blobs, build, cross_entropy, fingerprint, record_lrs, sweep
+from trainings import batches, build, cross_entropy, fingerprint, record_lrs, sweep
 
 from lrlib.finder.refine import FACTOR, Held, best_held, first_lr, next_exponent
 from lrlib.finder.result import RangeTestResult
@@ -31,17 +31,14 @@ smoothed = partial(cross_entropy, label_smoothing=0.2)  # does not fall many-fol
         ({0: INF}, -1),
         ({0: INF, -1: INF}, -3),
         ({0: INF, -1: INF, -3: 1.0}, -2),
+        ({0: 1.0, 1: 1.01, -1: 1.5}, 2),  # within 2 % of the gain, which is 1
+        ({0: 1.0, 1: 1.5, -1: 1.01}, -2),
+        ({0: 1.0, 1: 1.01, -1: 1.5, 2: 1.2}, None),
+        ({0: 1.0, 1: 1.03, -1: 1.5}, None),
     ],
 )
 def test_the_search_goes_downhill_until_the_best_has_a_worse_one_on_both_sides(scored, expected):
-    assert next_exponent(scored) == expected
-
-
-def test_a_neighbour_within_two_percent_of_the_gain_is_not_the_end():
-    assert next_exponent({0: 1.0, 1: 1.01, -1: 1.5}, start=2.0) == 2
-    assert next_exponent({0: 1.0, 1: 1.5, -1: 1.01}, start=2.0) == -2
-    assert next_exponent({0: 1.0, 1: 1.01, -1: 1.5, 2: 1.2}, start=2.0) is None
-    assert next_exponent({0: 1.0, 1: 1.03, -1: 1.5}, start=2.0) is None
+    assert next_exponent(scored, start=2.0) == expected
 
 
 @pytest.mark.parametrize("shift", [-0.2, 0.0, 0.1, 0.2])
@@ -121,7 +118,6 @@ def test_a_momentum_longer_than_the_sweep_is_told_how_many_steps_it_takes_and_re
 
 
 def test_a_loss_that_a_second_optimizer_lowers_is_not_credited_to_the_swept_rate():
-    inputs, targets = blobs()
     torch.manual_seed(0)
     encoder, head = nn.Sequential(nn.Linear(6, 16), nn.Tanh()), nn.Linear(16, 3)
     optimizer, other = torch.optim.Adam(encoder.parameters(), 1e-3), torch.optim.Adam(head.parameters(), 1e-2)
@@ -131,19 +127,16 @@ def test_a_loss_that_a_second_optimizer_lowers_is_not_credited_to_the_swept_rate
         other.zero_grad()
         return cross_entropy(head(encoder(batch[0])), batch[1])
 
-    batches = list(zip(inputs.split(32), targets.split(32), strict=True))
-    found = sweep(encoder, optimizer, batches, loss_fn=None, step_fn=step_fn, num_iter=200, start_lr=1e-6).suggest()
+    found = sweep(encoder, optimizer, batches(512), step_fn=step_fn, num_iter=200, start_lr=1e-6).suggest()
     assert found.confidence == "low" and "from the first learning rate on" in found.reason
 
 
 def test_a_loss_that_does_not_depend_on_the_scale_of_the_weights_is_recognised():
-    inputs, targets = blobs()
     torch.manual_seed(0)
     model = nn.Linear(6, 3)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     normalized = lambda outputs, y: cross_entropy(5 * nn.functional.normalize(outputs, dim=-1), y)  # noqa: E731
-    batches = list(zip(inputs.split(32), targets.split(32), strict=True))
-    found = sweep(model, optimizer, batches, loss_fn=normalized, num_iter=300, start_lr=1e-6).suggest()
+    found = sweep(model, optimizer, batches(512), loss_fn=normalized, num_iter=300, start_lr=1e-6).suggest()
     assert found.confidence == "low" and "does not diverge" in found.reason and "end_lr" not in found.reason
 
 

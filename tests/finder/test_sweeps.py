@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-from trainings import blobs, build, cross_entropy, fingerprint, record_lrs, sweep
+from trainings import batches, blobs, build, cross_entropy, fingerprint, net, record_lrs, sweep
 
 
 def test_three_sweeps_give_a_suggestion_that_trains_and_change_nothing():
@@ -42,9 +42,9 @@ def test_rates_are_those_of_the_closed_form_and_losses_those_of_a_bare_loop_to_t
     torch.manual_seed(7)
     loader.generator.manual_seed(7)
     losses = []
-    batches = [batch for _ in range(2) for batch in loader]  # 16 batches an epoch, each epoch in an order of its own
+    both = [batch for _ in range(2) for batch in loader]  # 16 batches an epoch, each epoch in an order of its own
     torch.manual_seed(7)
-    for lr, (inputs, targets) in zip(swept.lr, batches, strict=False):
+    for lr, (inputs, targets) in zip(swept.lr, both, strict=False):
         optimizer.param_groups[0]["lr"] = lr
         optimizer.zero_grad()
         loss = cross_entropy(model(inputs), targets)
@@ -69,10 +69,8 @@ def test_parameter_groups_keep_their_ratio_and_tensor_rates_stay_tensors():
 
 
 def test_accumulated_batches_give_the_curve_of_one_large_batch():
-    inputs, targets = blobs(128)
-    small = [(inputs[i : i + 32], targets[i : i + 32]) for i in range(0, 128, 32)]
     curves = []
-    for loader, steps in (([(inputs, targets)], 1), (small, 4)):
+    for loader, steps in (([blobs(128)], 1), (batches(128), 4)):
         torch.manual_seed(0)
         model = nn.Linear(6, 3)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -80,7 +78,7 @@ def test_accumulated_batches_give_the_curve_of_one_large_batch():
     assert np.allclose(*curves, rtol=1e-5)
 
 
-def test_a_shuffling_loader_gives_every_sweep_another_order_and_the_same_seed_the_same():
+def test_a_shuffling_loader_gives_every_sweep_another_order_the_same_seed_the_same_and_a_list_no_spread():
     model, optimizer, loader = build()
     first = sweep(model, optimizer, loader, repeats=2, num_iter=20)
     random.random()
@@ -88,12 +86,7 @@ def test_a_shuffling_loader_gives_every_sweep_another_order_and_the_same_seed_th
     second = sweep(model, optimizer, loader, repeats=2, num_iter=20)
     losses = [[swept.loss.tolist() for swept in result.sweeps] for result in (first, second)]
     assert losses[0] == losses[1] and losses[0][0] != losses[0][1]
-
-
-def test_identical_sweeps_are_said_to_count_as_one():
-    torch.manual_seed(0)
-    model = nn.Linear(6, 3)
-    found = sweep(model, torch.optim.SGD(model.parameters(), lr=0.1), [blobs(64)], repeats=3).suggest()
+    found = sweep(*net(), [blobs(64)], repeats=3).suggest()
     assert found.spread_decades is None and "the 3 sweeps saw identical batches" in found.reason
 
 
@@ -202,26 +195,16 @@ def test_validation_loss_with_step_fn_is_computed_in_eval_mode_and_train_mode_co
     assert len(result.sweeps[0].val) == 30 and result.settings.val_metric == "loss"
 
 
-def test_validation_does_not_change_the_training_curve():
-    curves = [sweep(*build(), val_loader=batches).sweeps[0].loss for batches in (None, [blobs(40, seed=3)])]
-    assert np.array_equal(*curves)
-
-
-def test_a_metric_of_the_users_is_called_with_each_batch():
+def test_a_metric_of_the_users_is_called_with_each_batch_and_the_training_curve_is_that_without():
     model, optimizer, loader = build()
 
     def accuracy(batch):
         return (model(batch[0]).argmax(1) != batch[1]).float().mean()
 
-    result = sweep(model, optimizer, loader, val_loader=loader, val_metric=accuracy)
+    result = sweep(model, optimizer, loader, val_loader=[blobs(40, seed=3)], val_metric=accuracy)
     assert result.settings.val_metric == "function accuracy"
     assert np.array_equal(result.sweeps[0].curve()[1], result.sweeps[0].val)
-
-
-def test_a_sweep_of_few_validations_says_so():
-    result = sweep(*build(), val_loader=[blobs(30)], num_iter=100, start_lr=1, end_lr=1e10)
-    assert len(result.sweeps[0].val) < 10
-    assert not result.suggest().reliable and "too few validations" in result.suggest().reason
+    assert np.array_equal(result.sweeps[0].loss, sweep(*build()).sweeps[0].loss)
 
 
 # What the optimizer does with the rate
@@ -340,31 +323,32 @@ def test_schedule_free_optimizers_are_in_eval_mode_where_the_model_is():
 # What a curve cannot show
 
 
-def test_a_loss_that_is_nan_within_ten_steps_is_not_told_to_use_more():
-    model, optimizer, loader = build()
-    loader.dataset.tensors[0][::100] = float("inf")
-    found = sweep(model, optimizer, loader, repeats=3).suggest()
-    assert not found.reliable and "broken sample" in found.reason and "more steps" not in found.reason
+SKIPPED = {"loss_fn": lambda out, y: 1e6 * cross_entropy(out, y), "end_lr": 1, "diverge_th": None}
+UNSEEN = {  # what is wrong: (settings, words of the reason)
+    "broken sample": ({"repeats": 3}, "look for a broken sample"),  # and not "more steps"
+    "broken weight": ({}, "before any update: check the model, the loss and the data"),
+    "every update skipped": (SKIPPED, "GradScaler skipped every update"),
+    "few validations": ({"val_loader": [blobs(30)], "start_lr": 1, "end_lr": 1e10}, "too few validations"),
+}
+
+
+@pytest.mark.parametrize("case", UNSEEN)
+def test_the_reason_says_what_a_curve_cannot_show(case):
+    (options, words), (model, optimizer, loader) = UNSEEN[case], build()
+    if case == "broken sample":
+        loader.dataset.tensors[0][::100] = float("inf")
+    if case == "broken weight":
+        model[0].weight.data[0, 0] = float("nan")
+    if case == "every update skipped":
+        options = {**options, "scaler": torch.amp.GradScaler("cpu", init_scale=2.0**120, backoff_factor=0.99)}
+    found = sweep(model, optimizer, loader, **options).suggest()
+    assert not found.reliable and words in found.reason
+    assert np.isnan([found.lr, found.lower, found.upper]).all() == (case == "broken weight")
 
 
 def test_rates_beyond_float32_are_left_out():
     [swept] = sweep(*build(), loss_fn=lambda out, _: 0 * out.sum(), end_lr=1e60).sweeps
     assert 1e37 < swept.lr[-1] < 3.5e38 and np.isfinite(swept.loss).all()
-
-
-def test_a_loss_that_is_nan_before_any_update_is_said_to_be_so():
-    model, optimizer, loader = build()
-    model[0].weight.data[0, 0] = float("nan")
-    found = sweep(model, optimizer, loader).suggest()
-    assert not found.reliable and "before any update" in found.reason and "learning rate" not in found.reason
-    assert np.isnan([found.lr, found.lower, found.upper]).all()
-
-
-def test_a_scaler_that_skipped_every_update_is_said_to_have():
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**120, backoff_factor=0.99)
-    options = {"loss_fn": lambda out, y: 1e6 * cross_entropy(out, y), "end_lr": 1, "diverge_th": None}
-    found = sweep(*build(), scaler=scaler, **options).suggest()
-    assert not found.reliable and "GradScaler skipped every update" in found.reason
 
 
 def test_max_seconds_ends_the_range_test_and_complete_sweeps_count():

@@ -29,6 +29,17 @@ def build(n=512, batch_size=32, lr=0.1, **optimizer_settings):
     return model, optimizer, loader
 
 
+def net():
+    """A smaller one, without buffers and dropout."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
+    return model, torch.optim.SGD(model.parameters(), lr=0.1)
+
+
+def batches(n=256, size=32):
+    return list(zip(*(part.split(size) for part in blobs(n)), strict=True))
+
+
 def sweep(model, optimizer, loader, **changes):
     changes = {"num_iter": 60, "start_lr": 1e-4, "repeats": 1, "progress": False, **changes}
     loss_fn = changes.pop("loss_fn", None if "step_fn" in changes else cross_entropy)

@@ -30,6 +30,33 @@ def loader_of(seed=0, dtype=torch.float32):
     return DataLoader(TensorDataset(points.to(dtype), targets), batch_size=64, shuffle=True, generator=generator)
 
 
+def lightning_trainer(pl, folder, **settings):
+    """A silent Trainer on the CPU."""
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    return pl.Trainer(**{"max_epochs": 4, "accelerator": "cpu", "default_root_dir": folder, **quiet, **settings})
+
+
+def lightning_module(pl, loss_fn=nn.functional.cross_entropy, **problem):
+    """A class of LightningModules on this problem."""
+
+    class Module(pl.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.model, _, self.loader = build(**problem)
+            self.lr = 1e-3
+
+        def training_step(self, batch, batch_idx):
+            return loss_fn(self.model(batch[0]), batch[1])
+
+        def train_dataloader(self):
+            return self.loader
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=self.lr, momentum=0.9)
+
+    return Module
+
+
 class RecordedLoss(nn.Module):
     """Cross-entropy that remembers every loss it gave while gradients were on."""
 

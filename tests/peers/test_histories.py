@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from peer_problems import N_STEPS, RecordedLoss, build
+from peer_problems import N_STEPS, RecordedLoss, build, lightning_module, lightning_trainer
 from torch import nn
 
 import lrlib
@@ -62,8 +62,7 @@ def test_torch_lr_finders(smooth_f, dtype):
 
 def test_monais():
     tool = pytest.importorskip("monai.optimizers")
-    model, optimizer, loader = build()
-    criterion = RecordedLoss()
+    (model, optimizer, loader), criterion = build(), RecordedLoss()
     finder = tool.LearningRateFinder(model, optimizer, criterion, verbose=False)
     with quiet():
         finder.range_test(loader, start_lr=1e-4, end_lr=10, num_iter=N_STEPS)
@@ -93,17 +92,6 @@ def test_lightnings_at_the_start_and_at_a_later_epoch(epoch, dtype, tmp_path):
     lightning = pytest.importorskip("lightning.pytorch")
     criterion = RecordedLoss()
 
-    class Module(lightning.LightningModule):
-        def __init__(self):
-            super().__init__()
-            self.model, _, self.loader = build(dtype=dtype)
-
-        def training_step(self, batch, _):
-            return criterion(self.model(batch[0]), batch[1])
-
-        def configure_optimizers(self):
-            return torch.optim.SGD(self.parameters(), lr=1e-3)
-
     class AtEpoch(lightning.callbacks.LearningRateFinder):
         def on_fit_start(self, *_):
             return
@@ -116,13 +104,9 @@ def test_lightnings_at_the_start_and_at_a_later_epoch(epoch, dtype, tmp_path):
                 trainer.should_stop = True
 
     settings = {"num_training_steps": N_STEPS, "early_stop_threshold": None, "update_attr": False}
-    finder, module = AtEpoch(min_lr=1e-4, max_lr=10, **settings), Module()
-    still = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    finder, module = AtEpoch(min_lr=1e-4, max_lr=10, **settings), lightning_module(lightning, criterion, dtype=dtype)()
     with quiet():
-        trainer = lightning.Trainer(
-            max_epochs=30, accelerator="cpu", callbacks=[finder], default_root_dir=tmp_path, **still
-        )
-        trainer.fit(module, module.loader)
+        lightning_trainer(lightning, tmp_path, max_epochs=30, callbacks=[finder]).fit(module)
     if dtype == torch.float64 and epoch > 0:
         with pytest.raises(ValueError, match="does not show where its mean starts; pass first_step"):
             lrlib.read(finder)

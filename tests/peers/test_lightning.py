@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from peer_problems import assert_equal, build, weights_of
+from peer_problems import assert_equal, lightning_module, lightning_trainer, weights_of
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -31,22 +31,18 @@ def nothing_recorded():
         record.clear()
 
 
-class Module(pl.LightningModule):
+class Module(lightning_module(pl)):
     def __init__(self, groups=False, scheduler=None):
         super().__init__()
-        self.groups, self.scheduler, self.lr = groups, scheduler, 1e-3
-        self.model, _, self.loader = build()
+        self.groups, self.scheduler = groups, scheduler
 
     def training_step(self, batch, batch_idx):
-        loss = nn.functional.cross_entropy(self.model(batch[0]), batch[1])
+        loss = super().training_step(batch, batch_idx)
         LOSSES.append(loss.item())
         if len(LOSSES) in FAIL_AT:
             raise FloatingPointError("stop here")
         self.log("loss", loss, prog_bar=True, on_epoch=True)
         return loss
-
-    def train_dataloader(self):
-        return self.loader
 
     def configure_optimizers(self):
         parts = [{"params": self.model[0].parameters()}, {"params": self.model[2].parameters()}]
@@ -56,9 +52,7 @@ class Module(pl.LightningModule):
         return ([optimizer], [self.scheduler(optimizer)]) if self.scheduler else optimizer
 
 
-def trainer_in(folder, **settings):
-    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
-    return pl.Trainer(**{"max_epochs": 4, "accelerator": "cpu", "default_root_dir": folder, **quiet, **settings})
+trainer_in = partial(lightning_trainer, pl)
 
 
 @pytest.fixture
@@ -142,9 +136,8 @@ class AtEpochs(LearningRateFinder):
             assert self.state_of(trainer, pl_module) == before
 
     def state_of(self, trainer, pl_module):
-        state = repr(
-            (pl_module.state_dict(), trainer.optimizers[0].state_dict()["state"], trainer.fit_loop.state_dict())
-        )
+        optimizer, loop = trainer.optimizers[0].state_dict()["state"], trainer.fit_loop.state_dict()
+        state = repr((pl_module.state_dict(), optimizer, loop))
         return state, torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()
 
 

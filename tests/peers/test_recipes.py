@@ -7,7 +7,7 @@ import re
 import matplotlib
 import numpy as np
 import pytest
-from peer_problems import blobs, build
+from peer_problems import blobs, build, lightning_module, lightning_trainer
 from test_reading import curve, write
 from test_undoing import epoch_mean
 from torch import nn
@@ -21,9 +21,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 def torch_lr_finder(tool, folder):
     model, optimizer, loader = build()
     loss_fn = nn.CrossEntropyLoss()
-    return dict(model=model, optimizer=optimizer, loader=loader, loss_fn=loss_fn), tool.LRFinder(
-        model, optimizer, loss_fn, device="cpu"
-    )
+    finder = tool.LRFinder(model, optimizer, loss_fn, device="cpu")
+    return dict(model=model, optimizer=optimizer, loader=loader, loss_fn=loss_fn), finder
 
 
 def monai(tool, folder):
@@ -37,9 +36,8 @@ def monai(tool, folder):
 
 def ignite(tool, folder):
     model, optimizer, loader = build()
-    trainer = importlib.import_module("ignite.engine").create_supervised_trainer(
-        model, optimizer, nn.CrossEntropyLoss()
-    )
+    engine = importlib.import_module("ignite.engine")
+    trainer = engine.create_supervised_trainer(model, optimizer, nn.CrossEntropyLoss())
     names = dict(loader=loader, trainer=trainer, to_save={"model": model, "optimizer": optimizer})
     return names, importlib.import_module("ignite.handlers").FastaiLRFinder()
 
@@ -56,24 +54,8 @@ def fastai(tool, folder):
 def lightning(tool, folder):
     pl = importlib.import_module("lightning.pytorch")
     importlib.import_module("lrlib.peers.lightning")
-
-    class Module(pl.LightningModule):
-        def __init__(self):
-            super().__init__()
-            self.model, self.lr = build()[0], 1e-3
-
-        def training_step(self, batch, _):
-            return nn.functional.cross_entropy(self.model(batch[0]), batch[1])
-
-        def train_dataloader(self):
-            return build()[2]
-
-        def configure_optimizers(self):
-            return type(build()[1])(self.parameters(), lr=self.lr, momentum=0.9)
-
-    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
-    trainer = pl.Trainer(max_epochs=20, accelerator="cpu", default_root_dir=folder, **quiet)
-    return dict(lightning=importlib.import_module("lightning"), trainer=trainer, module=Module()), None
+    trainer = lightning_trainer(pl, folder, max_epochs=20)
+    return dict(lightning=tool, trainer=trainer, module=lightning_module(pl)()), None
 
 
 def transformers(tool, folder):
@@ -127,9 +109,7 @@ def test_a_row_does_what_it_says(tool, today, instead, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(os.environ, "KERAS_BACKEND", "torch")
     module, set_up = SET_UP[tool.split()[0]]
-    installed = (
-        None if module is None else pytest.importorskip(module, reason=f"{module} is not installed (make peers)")
-    )
+    installed = module and pytest.importorskip(module, reason=f"{module} is not installed (make peers)")
     names, finder = set_up(installed, tmp_path)
     names |= {"lrlib": lrlib, "finder": finder}
     exec(today, names)

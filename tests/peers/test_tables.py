@@ -10,9 +10,8 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
-from peer_problems import blobs, build
+from peer_problems import blobs, lightning_module, lightning_trainer
 from test_reading import curve
-from torch import nn
 
 import lrlib
 
@@ -126,13 +125,9 @@ def test_lightnings_metrics_are_read(tmp_path):
     pl = pytest.importorskip("lightning.pytorch", reason="Lightning is not installed (make peers)")
     losses, rates = [], []
 
-    class Module(pl.LightningModule):
-        def __init__(self):
-            super().__init__()
-            self.model, _, self.loader = build()
-
-        def training_step(self, batch, _):
-            loss = nn.functional.cross_entropy(self.model(batch[0]), batch[1])
+    class Module(lightning_module(pl)):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
             losses.append(loss.item())
             rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
             self.log("train/loss", loss, on_step=True, on_epoch=True)
@@ -143,18 +138,9 @@ def test_lightnings_metrics_are_read(tmp_path):
             schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.2**step)
             return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
-    trainer = pl.Trainer(
-        max_epochs=10,
-        accelerator="cpu",
-        logger=pl.loggers.CSVLogger(tmp_path, name="", version=""),
-        callbacks=[pl.callbacks.LearningRateMonitor("step")],
-        log_every_n_steps=2,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-    )
-    module = Module()
-    trainer.fit(module, module.loader)
+    logger, monitor = pl.loggers.CSVLogger(tmp_path, name="", version=""), pl.callbacks.LearningRateMonitor("step")
+    settings = {"max_epochs": 10, "logger": logger, "callbacks": [monitor], "log_every_n_steps": 2}
+    lightning_trainer(pl, tmp_path, **settings).fit(Module())
     [sweep] = lrlib.read(tmp_path / "metrics.csv").sweeps
     assert np.allclose(sweep.lr, rates[1::2]) and np.allclose(sweep.loss, losses[1::2], rtol=1e-6)
     assert "learning rates from lr-Adam, losses from train/loss_step" in sweep.stop_reason
