@@ -150,7 +150,7 @@ class RangeTestResult:
     def suggest_each(self, heuristic: Heuristic = "suggest_lr", *, total_steps: int | None = None) -> list[Suggestion]:
         """One Suggestion a sweep, in their order: a list. Arguments and errors are those of suggest."""
         rule: Any = heuristic
-        if isinstance(rule, str):
+        if not callable(rule):
             if rule not in HEURISTICS:
                 raise ValueError(f"heuristic must be one of {', '.join(HEURISTICS)}, got {heuristic!r}; choose one")
             rule = getattr(heuristics, rule)
@@ -301,7 +301,8 @@ class RangeTestResult:
         """
         if isinstance(ax, (str, os.PathLike)):
             raise TypeError(f"ax must be matplotlib axes, got {ax!r}; save the picture with plot(path={str(ax)!r})")
-        marks = [self.suggest()] if marks is None else [marks] if isinstance(marks, (Suggestion, str, float)) else marks
+        marks = self.suggest() if marks is None else marks
+        marks = [marks] if isinstance(marks, (Suggestion, str, int, float)) else marks
         named = [self.suggest(mark) if isinstance(mark, str) else mark for mark in marks]
         ax = drawing.draw_range_test(ax, self, named)
         if path is not None:

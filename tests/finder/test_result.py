@@ -124,6 +124,8 @@ def test_heuristics_go_by_name_and_no_other_rule_knows_a_length(result):
     assert result.suggest("valley") == result.suggest(suggest.valley)
     with pytest.raises(ValueError, match="heuristic must be one of suggest_lr, .* got 'vally'"):
         result.suggest("vally")
+    with pytest.raises(ValueError, match="heuristic must be one of suggest_lr, .* got None"):
+        result.suggest(None)
     with pytest.raises(ValueError, match="total_steps applies to suggest_lr"):
         result.suggest("valley", total_steps=500)
 
@@ -208,8 +210,9 @@ def test_a_picture_names_what_was_swept_and_marks_what_it_is_given(result, doubt
         result.suggest("steepest").lr,
         3e-4,
     ]
-    ax = result.plot(matplotlib.figure.Figure().add_subplot(), marks="steepest")
-    assert result.suggest("steepest").lr in [line.get_xdata()[0] for line in ax.lines]
+    for mark, lr in (("steepest", result.suggest("steepest").lr), (1, 1)):
+        ax = result.plot(matplotlib.figure.Figure().add_subplot(), marks=mark)
+        assert lr in [line.get_xdata()[0] for line in ax.lines]
     ax = doubtful.plot(matplotlib.figure.Figure().add_subplot())
     assert not [line for line in ax.lines if len(line.get_xdata()) == 2] and not ax.patches
 
