@@ -29,37 +29,18 @@ def packed(n):
     return nn.utils.rnn.pack_sequence([torch.zeros(n + 1 - i, 6) for i in range(n)])
 
 
-class Recurrent(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.gru, self.out = nn.GRU(6, 8), nn.Linear(8, 3)
-
+class Recurrent(nn.GRU):
     def forward(self, sequences):
         assert isinstance(sequences, nn.utils.rnn.PackedSequence)
-        return self.out(self.gru(sequences)[1][0])
+        return super().forward(sequences)[1][0]
 
 
-class Two(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.linear = nn.Linear(6, 3)
-
-    def forward(self, first, second):
-        return self.linear(torch.cat([first, second], dim=1))
-
-
-@pytest.mark.parametrize(
-    "kind, inputs",
-    [
-        (Two, (torch.ones(4, 2), torch.ones(4, 4))),
-        (Two, {"first": torch.ones(4, 2), "second": torch.ones(4, 4)}),
-        (Recurrent, packed(4)),
-    ],
-    ids=["tuple", "dict", "PackedSequence"],
-)
-def test_several_inputs_are_spread_over_the_models_arguments_and_what_moves_itself_is_one(kind, inputs):
-    model, batches = kind(), [(inputs, torch.tensor([0, 1, 2, 0]))]
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+@pytest.mark.parametrize("kind", ["tuple", "dict", "PackedSequence"])
+def test_several_inputs_are_spread_over_the_models_arguments_and_what_moves_itself_is_one(kind):
+    two = (torch.ones(4, 2), torch.ones(4, 4))
+    inputs = {"tuple": two, "dict": {"input1": two[0], "input2": two[1]}, "PackedSequence": packed(4)}[kind]
+    model = Recurrent(6, 3) if kind == "PackedSequence" else nn.Bilinear(2, 4, 3)
+    batches, optimizer = [(inputs, torch.tensor([0, 1, 2, 0]))], torch.optim.SGD(model.parameters(), lr=0.1)
     [swept] = sweep(model, optimizer, batches, val_loader=batches, val_metric="accuracy", num_iter=10).sweeps
     assert len(swept.loss) == 10 and swept.val[-1] in (0, 0.25, 0.5, 0.75, 1)
 

@@ -24,7 +24,8 @@ def bad_inputs():
     frozen, meta = nn.Linear(6, 3).requires_grad_(False), nn.Linear(6, 3, device="meta")
     half_meta = nn.Sequential(nn.Linear(6, 3), meta)
     accuracy = {"loss_fn": lambda out, y: out[0].mean(), "val_metric": "accuracy", "val_loader": loader}
-    relative = sgd(model)
+    relative, wrapped = sgd(model), sgd(model)
+    wrapped.scaler = "of a framework"
     relative.param_groups[0]["relative_step"] = True
     return {
         "swapped": (TypeError, "model comes before optimizer", {"model": optimizer, "optimizer": model}),
@@ -65,7 +66,7 @@ def bad_inputs():
         "steps of refine": (ValueError, "got 0; raise repeats", {"refine": True, "repeats": 1}),
         "diverge": (ValueError, "diverge_th must be above 1 and finite, got 1", {"diverge_th": 1}),
         "clip": (ValueError, "clip_norm must be above 0 and finite, got 0", {"clip_norm": 0}),
-        "own scaler": (ValueError, "with its own scaler", {"clip_norm": 1, "optimizer": with_scaler(model)}),
+        "own scaler": (ValueError, "with its own scaler", {"clip_norm": 1, "optimizer": wrapped}),
         "seconds": (ValueError, "max_seconds must be above 0", {"max_seconds": -1}),
         "scaler": (TypeError, "scaler must be a torch.amp.GradScaler", {"scaler": 1}),
         "scaler class": (TypeError, "scaler must be a torch.amp.GradScaler", {"scaler": torch.amp.GradScaler}),
@@ -87,13 +88,6 @@ def bad_inputs():
         "dict batch": (TypeError, "must be a pair .* got a dict; pass step_fn", {"loader": [{"a": 1}]}),
         "triple": (TypeError, "must be a pair .* got a list of 3; pass step_fn", {"loader": [[1, 2, 3]]}),
     }, (model, optimizer, loader)  # fmt: skip
-
-
-def with_scaler(model):
-    class WithScaler(torch.optim.SGD):
-        scaler = "of a framework"
-
-    return WithScaler(model.parameters(), lr=0.1)
 
 
 @pytest.mark.parametrize("case", bad_inputs()[0])

@@ -31,13 +31,10 @@ def test_the_guide_is_valid_and_kept_without_outputs():
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
 
 
-def test_the_guide_runs_from_nothing_to_a_trained_model(executed):
+def test_the_guide_runs_to_a_trained_model_and_shows_the_curve_and_the_suggestion(executed):
     outputs = {cell.id: cell.outputs for cell in executed.cells if cell.cell_type == "code"}
     assert "unseen waves" in outputs["accuracy"][0].text
     assert "True" in outputs["keep"][0].data["text/plain"]
-
-
-def test_the_guide_shows_the_curve_and_the_suggestion(executed):
     for name in ("plain", "test"):
         outputs = [out for cell in executed.cells if cell.id == name for out in cell.outputs]
         [shown] = [out for out in outputs if "<img" in out.get("data", {}).get("text/html", "")]

@@ -120,7 +120,7 @@ def test_an_unreliable_suggestion_warns_and_is_not_applied(doubtful):
 # Suggestions
 
 
-def test_heuristics_go_by_name_and_no_other_rule_knows_a_length(result):
+def test_heuristics_go_by_name_and_the_recommended_one_alone_knows_a_length(result):
     assert result.suggest("valley") == result.suggest(suggest.valley)
     with pytest.raises(ValueError, match="heuristic must be one of suggest_lr, .* got 'vally'"):
         result.suggest("vally")
@@ -128,6 +128,9 @@ def test_heuristics_go_by_name_and_no_other_rule_knows_a_length(result):
         result.suggest(None)
     with pytest.raises(ValueError, match="total_steps applies to suggest_lr"):
         result.suggest("valley", total_steps=500)
+    plain, longer = result.suggest(), result.suggest(total_steps=15_000)
+    assert longer.lr < plain.lr and longer.upper == plain.upper and longer.lower <= longer.lr
+    assert result.suggest(total_steps=10**12).lr >= 1e-5  # where the sweep began
 
 
 @pytest.mark.parametrize("length", ["10", 1.5, 0, True, float("inf")])
@@ -135,12 +138,6 @@ def test_a_length_is_a_whole_number(result, length):
     for use in (lambda n: result.suggest(total_steps=n), result.one_cycle, result.warmup_cosine):
         with pytest.raises((TypeError, ValueError), match="total_steps must be .*; pass"):
             use(length)
-
-
-def test_a_longer_training_gets_a_lower_constant_rate_and_the_same_peak(result):
-    plain, longer = result.suggest(), result.suggest(total_steps=15_000)
-    assert longer.lr < plain.lr and longer.upper == plain.upper and longer.lower <= longer.lr
-    assert result.suggest(total_steps=10**12).lr >= 1e-5  # where the sweep began
 
 
 def test_text_and_picture_compute_no_suggestion_and_no_smoothing_anew(result, monkeypatch):
@@ -152,17 +149,10 @@ def test_text_and_picture_compute_no_suggestion_and_no_smoothing_anew(result, mo
     result.plot(matplotlib.figure.Figure().add_subplot())
 
 
-def test_the_result_is_frozen(result):
-    with pytest.raises(FrozenInstanceError):
-        result.sweeps = ()
-    with pytest.raises(ValueError, match="read-only"):
-        result.sweeps[0].loss[0] = 1
-
-
 # Tables, text and pictures
 
 
-def test_the_dataframe_has_a_row_a_step(result):
+def test_the_result_is_frozen_and_its_dataframe_has_a_row_a_step(result):
     frame = result.to_dataframe()
     assert list(frame.columns) == ["sweep", "seed", "step", "lr", "loss", "smoothed", "val"]
     assert len(frame) == sum(len(swept.loss) for swept in result.sweeps)
@@ -170,6 +160,10 @@ def test_the_dataframe_has_a_row_a_step(result):
     assert np.array_equal(second.lr, result.sweeps[1].lr) and np.array_equal(second.loss, result.sweeps[1].loss)
     assert np.array_equal(second.val.dropna(), result.sweeps[1].val)
     assert set(result.versions) >= {"torch", "numpy", "python"}
+    with pytest.raises(FrozenInstanceError):
+        result.sweeps = ()
+    with pytest.raises(ValueError, match="read-only"):
+        result.sweeps[0].loss[0] = 1
 
 
 def test_the_median_curve_ends_where_the_first_sweep_does():

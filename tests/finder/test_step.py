@@ -1,7 +1,9 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
-from trainings import blobs, build, sweep
+from trainings import batches, build, sweep
 
 OPTIMIZERS = {
     "SGD": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
@@ -18,15 +20,10 @@ def gradients_seen(name, *, scale=None, **options):
     model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
     optimizer = OPTIMIZERS[name](model.parameters())
     seen = []
-
-    def hook(*_):
-        seen.append(torch.cat([p.grad.flatten() for p in model.parameters()]).clone())
-
-    optimizer.register_step_pre_hook(hook)
+    optimizer.register_step_pre_hook(lambda *_: seen.append(torch.cat([p.grad.flatten() for p in model.parameters()])))
     scaler = None if scale is None else torch.amp.GradScaler("cpu", init_scale=scale)
-    inputs, targets = blobs(256)
-    batches = [(3 * inputs[i : i + 64], targets[i : i + 64]) for i in range(0, 256, 64)]
-    result = sweep(model, optimizer, batches, num_iter=12, end_lr=1e-2, scaler=scaler, **options)
+    loader = [(3 * inputs, targets) for inputs, targets in batches(256, 64)]
+    result = sweep(model, optimizer, loader, num_iter=12, end_lr=1e-2, scaler=scaler, **options)
     return torch.stack(seen), result.sweeps[0].loss
 
 
@@ -46,18 +43,12 @@ def test_gradients_are_clipped_unscaled_with_every_optimizer_and_scaler(name, cl
 
 def test_the_backward_of_an_accelerator_takes_the_place_of_the_losss():
     curves = []
-    for scaler in (None, Framework(lambda loss: (2 * loss / 2).backward())):
+    for scaler in (None, SimpleNamespace(backward=lambda loss: (2 * loss / 2).backward())):
         model, optimizer, loader = build()
         options = {"accumulation_steps": 2, "num_iter": 10}
         curves.append(sweep(model, optimizer, loader, scaler=scaler, **options).sweeps[0].loss.tolist())
     assert curves[0] == curves[1]
     model, optimizer, loader = build()
-    still = sweep(model, optimizer, loader, scaler=Framework(lambda loss: None), num_iter=10, start_lr=1, clip_norm=1)
+    none = SimpleNamespace(backward=lambda loss: None)
+    still = sweep(model, optimizer, loader, scaler=none, num_iter=10, start_lr=1, clip_norm=1)
     assert still.sweeps[0].loss[-1] != pytest.approx(curves[0][-1])  # nothing was learned
-
-
-class Framework:
-    """As an Accelerator or a Fabric."""
-
-    def __init__(self, backward):
-        self.backward = backward

@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -232,56 +233,38 @@ def test_modules_with_other_signatures_loaders_and_outputs_are_swept(tune):
     assert len(tune(module, num_training=30).results["lr"]) == 30 and len(CALLS) >= 30
 
 
-def test_the_surface_is_lightnings(tune, tmp_path):
+def test_the_surface_is_lightnings_but_for_low_confidence(tune, tmp_path):
     module = Module()
     module.rate = 1e-3
     finder = tune(module, attr_name="rate")
     figure = finder.plot(suggest=True)
     assert finder.plot(ax=figure.axes[0]) is figure and figure.axes[0].get_xscale() == "log"
     assert finder.suggestion(skip_begin=5, skip_end=3) == finder.result.suggest().lr == module.rate
+    with pytest.warns(UserWarning, match="lr stays as it is: the loss"):
+        assert not tune(module, max_lr=1e-3).result.suggest().reliable  # of low confidence: not set
     assert module.lr == 1e-3
     assert tune(Module(), trainer_in(tmp_path, fast_dev_run=True)) is None
-
-
-def test_a_suggestion_of_low_confidence_is_not_set(tune):
-    module = Module()
-    with pytest.warns(UserWarning, match="lr stays as it is: the loss"):
-        assert not tune(module, max_lr=1e-3).result.suggest().reliable
-    assert module.lr == 1e-3
 
 
 @pytest.mark.parametrize("how", ["beside", "installed alone"])
 def test_trainers_of_lightnings_other_package_are_swept_too(tmp_path, how):
     pytest.importorskip("pytorch_lightning")
     code = """
-import sys, torch
+import sys
 if sys.argv[1] == "beside":
     import lightning.pytorch
 else:
     sys.modules["lightning"] = None
-from lrlib.peers.lightning import LearningRateFinder, Tuner
+sys.path.insert(0, sys.argv[2])
+from lrlib.peers.lightning import Tuner
 import pytorch_lightning as pl
-
-class Module(pl.LightningModule):
-    def __init__(self):
-        super().__init__()
-        self.layer, self.lr = torch.nn.Linear(4, 1), 1e-3
-    def training_step(self, batch, batch_idx):
-        loss = (self.layer(batch) - 1).square().mean()
-        self.log("loss", loss)
-        return loss
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=self.lr)
-    def train_dataloader(self):
-        return torch.utils.data.DataLoader(torch.randn(64, 4), batch_size=8)
-
-torch.manual_seed(0)
-module = Module()
-trainer = pl.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False)
-found = Tuner(trainer).lr_find(module, min_lr=1e-4, max_lr=10)
+from peer_problems import lightning_module, lightning_trainer
+module = lightning_module(pl)()
+found = Tuner(lightning_trainer(pl, ".")).lr_find(module, min_lr=1e-5, max_lr=100)
 assert module.lr == found.suggestion() != 1e-3
 """
-    done = subprocess.run([sys.executable, "-c", code, how], cwd=tmp_path, capture_output=True, text=True)
+    command = [sys.executable, "-c", code, how, str(Path(__file__).parent)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
 
 

@@ -7,36 +7,29 @@ from test_reading import curve
 
 import lrlib
 
-
-@pytest.fixture(scope="module")
-def result():
-    return lrlib.read(*curve())
+RESULT = lrlib.read(*curve())
+EXPECTED = {f"range_test/{name}": pytest.approx(getattr(RESULT.suggest(), name)) for name in ("lr", "lower", "upper")}
 
 
-def expected(result):
-    suggestion = result.suggest()
-    return {f"range_test/{name}": pytest.approx(getattr(suggestion, name)) for name in ("lr", "lower", "upper")}
-
-
-def test_tensorboard(result, tmp_path):
+def test_tensorboard(tmp_path):
     tensorboard = pytest.importorskip("torch.utils.tensorboard", reason="TensorBoard is not installed (make peers)")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     with tensorboard.SummaryWriter(tmp_path) as writer:
-        result.log(writer)
+        RESULT.log(writer)
     events = EventAccumulator(str(tmp_path))
     events.Reload()
-    assert {tag: events.Scalars(tag)[0].value for tag in events.Tags()["scalars"]} == expected(result)
+    assert {tag: events.Scalars(tag)[0].value for tag in events.Tags()["scalars"]} == EXPECTED
     assert events.Images("range_test/curves")[0].encoded_image_string.startswith(b"\x89PNG")
 
 
-def test_mlflow(result, tmp_path, monkeypatch):
+def test_mlflow(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed (make peers)")
     mlflow.set_tracking_uri(f"file:{tmp_path}/runs")
     with mlflow.start_run() as run:
-        result.log(mlflow)
-    assert mlflow.get_run(run.info.run_id).data.metrics == expected(result)
+        RESULT.log(mlflow)
+    assert mlflow.get_run(run.info.run_id).data.metrics == EXPECTED
     [artifact] = mlflow.MlflowClient().list_artifacts(run.info.run_id, "range_test")
     assert artifact.path == "range_test/curves.png"
 
@@ -47,15 +40,15 @@ class Run:
 
 
 @pytest.mark.parametrize("with_matplotlib", [True, False])
-def test_what_has_a_log_method(result, monkeypatch, with_matplotlib):
+def test_what_has_a_log_method(monkeypatch, with_matplotlib):
     if not with_matplotlib:
         monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     run = Run()
-    result.log(run)
+    RESULT.log(run)
     picture = run.values.pop("range_test/curves", None)
-    assert run.values == expected(result) and (picture is not None) == with_matplotlib
+    assert run.values == EXPECTED and (picture is not None) == with_matplotlib
 
 
-def test_another_writer_is_refused(result):
+def test_another_writer_is_refused():
     with pytest.raises(TypeError, match="must be a SummaryWriter, mlflow or a W&B run, got list"):
-        result.log([])
+        RESULT.log([])

@@ -65,13 +65,16 @@ def test_a_mean_is_undone_as_given_or_as_the_losses_show_it(tmp_path):
     assert np.allclose(lrlib.read(path, epoch_steps=25).sweeps[0].loss, loss, atol=1e-3)
 
 
-def test_what_was_read_is_saved_loaded_and_drawn(tmp_path):
+def test_what_was_read_is_a_result_that_is_saved_loaded_drawn_and_read_again(tmp_path):
     result = lrlib.read(*curve())
     result.save(tmp_path / "a.json")
     assert RangeTestResult.load(tmp_path / "a.json") == lrlib.read(tmp_path / "a.json") == result
     assert result.plot().get_xlabel() == "learning rate"
     assert "two arrays" in result.sweeps[0].stop_reason
     assert result.one_cycle(total_steps=100)["max_lr"] == result.suggest().upper
+    assert lrlib.read(result) is result
+    with pytest.raises(ValueError, match="smooth_f does not apply"):
+        lrlib.read(result, smooth_f=0.05)
 
 
 def test_repeated_learning_rates_are_one_step_with_the_mean_of_their_losses():
@@ -95,13 +98,6 @@ def test_several_results_are_the_sweeps_of_one():
     each = [suggest.suggest_lr(*curve(seed)) for seed in range(3)]
     assert len(result.sweeps) == 3
     assert result.suggest() == suggest.combine(each, max_spread_decades=0.5)
-
-
-def test_a_result_is_its_own_reading():
-    result = lrlib.read(*curve())
-    assert lrlib.read(result) is result
-    with pytest.raises(ValueError, match="smooth_f does not apply"):
-        lrlib.read(result, smooth_f=0.05)
 
 
 @pytest.mark.parametrize(

@@ -72,10 +72,8 @@ def test_apply_sets_what_is_not_of_low_confidence_and_says_so(tmp_path, capsys):
 
 def test_a_schedule_free_optimizer_is_swept_and_put_back(tmp_path):
     pytest.importorskip("schedulefree", reason="schedulefree is not installed (make peers)")
-    plain, swept = (
-        trainer_in(tmp_path, optim="schedule_free_adamw", lr_scheduler_type="constant", learning_rate=1e-2)
-        for _ in range(2)
-    )
+    arguments = {"optim": "schedule_free_adamw", "lr_scheduler_type": "constant", "learning_rate": 1e-2}
+    plain, swept = (trainer_in(tmp_path, **arguments) for _ in range(2))
     before = weights_of(swept.model)
     result = range_test(swept, **SETTINGS)
     assert np.ptp(result.sweeps[0].loss) > 0.1 and result.settings.optimizer == "AdamWScheduleFree"
@@ -86,8 +84,8 @@ def test_a_schedule_free_optimizer_is_swept_and_put_back(tmp_path):
     assert_equal(weights_of(swept.model), weights_of(plain.model))
 
 
-def test_a_loss_of_its_own_and_accumulation_are_taken(tmp_path):
-    losses = []
+def test_a_loss_of_its_own_accumulation_and_mixed_precision_are_taken(tmp_path):
+    losses, dtypes = [], []
 
     class Weighted(transformers.Trainer):
         def compute_loss(self, model, inputs, return_outputs=False, **_):
@@ -96,18 +94,12 @@ def test_a_loss_of_its_own_and_accumulation_are_taken(tmp_path):
             losses.append(loss.item())
             return (loss, logits) if return_outputs else loss
 
-    result = range_test(trainer_in(tmp_path, Weighted, gradient_accumulation_steps=3, max_grad_norm=0), **SETTINGS)
-    n_steps = len(result.sweeps[0].loss)
-    assert result.settings.clip_norm is None
-    assert np.allclose(result.sweeps[0].loss, np.reshape(losses[: 3 * n_steps], (n_steps, 3)).mean(axis=1), rtol=1e-6)
-
-
-def test_mixed_precision_is_the_trainers(tmp_path):
-    trainer = trainer_in(tmp_path, bf16=True)
-    dtypes = []
+    trainer = trainer_in(tmp_path, Weighted, gradient_accumulation_steps=3, max_grad_norm=0, bf16=True)
     trainer.model.classifier.register_forward_hook(lambda *args: dtypes.append(args[2].dtype))
-    range_test(trainer, **SETTINGS)
-    assert set(dtypes) == {torch.bfloat16}
+    result = range_test(trainer, **SETTINGS)
+    n_steps = len(result.sweeps[0].loss)
+    assert result.settings.clip_norm is None and set(dtypes) == {torch.bfloat16}
+    assert np.allclose(result.sweeps[0].loss, np.reshape(losses[: 3 * n_steps], (n_steps, 3)).mean(axis=1), rtol=1e-6)
 
 
 def test_an_optimizer_after_training_is_swept_from_its_base_rate_and_put_back(tmp_path):

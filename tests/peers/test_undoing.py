@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -20,10 +22,8 @@ def losses(seed=0, noise=0.1, dtype=np.float32):
 
 
 def running_mean(raw, smooth_f):
-    means = [raw[0]]
-    for loss in raw[1:]:
-        means.append(smooth_f * loss + (1 - smooth_f) * means[-1] if smooth_f else loss)
-    return np.array(means)
+    weight = smooth_f or 1  # 0 is no mean
+    return np.array(list(itertools.accumulate(raw, lambda mean, loss: weight * loss + (1 - weight) * mean)))
 
 
 def corrected_mean(raw, beta=0.98, first_step=1):
@@ -72,12 +72,10 @@ def test_a_step_without_a_loss_takes_part_in_the_exponent_alone():
     assert np.allclose(np.delete(found, 6), np.delete(raw, 6), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    "undo", [lambda s: undo_running_mean(s, smooth_f=0.05), lambda s: undo_corrected_mean(s, beta=0.98)]
-)
-def test_after_a_loss_that_is_not_finite_nothing_is_made_up(undo):
-    found = undo([2.0, 1.9, np.nan, np.nan])
-    assert np.isfinite(found[:2]).all() and not np.isfinite(found[2:]).any()
+def test_after_a_loss_that_is_not_finite_nothing_is_made_up():
+    means = [2.0, 1.9, np.nan, np.nan]
+    for found in (undo_running_mean(means, smooth_f=0.05), undo_corrected_mean(means, beta=0.98)):
+        assert np.isfinite(found[:2]).all() and not np.isfinite(found[2:]).any()
 
 
 @pytest.mark.parametrize("smooth_f", [0, 0.001, 0.02, 0.05, 0.3, 0.9])
@@ -120,12 +118,11 @@ def test_what_is_too_short_or_constant_shows_nothing():
         assert find_epoch_steps(means) is None
 
 
-def test_a_weight_outside_is_refused():
-    for undo, weights in (
-        (undo_running_mean, {"smooth_f": 1}),
-        (undo_corrected_mean, {"beta": 1}),
-        (undo_corrected_mean, {"beta": 0.9, "first_step": 0}),
-        (undo_epoch_mean, {"epoch_steps": 0}),
-    ):
-        with pytest.raises(ValueError, match=[*weights][-1]):
-            undo([1.0], **weights)
+OUTSIDE = [(undo_running_mean, {"smooth_f": 1}), (undo_corrected_mean, {"beta": 1})]
+OUTSIDE += [(undo_corrected_mean, {"beta": 0.9, "first_step": 0}), (undo_epoch_mean, {"epoch_steps": 0})]
+
+
+@pytest.mark.parametrize("undo, weights", OUTSIDE)
+def test_a_weight_outside_is_refused(undo, weights):
+    with pytest.raises(ValueError, match=[*weights][-1]):
+        undo([1.0], **weights)
