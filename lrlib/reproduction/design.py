@@ -34,7 +34,9 @@ class Design:
         epochs, batch_size: of every run but the range tests.
         dataset: a name, or "auto" for MNIST if it is available, else the sample.
         backend, processes: what trains, and how many processes share each batch, as in `Run`.
-        momentum, weight_decay: of SGD. OneCycle cycles the momentum itself.
+        optimizer: of every run but the range tests, one of `lrlib.training.optimizers.OPTIMIZERS`.
+        momentum, weight_decay: of it; another optimizer than SGD has its own in place of the defaults. OneCycle cycles
+            the momentum itself.
         range_epochs, start_lr .. adam_end_lr: section 1. fall_fraction: share of the fall that counts as its start.
         learning_rates: section 2.1. lr, turning_points, milestones, gamma: section 2.2. max_lr .. div_factor: 2.3.
         schedules: further schedules of section 2.3 as calls, such as "OneCycle(0.1, pct_start=0.2)".
@@ -50,6 +52,7 @@ class Design:
     dataset: str = "auto"
     backend: str = AUTO
     processes: int = 1
+    optimizer: str = "sgd"
     momentum: float = 0.9
     weight_decay: float = 5e-4
     range_epochs: int = 10
@@ -102,7 +105,7 @@ class Design:
     def range_test(self) -> list[Run]:
         """Section 1: SGD's range test, and Adam's from the original's notebook."""
         sgd, adam = Exponential(self.start_lr, self.end_lr), Exponential(self.adam_start_lr, self.adam_end_lr)
-        return self._over_seeds(sgd, SGD_SWEEP, epochs=self.range_epochs) + self._over_seeds(
+        return self._over_seeds(sgd, SGD_SWEEP, epochs=self.range_epochs, optimizer="sgd") + self._over_seeds(
             adam, ADAM_SWEEP, epochs=self.range_epochs, optimizer="adam", momentum=None, weight_decay=None
         )
 
@@ -170,11 +173,11 @@ class Design:
         """Which settings differ from those of the published report, as a sentence; "" if none does."""
         usual: dict[str, Any] = {field.name: field.default for field in fields(self)} | {"seeds": PUBLISHED_SEEDS}
         usual |= {"dataset": "mnist", "backend": "compiled"}
-        usual |= {name: fit_drops(usual[name], self.epochs) for name in ("turning_points", "milestones")}
+        fitted = {name: fit_drops(usual[name], self.epochs) for name in ("turning_points", "milestones")}
         changed = [
             f"{name} {_say(getattr(self, name))} (published: {_say(value)})"
             for name, value in usual.items()
-            if getattr(self, name) != value
+            if getattr(self, name) != fitted.get(name, value)
         ]
         return f"*Settings that differ from the published report: {', '.join(changed)}.*" if changed else ""
 
@@ -184,15 +187,15 @@ class Design:
     def _over_seeds(self, schedule, label, **changes):
         settings = {
             "epochs": self.epochs,
-            "optimizer": "sgd",
+            "optimizer": self.optimizer,
             "batch_size": self.batch_size,
             "problem": name_problem(self.dataset),
-            "momentum": self.momentum,
-            "weight_decay": self.weight_decay,
             "backend": self.backend,
             "processes": self.processes,
             "label": label,
         } | changes
+        for name in ("momentum", "weight_decay"):  # None: the optimizer's own
+            settings.setdefault(name, None if getattr(self, name) == getattr(Design, name) else getattr(self, name))
         return [Run(schedule, seed=seed, **settings) for seed in range(self.seeds)]
 
 

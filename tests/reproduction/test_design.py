@@ -18,6 +18,10 @@ def test_momentum_and_weight_decay_are_those_of_sgd_and_a_notebook_s_other_names
     for run in design.all_runs():
         assert (run.momentum, run.weight_decay) == ((0.9, 0.0) if run.optimizer == "adam" else (0.8, 0.0))
     assert sorted({run.seed for run in design.all_runs()}) == [0, 1]
+    design = Design(dataset="sample", optimizer="adamw", weight_decay=0.1)
+    assert {(run.optimizer, run.momentum, run.weight_decay) for run in design.one_drop()} == {("adamw", 0.9, 0.1)}
+    assert {run.weight_decay for run in Design(dataset="sample", optimizer="adamw").no_scheduling()} == {0.01}
+    assert [run.optimizer for run in design.range_test()] == ["sgd", "adam"]
 
 
 @pytest.mark.parametrize(
@@ -38,6 +42,7 @@ def test_the_default_drops_fit_the_epochs(epochs, milestones, turning_points):
         ({"turning_points": (5, 12)}, "past the last epoch"),
         ({"milestones": [12]}, "past the last epoch"),
         ({"learning_rates": ["0.1"]}, "must be a positive number"),
+        ({"optimizer": "lion"}, "optimizer must be one of sgd, adam, adamw, got 'lion'"),
         ({"schedules": ["x"]}, "x"),
     ],
 )
@@ -59,4 +64,6 @@ def test_a_section_names_the_settings_that_differ_from_the_published_ones():
     note = Design(dataset="sample", seeds=1, epochs=20, weight_decay=1e-4).settings_note
     assert f"seeds 1 (published: {PUBLISHED_SEEDS})" in note and "weight_decay 0.0001 (published: 0.0005)" in note
     assert "turning_points" not in note
-    assert "turning_points [2, 4]" in Design(dataset="sample", turning_points=[2, 4]).settings_note
+    note = Design(dataset="sample", epochs=5, turning_points=[2, 4], optimizer="adam").settings_note
+    assert "turning_points [2, 4] (published: [5, 15, 25])" in note and "optimizer adam (published: sgd)" in note
+    assert "milestones" not in note
