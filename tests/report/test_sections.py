@@ -1,5 +1,6 @@
 """Section notebooks in people's hands: parameters, values, plans, and notebooks that cannot be used."""
 
+import re
 import shutil
 
 import nbformat
@@ -9,6 +10,7 @@ from papermill.models import Parameter
 
 from lrlib.report import sections
 from lrlib.report.documents import Document, ParameterError, list_documents, load_document
+from lrlib.report.page.citations import find_numbers
 
 PARAMETERS = """\
 seeds: int = 1  # how many
@@ -141,14 +143,26 @@ def test_a_section_that_cannot_be_used_is_named(document, change, message):
         sections.find_sections(document)
 
 
-def test_the_project_s_documents_plan_their_quick_runs():
-    names = [document.name for document in list_documents()]
-    assert names[0] == "report" and len(set(names)) == len(names)
-    for document in list_documents():
-        for section in sections.give_values(
-            sections.find_sections(document), {}, document.quick | {"dataset": "sample"}
-        ):
-            assert bool(sections.plan_section(section)) == (sections.find_tagged(section.notebook, "runs") is not None)
+@pytest.fixture(params=list_documents(), ids=lambda document: document.name)
+def sections_of_project(request):
+    quick = request.param.quick | {"dataset": "sample"}
+    return sections.give_values(sections.find_sections(request.param), {}, quick)
+
+
+def test_the_project_s_documents_plan_their_quick_runs(sections_of_project):
+    for section in sections_of_project:
+        assert bool(sections.plan_section(section)) == (sections.find_tagged(section.notebook, "runs") is not None)
+
+
+def test_markdown_cells_read_right_in_jupyterlab(sections_of_project):
+    for section in sections_of_project:
+        for cell in section.notebook.cells:
+            if cell.cell_type == "markdown":
+                assert not re.search(r"\[@|(?<![\w.`])@(fig|tbl|sec)-|(?<!\w)@[a-z]+\d{4}", cell.source), cell.source
+                assert not re.search(r"^(?!\d+[.)] ).+\n\d+[.)] ", cell.source, re.M), cell.source  # a list by accident
+            links = re.findall(r"\[([^\]]+)\]\(([\w.-]*)#((?:fig|tbl|sec)-[\w-]+)\)", cell.source)
+            for words, notebook, anchor in links:
+                assert (words, notebook or section.path.name) == find_numbers(section.path.parent)[anchor]
 
 
 @pytest.mark.parametrize("content", [None, "name = ", "title = 'x'\nname = 'y'"])
