@@ -1,6 +1,7 @@
 """Clean and smooth a noisy loss over log10 of the learning rate; the head of lrlib.suggest describes the method."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -184,8 +185,21 @@ def _smooth(x: Floats, y: Floats, scatter: Floats) -> tuple[Floats, Floats, Floa
 
 def _fit_parabolas(x: Floats, y: Floats, window: int) -> tuple[Floats, Floats, Floats, Floats]:
     """A weighted parabola at every point: its value, slope, standard error over the noise and leverage, (n,) each."""
-    n, window = len(x), min(window, len(x))
-    index = np.clip(np.arange(n) - window // 2, 0, n - window)[:, None] + np.arange(window)  # (n, window)
+    index, hat, reach, error, leverage = _weigh_window(x.tobytes(), min(window, len(x)))
+    value, slopes = np.einsum("nak,nk->an", hat, y[index])
+    return value, slopes / reach, error, leverage
+
+
+@lru_cache(maxsize=16)  # the windows of one curve: sweeps over the same learning rates share them
+def _weigh_window(points: bytes, window: int) -> tuple[NDArray[np.int64], Floats, Floats, Floats, Floats]:
+    """What a parabola at every point takes from x alone.
+
+    Returns the points in each window (n, window), the weights of value and slope (n, 2, window), and the window's
+    reach, the standard error and the leverage, (n,) each.
+    """
+    x = np.frombuffer(points)
+    n = len(x)
+    index = np.clip(np.arange(n) - window // 2, 0, n - window)[:, None] + np.arange(window)
     offset = x[index] - x[:, None]
     reach = np.abs(offset).max(axis=1, keepdims=True) * (1 + 1 / window)
     u = offset / reach
@@ -193,7 +207,6 @@ def _fit_parabolas(x: Floats, y: Floats, window: int) -> tuple[Floats, Floats, F
     powers = np.stack([np.ones_like(u), u, u**2], axis=-1)  # (n, window, 3)
     normal = np.einsum("nka,nk,nkb->nab", powers, weight, powers) + 1e-10 * np.eye(3)
     inverse = np.linalg.inv(normal)
-    hat = np.einsum("nab,nkb,nk->nak", inverse[:, :2], powers, weight)  # (n, 2, window)
-    value, slopes = np.einsum("nak,nk->an", hat, y[index])
+    hat = np.einsum("nab,nkb,nk->nak", inverse[:, :2], powers, weight)
     error = np.sqrt((hat[:, 0] ** 2).sum(axis=1))
-    return value, slopes / reach[:, 0], error, np.clip(inverse[:, 0, 0], 0, 0.999)
+    return index, hat, reach[:, 0], error, np.clip(inverse[:, 0, 0], 0, 0.999)
