@@ -44,7 +44,7 @@ class Outcome:
         """Lines for the terminal: headline values, and how many claims have which verdict."""
         counts = Counter(self.verdicts.values())
         lines = [f"{name}: {value}" for name, value in self.values.items()]
-        return lines + ([", ".join(f"{n} {verdict}" for verdict, n in counts.items())] if counts else [])
+        return lines + ([", ".join(f"{verdict}: {n}" for verdict, n in counts.items())] if counts else [])
 
 
 def list_outputs(notebooks: Iterable[NotebookNode]) -> list[NotebookNode]:

@@ -33,6 +33,11 @@ from lrlib.suggest import TurningPoints
 REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, ONE_SEED = "reproduced", "not reproduced", "inconclusive", "one seed"
 NOTE = "note"  # in place of a verdict
 RULES = tomllib.loads((Path(__file__).parent / "claims.toml").read_text(encoding="utf-8"))
+LRS, TURNING_POINTS = Design.learning_rates, Design.turning_points  # the original's
+MIDDLE = TURNING_POINTS[1]
+# The settings that a claim is about: it is judged on the original's alone.
+ABOUT = dict.fromkeys(("C4", "C5", "C12"), ["learning_rates"]) | dict.fromkeys(("C7", "C8"), ["turning_points"])
+ABOUT["C6"] = ["learning_rates", "epochs"]
 
 # What a claim's function returns: a name -> one value a seed for each comparison, and numbers to show beside.
 Measured = tuple[dict[str, Any], str]
@@ -92,10 +97,14 @@ def judge(results: Results, design: Design, section: str = "") -> list[Verdict]:
 
 
 def judge_claim(id: str, tables: Tables, design: Design) -> Verdict:
-    """The Verdict on one claim, such as "C1"."""
+    """The Verdict on one claim, such as "C1"; "inconclusive" without the runs that it is about."""
+    if id not in MEASURES:
+        raise ValueError(f"{id} has no measure: add it to MEASURES in lrlib/reproduction/claims.py")
     rule = RULES[id]
-    claim = _fill(rule["words"], rule, design)
-    measured, shown = MEASURES[id](tables, design, rule.get("margin"))
+    claim = _fill(rule["words"], rule)
+    is_run = all(np.isin(getattr(Design, name), getattr(design, name)).all() for name in ABOUT.get(id, ()))
+    measure = MEASURES[id] if is_run else lambda *_: ({}, "not tested with these settings")
+    measured, shown = measure(tables, design, rule.get("margin"))
     if rule["rule"] == NOTE:
         return Verdict(id, rule["section"], claim, NOTE, shown)
     estimate = estimate_share if rule["rule"] == "most" else estimate_mean
@@ -146,17 +155,16 @@ def _describe(name, found, rule, word):
     return f"{name}: {found * scale:{spec}}{limit}"
 
 
-def _fill(text, rule, design=None):
-    words = {"margin": rule.get("margin", 0.0)}
-    if design:
-        lrs = sorted(design.learning_rates, reverse=True)
-        words |= {
-            "epochs": design.epochs,
-            "learning_rates": _join(f"{lr:g}" for lr in lrs),
-            "two_largest": _join(f"{lr:g}" for lr in lrs[:2]),
-            "middle": design.middle_turning_point,
-            "turning_points": _join(map(str, design.turning_points)),
-        }
+def _fill(text, rule):
+    lrs = [f"{lr:g}" for lr in LRS]
+    words = {
+        "margin": rule.get("margin", 0.0),
+        "epochs": Design.epochs,
+        "learning_rates": _join(lrs),
+        "two_largest": _join(lrs[:2]),
+        "middle": MIDDLE,
+        "turning_points": _join(map(str, TURNING_POINTS)),
+    }
     return text.format(**words).replace("%", " %").replace("  %", " %")
 
 
@@ -192,7 +200,7 @@ def _read_turning_point(tables: Tables, design: Design, margin: float, *, name: 
 
 def _read_falls(tables: Tables, design: Design, margin: float) -> Measured:
     ratios = {}
-    for lr in design.learning_rates:
+    for lr in LRS:
         curves = [tables.curves(design.constant_label(lr), column) for column in ("train_loss", "test_loss")]
         ratios[lr] = np.max([losses[:, -1] / losses[:, 0] for losses in curves], axis=0)
     shown = ", ".join(f"{lr:g}: {np.median(ratio):.2f}" for lr, ratio in ratios.items())
@@ -200,37 +208,26 @@ def _read_falls(tables: Tables, design: Design, margin: float) -> Measured:
 
 
 def _read_speed(tables: Tables, design: Design, margin: float) -> Measured:
-    lrs = sorted(design.learning_rates, reverse=True)
-    if len(lrs) < 2:
-        return {}, "one learning rate alone cannot be compared"
-    losses = [tables.curves(design.constant_label(lr))[:, :5].mean(axis=1) for lr in lrs]
+    losses = [tables.curves(design.constant_label(lr))[:, :5].mean(axis=1) for lr in LRS]
     ratios = [larger / smaller for larger, smaller in itertools.pairwise(losses)]
-    shown = ", ".join(f"{lr:g}: {loss.mean():.3f}" for lr, loss in zip(lrs, losses, strict=True))
+    shown = ", ".join(f"{lr:g}: {loss.mean():.3f}" for lr, loss in zip(LRS, losses, strict=True))
     return {"": np.max(ratios, axis=0) <= 1 - margin}, f"mean test loss of the first five epochs: {shown}"
 
 
 def _read_two_largest(tables: Tables, design: Design, margin: float) -> Measured:
-    lrs = sorted(design.learning_rates, reverse=True)[:2]
-    if len(lrs) < 2:
-        return {}, "one learning rate alone cannot be compared"
-    accuracies = {f"{lr:g}": tables.last(design.constant_label(lr)) for lr in lrs}
+    accuracies = {f"{lr:g}": tables.last(design.constant_label(lr)) for lr in LRS[:2]}
     (first, large), (second, small) = accuracies.items()
     return {f"{first} minus {second}": large - small}, _say_accuracies(accuracies)
 
 
 def _read_middle(tables: Tables, design: Design, margin: float) -> Measured:
-    losses = {m: tables.last(design.drop_label([m]), "test_loss") for m in design.turning_points}
-    middle = design.middle_turning_point
-    excess = {f"{middle} over {m}": losses[middle] / loss - 1 for m, loss in losses.items() if m != middle}
-    shown = "mean last test loss " + ", ".join(f"{m}: {loss.mean():.4f}" for m, loss in losses.items())
-    return excess, shown if excess else "one turning point alone cannot be compared"
+    losses = {m: tables.last(design.drop_label([m]), "test_loss") for m in TURNING_POINTS}
+    excess = {f"{MIDDLE} over {m}": losses[MIDDLE] / loss - 1 for m, loss in losses.items() if m != MIDDLE}
+    return excess, "mean last test loss " + ", ".join(f"{m}: {loss.mean():.4f}" for m, loss in losses.items())
 
 
 def _read_rise(tables: Tables, design: Design, margin: float) -> Measured:
-    middle = design.middle_turning_point
-    after = tables.curves(design.drop_label([middle]))[:, middle:]
-    if not after.size:
-        return {}, "no epoch follows the drop"
+    after = tables.curves(design.drop_label([MIDDLE]))[:, MIDDLE:]
     rise = after[:, -1] / after.min(axis=1) - 1
     return {"": rise <= margin}, f"mean rise {100 * rise.mean():.1f} %"
 
@@ -260,7 +257,7 @@ def _read_roughness(tables: Tables, design: Design, margin: float) -> Measured:
 
 
 def _read_best_constant(tables: Tables, design: Design, margin: float) -> Measured:
-    constant = {f"{lr:g}": tables.last(design.constant_label(lr)) for lr in design.learning_rates}
+    constant = {f"{lr:g}": tables.last(design.constant_label(lr)) for lr in LRS}
     best = max(constant, key=lambda lr: constant[lr].mean())
     schedules = {label: tables.last(label) for label in (design.multistep_label, design.onecycle_label)}
     differences = {f"{best} minus {label}": constant[best] - values for label, values in schedules.items()}

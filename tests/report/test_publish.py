@@ -69,7 +69,7 @@ def test_an_outcome_is_taken_from_findings_and_compared():
     outputs = publish.list_outputs([nbformat.v4.new_notebook(cells=[shows(new_output("stream"), found)])])
     now = publish.take_outcome(outputs, command="make report", commit="c")
     assert now == publish.Outcome({"C1": "reproduced"}, {"accuracy": "99.1 %"}, "make report", "c")
-    assert now.summarize() == ["accuracy: 99.1 %", "1 reproduced"]
+    assert now.summarize() == ["accuracy: 99.1 %", "reproduced: 1"]
     before = publish.Outcome({"C1": "inconclusive", "C2": "x"}, {"accuracy": "99.1 %"}, "make publish", "d" * 40)
     heading, *changed = publish.list_changes(before, now)
     assert "d" * 12 in heading and changed == ["  C1 changed from inconclusive to reproduced"]

@@ -83,10 +83,10 @@ def test_verdicts(id, expected, epochs):
 @pytest.mark.parametrize(
     ("id", "table", "settings"),
     [
-        ("C5", constants(), {"learning_rates": (0.1,)}),
-        ("C6", constants(), {"learning_rates": (0.1,)}),
+        ("C4", constants(), {"learning_rates": (0.1, 0.03, 0.001)}),
+        ("C6", constants(), {"epochs": 20}),
         ("C7", drops((0.03, 0.03, 0.03)), {"turning_points": (5,)}),
-        ("C8", drops((0.03, 0.03, 0.03), epochs=15), {"epochs": 15}),
+        ("C8", drops((0.03, 0.03, 0.03)), {"turning_points": (5,)}),
         ("C9", drops((0.03, 0.03, 0.03)), {"milestones": (15,)}),
     ],
 )
@@ -94,6 +94,20 @@ def test_what_was_not_compared_is_inconclusive_and_says_why(id, table, settings)
     found = judge_alone(id, table, **settings)
     assert (found.verdict, found.estimates) == (INCONCLUSIVE, {})
     assert found.evidence
+
+
+def test_claims_are_quoted_and_judged_with_the_original_s_settings_whatever_else_was_run():
+    alone = constants((0.1, 0.2, 0.4))
+    added = pd.concat([alone, curve("lr 0.03", 0.5, 0.5)])
+    for id in ("C4", "C5", "C6"):
+        found = judge_alone(id, added, learning_rates=(0.03, 0.1, 0.01, 0.001))
+        assert found == judge_alone(id, alone) and "0.03" not in found.claim
+
+
+def test_a_claim_without_a_measure_is_named(monkeypatch):
+    monkeypatch.setitem(claims.RULES, "C14", claims.RULES["C13"])
+    with pytest.raises(ValueError, match="C14 has no measure: add it to MEASURES"):
+        judge_alone("C14")
 
 
 def test_c10_is_a_note_without_a_verdict():
