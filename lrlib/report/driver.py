@@ -36,7 +36,6 @@ from lrlib.report.sections import (
     read_command,
 )
 from lrlib.runs import published
-from lrlib.runs.results import Results
 from lrlib.runs.store import write_whole
 from lrlib.runs.trainer import train
 
@@ -84,7 +83,10 @@ def make_document(
     trained = train(runs)
     n_trained = trained.n_computed
     say(f"{n_trained} epochs trained, {trained.n_known - n_trained} from the cache or published results")
-    notice = _describe_results(trained)
+    notice = ""
+    if trained.published and (used := published.asked_for()):
+        others = f"{trained.n_unpublished} other epochs were" if trained.n_unpublished else "nothing was"
+        notice = f"From {used.describe()}; {others} trained on this machine."
     making = Making(command, origin.describe(), started, n_trained, trained.computed_seconds, notice)
     os.environ[MAKING] = json.dumps(asdict(making))
     with tempfile.TemporaryDirectory() as temporary:
@@ -147,15 +149,6 @@ def _settle(document, sections, texts, *, quick, results) -> list[Section]:
             raise ParameterError(f"section {section.name}: {err}") from err
         section.notebook.metadata.lrlib["command"] = describe_command(document, section)
     return sections
-
-
-def _describe_results(trained: Results) -> str:
-    """What the page says first where published results are used."""
-    found = published.asked_for()
-    if found is None or not trained.published:
-        return ""
-    rest = f"{trained.n_computed} other epochs were" if trained.n_computed else "nothing was"
-    return f"From {found.describe()}; {rest} trained on this machine."
 
 
 def check_writable(*folders: Path) -> None:

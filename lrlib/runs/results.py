@@ -61,6 +61,7 @@ class Results:
     Attributes:
         runs: The runs, in the order given.
         published: Those whose figures are from published results.
+        n_unpublished: Epochs of the others that have figures, likewise each once.
         n_computed: Epochs trained by this call.
         computed_seconds: Their time on one core.
         n_epochs: Distinct epochs of all runs.
@@ -76,9 +77,11 @@ class Results:
         self._records = {run: found.list_records(run) for run in found.chains}
         self.runs, self.published = list(found.chains), list(found.published)
         self.n_computed, self.computed_seconds = len(computed), sum(record["seconds"] for record in computed)
-        pairs = [pair for run in self.runs for pair in zip(self._chains[run], self._records[run], strict=False)]
-        known = {epoch.name: record["seconds"] for epoch, record in pairs}
+        pairs = {run: list(zip(chain, self._records[run], strict=False)) for run, chain in self._chains.items()}
+        known = {epoch.name: record["seconds"] for own in pairs.values() for epoch, record in own}
         self.n_known, self.seconds = len(known), sum(known.values())
+        others = pairs.keys() - found.published.keys()
+        self.n_unpublished = len({epoch.name for run in others for epoch, _ in pairs[run]})
         self.n_epochs = len({epoch.name for chain in self._chains.values() for epoch in chain})
         self.n_epochs_apart = sum(run.epochs for run in self.runs)
 

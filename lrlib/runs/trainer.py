@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pickle
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -57,12 +58,15 @@ def train(
         >>> results.epochs
     """
     store = store or Store(store_folder())
-    found = Found(runs, store, asked_for() if published == "asked for" else published)
+    published = asked_for() if published == "asked for" else published
+    found = Found(runs, store, published)
     if not found.list_missing():
         return Results(found, train)
     computed = []
     with store.lock():
         missing = found.list_missing()  # another process may have trained some meanwhile
+        if published and missing:
+            print(f"{len(missing)} epochs are not among the published results and are trained now", file=sys.stderr)
         bar = tqdm(total=len(missing), unit="epoch", desc="training", disable=not progress, smoothing=0.1)
         with open_workers(missing, store, client) as workers, bar:
             for epoch, artefact in compute_epochs(missing, store=store, workers=workers):

@@ -82,7 +82,7 @@ def test_what_is_published_is_what_was_trained_and_nothing_is_trained(where, tra
 
 
 def test_an_own_result_comes_before_a_published_one_and_a_run_is_never_made_of_both(
-    trained, use, tmp_path, monkeypatch, elsewhere
+    trained, use, tmp_path, monkeypatch, elsewhere, capsys
 ):
     own, longer = Store(tmp_path / "own"), Run(Constant(0.1), problem="lenet5_sample", epochs=3)
     train = train_in_process(monkeypatch)
@@ -91,6 +91,8 @@ def test_an_own_result_comes_before_a_published_one_and_a_run_is_never_made_of_b
     results = train([RUNS[0], RUNS[1], longer], store=own, progress=False)
     assert results.published == [RUNS[1]]
     assert results.n_computed == 3  # all of the longer run, whose first two epochs are published
+    assert results.n_unpublished == 5
+    assert capsys.readouterr().err == "3 epochs are not among the published results and are trained now\n"
     part = Store(tmp_path / "part")
     first = plan.plan_epochs(RUNS[1])[0].name
     train([RUNS[1]], store=part, progress=False, published=None)
