@@ -128,7 +128,7 @@ def pick_section(sections: list[Section], name: str) -> Section:
 
 
 def give_values(sections: list[Section], texts: dict[str, str], quick: dict[str, Any] | None = None) -> list[Section]:
-    """Sections with each value given to every section that declares its name.
+    """Sections with each value given to every section that declares its name; warns where their own values differ.
 
     Args:
         sections: the sections.
@@ -144,6 +144,11 @@ def give_values(sections: list[Section], texts: dict[str, str], quick: dict[str,
         given = {n: parse_value(section.declared[n], text) for n, text in texts.items() if n in section.declared}
         own = {n: value for n, value in (quick or {}).items() if n in section.declared}
         done.append(replace(section, values=section.values | own | given, given=given))
+    for name in names:
+        values = {section.name: str(section.values[name]) for section in done if name in section.values}
+        usual = Counter(values.values()).most_common(1)[0][0]
+        if others := [f"{section} has {value}" for section, value in values.items() if value != usual]:
+            warnings.warn(f"sections differ in {name}: {', '.join(others)}, the others {usual}", stacklevel=2)
     return done
 
 

@@ -72,6 +72,15 @@ def test_a_value_reaches_every_section_that_declares_it_and_its_runs(document):
     assert (section.values["epochs"], section.values["seeds"]) == (16, 2)
 
 
+@pytest.mark.filterwarnings("error")
+def test_sections_that_differ_in_a_value_of_their_own_are_named_unless_it_is_given(document):
+    write(document.folder, "2.2", PARAMETERS.replace("seeds: int = 1", "seeds: int = 2"))
+    write(document.folder, "2.3")
+    with pytest.warns(UserWarning, match="sections differ in seeds: 2-2 has 2, the others 1"):
+        section_of(document)
+    section_of(document, {"seeds": "3"})
+
+
 def test_assignments_may_hold_spaces_lists_and_calls():
     values = {"a": "[1, 2]", "b": '"x=1 y"', "c": """["OneCycle(0.1, pct_start=0.2)", 'Constant(0.1)']""", "d": "3"}
     assert sections.parse_assignments(" ".join(f"{name}={text}" for name, text in values.items())) == values
