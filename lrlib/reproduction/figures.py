@@ -189,7 +189,7 @@ def draw_forest(verdicts: Sequence[Verdict]) -> Drawn:
     data = pd.DataFrame(rows, columns=["scale", "claim", "n", "estimate", "low", "high", "from", "to"])
     parts = [data[data["scale"] == scale] for scale in scales.values() if scale in set(data["scale"])]
     heights = [len(part) for part in parts]
-    height = 0.4 + 0.2 * sum(heights) + 0.4 * len(parts)
+    height = 0.3 + 0.18 * sum(heights) + 0.36 * len(parts)
     with drawing.open_panels(1, height=height, width=drawing.NARROW + 1, heights=heights) as (figure, panels):
         for axes, part in zip(panels, parts, strict=True):
             for row, each in enumerate(part.itertuples()):
