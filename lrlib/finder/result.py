@@ -222,9 +222,8 @@ class RangeTestResult:
 
         Args:
             step_size_up: updates from the lower bound to the upper.
-            optimizer: the one that the schedule is for, if its groups differ from those that were swept.
             mode: "triangular", "triangular2" or "exp_range".
-            heuristic: as in `suggest`.
+            optimizer, heuristic: as in `one_cycle`.
 
         Returns:
             A dict. Warns if the suggestion is not reliable.
@@ -243,9 +242,8 @@ class RangeTestResult:
 
         Args:
             total_steps: updates of the training, at least 10.
-            optimizer: the one that the schedule is for, if its groups differ from those that were swept.
             warmup: share of the steps in which the learning rate rises.
-            heuristic: as in `suggest`.
+            optimizer, heuristic: as in `one_cycle`.
 
         Returns:
             A dict. Warns if the suggestion is not reliable.
@@ -349,7 +347,7 @@ class RangeTestResult:
     __hash__ = None  # type: ignore[assignment]  # it holds arrays
 
     def __repr__(self) -> str:
-        return f"{in_words(self.suggest(), self.settings.num_iter)}\n{NEXT}"
+        return f"{in_words(self.suggest())}\n{NEXT}"
 
     def _repr_html_(self) -> str | None:
         return drawing.html_of(self, repr(self))
@@ -376,11 +374,10 @@ class RangeTestResult:
         return json.dumps(saved, allow_nan=False, default=listed)
 
 
-def in_words(suggestion: Suggestion, n_steps: int) -> str:
+def in_words(suggestion: Suggestion) -> str:
     """Three lines: the learning rate and for how many steps, the cycle, and whether to trust them."""
-    n_steps = suggestion.total_steps or n_steps
     return (
-        f"suggested lr {suggestion.lr:.3g}, constant, for a training of about {n_steps:,} steps\n"
+        f"suggested lr {suggestion.lr:.3g}, constant, for a training of about {suggestion.total_steps:,} steps\n"
         f"peak of a cycle {suggestion.upper:.3g}, base of cyclic() {suggestion.lower:.3g}\n"
         f"confidence {suggestion.confidence}: {suggestion.reason}"
     )

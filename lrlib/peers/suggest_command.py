@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = [{"file": source, "history": history, **asdict(s)} for source, history, s in parts]
         print(json.dumps({**asdict(result.suggest()), "files": found}, indent=2))
     else:
-        print(in_words(result.suggest(), result.settings.num_iter))
+        print(in_words(result.suggest()))
         for source, history, suggestion in parts:
             print(f"{source}: {suggestion.lr:.3g}, {history}")
     return 0

@@ -8,8 +8,7 @@ nbclient = pytest.importorskip("nbclient", reason="executing notebooks needs nbc
 GUIDE = Path(__file__).parents[2] / "notebooks" / "guide-range-test.ipynb"
 
 
-@pytest.fixture(scope="module")
-def executed():
+def test_the_guide_runs_to_a_trained_model_and_shows_the_curve_and_the_suggestion():
     notebook = nbformat.read(GUIDE, as_version=4)
     check = (
         "assert suggestion.reliable, suggestion.reason\n"
@@ -19,7 +18,13 @@ def executed():
         "peaks = schedule['max_lr']; assert abs(peaks[1] / peaks[0] - 2) < 1e-9"
     )
     notebook.cells.append(nbformat.v4.new_code_cell(check))
-    return nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
+    executed = nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
+    outputs = {cell.id: cell.outputs for cell in executed.cells if cell.cell_type == "code"}
+    assert "unseen waves" in outputs["accuracy"][0].text
+    assert "True" in outputs["keep"][0].data["text/plain"]
+    for name in ("plain", "test"):
+        [shown] = [out for out in outputs[name] if "<img" in out.get("data", {}).get("text/html", "")]
+        assert '<img alt="suggested lr' in shown.data["text/html"] and "suggested lr" in shown.data["text/plain"]
 
 
 def test_the_guide_is_valid_and_kept_without_outputs():
@@ -29,13 +34,3 @@ def test_the_guide_is_valid_and_kept_without_outputs():
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
-
-
-def test_the_guide_runs_to_a_trained_model_and_shows_the_curve_and_the_suggestion(executed):
-    outputs = {cell.id: cell.outputs for cell in executed.cells if cell.cell_type == "code"}
-    assert "unseen waves" in outputs["accuracy"][0].text
-    assert "True" in outputs["keep"][0].data["text/plain"]
-    for name in ("plain", "test"):
-        outputs = [out for cell in executed.cells if cell.id == name for out in cell.outputs]
-        [shown] = [out for out in outputs if "<img" in out.get("data", {}).get("text/html", "")]
-        assert '<img alt="suggested lr' in shown.data["text/html"] and "suggested lr" in shown.data["text/plain"]

@@ -8,8 +8,7 @@ for tool in ("lightning", "transformers", "accelerate"):
     pytest.importorskip(tool, reason=f"{tool} is not installed (make peers)")
 
 
-@pytest.fixture(scope="module")
-def outputs():
+def test_the_switching_guide_shows_each_tool_with_its_own_finder_and_with_lrlibs():
     from conftest import ROOT
 
     notebook = nbformat.read(ROOT / "notebooks" / "guide-switching.ipynb", as_version=4)
@@ -18,25 +17,12 @@ def outputs():
         "assert trainer.args.learning_rate == result.suggest().lr and trained.training_loss < 0.6"
     )
     notebook.cells.append(nbformat.v4.new_code_cell(check))
-    client = nbclient.NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": ROOT}}
-    )
-    return {cell.id: cell.outputs for cell in client.execute().cells if cell.cell_type == "code"}
-
-
-def said(outputs, cell):
-    return "".join(output.get("text", "") for output in outputs[cell])
-
-
-def test_lightnings_first_loss_is_half_of_what_it_was_and_its_history_reads(outputs):
-    assert float(said(outputs, "theirs").split("first loss ")[1].split(" ")[0]) < 0.8
-    assert "<img" in outputs["read"][-1].data["text/html"]
-
-
-def test_the_other_import_keeps_ratios_and_weights(outputs):
-    assert "ratio of the groups: 10, weights restored: True" in said(outputs, "switch")
-    assert "<img" in outputs["result"][-1].data["text/html"]
-
-
-def test_the_trainer_trains_at_the_suggestion(outputs):
-    assert "learning_rate set to" in said(outputs, "sweep") and "mean loss of 160 updates" in said(outputs, "train")
+    options = {"timeout": 300, "kernel_name": "python3", "resources": {"metadata": {"path": ROOT}}}
+    cells = [cell for cell in nbclient.NotebookClient(notebook, **options).execute().cells if cell.cell_type == "code"]
+    said = {cell.id: "".join(output.get("text", "") for output in cell.outputs) for cell in cells}
+    # Lightning's first loss is half of what it was.
+    assert float(said["theirs"].split("first loss ")[1].split(" ")[0]) < 0.8
+    assert "ratio of the groups: 10, weights restored: True" in said["switch"]
+    assert "learning_rate set to" in said["sweep"] and "mean loss of 160 updates" in said["train"]
+    pictures = [cell.outputs[-1].data["text/html"] for cell in cells if cell.id in ("read", "result")]
+    assert len(pictures) == 2 and all("<img" in picture for picture in pictures)
