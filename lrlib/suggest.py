@@ -132,7 +132,7 @@ def turning_points(lr: ArrayLike, loss: ArrayLike, *, fraction: float = FALL_FRA
         raise ValueError(f"fraction must be in (0, 1), got {fraction}; pass the share of the fall that counts as start")
     lr, loss = _check(lr, loss)
     if not np.isfinite(loss).any():
-        first = float(np.append(lr, np.nan)[0])
+        first = float(np.append(lr, np.nan)[0])  # NaN if lr is empty
         return TurningPoints(first, first, np.nan, np.nan, False, NO_FINITE_LOSS)
     curve = read_curve(lr, loss)
     confidence, reason = _judge(curve, loss)
@@ -272,7 +272,7 @@ def _suggest(
     """Suggestion out of locate(curve) -> log10 of lr, lower, upper."""
     lr, loss = _check(lr, loss)
     if not np.isfinite(loss).any():
-        first = float(np.append(lr, np.nan)[0])
+        first = float(np.append(lr, np.nan)[0])  # NaN if lr is empty
         return Suggestion(first, first, first, None, "low", NO_FINITE_LOSS, heuristic)
     curve = read_curve(lr, loss)
     wanted = locate(curve)

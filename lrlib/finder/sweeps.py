@@ -146,14 +146,12 @@ def range_test(
     ).checked()
     checks.check_gradients(model, optimizer, scaler=scaler, clip_norm=settings.clip_norm)
     training = Training(model, optimizer, step_fn or plain_step(model, loss_fn), settings, scaler, val_metric)
-    functions = [function for function in (step_fn, val_metric) if callable(function)]
-    loaders = [each for each in (loader, val_loader) if each is not None]
     deadline = time.perf_counter() + (settings.max_seconds or math.inf)
     total = settings.repeats * settings.num_iter
     # disable=None: shown in a terminal or a notebook, not in a log file.
     shown = {"unit": "step", "disable": None if progress and training.ranks.rank == 0 else True}
     with (
-        Snapshot(model, optimizer, scaler, loss_fn, extra_state, functions, loaders) as state,
+        Snapshot(model, optimizer, scaler, loss_fn, extra_state, (step_fn, val_metric), (loader, val_loader)) as state,
         tqdm(total=total, desc=f"range test, up to {total} steps", **shown) as bar,
     ):
         sweeps, holds = _sweep(training, state, loader, val_loader, bar, deadline)
