@@ -33,8 +33,10 @@ from lrlib.suggest import TurningPoints
 REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE, ONE_SEED = "reproduced", "not reproduced", "inconclusive", "one seed"
 NOTE = "note"  # in place of a verdict
 RULES = tomllib.loads((Path(__file__).parent / "claims.toml").read_text(encoding="utf-8"))
-LRS, TURNING_POINTS = Design.learning_rates, Design.turning_points  # the original's
-MIDDLE = TURNING_POINTS[1]
+# The original's settings, as the claims' words name them.
+LRS, TURNING_POINTS, MIDDLE = Design.learning_rates, Design.turning_points, 15
+WORDS = {"epochs": 30, "learning_rates": "0.1, 0.01 and 0.001", "two_largest": "0.1 and 0.01"}
+WORDS |= {"turning_points": "5, 15 and 25", "middle": MIDDLE}
 # The settings that a claim is about: it is judged on the original's alone.
 ABOUT = dict.fromkeys(("C4", "C5", "C12"), ["learning_rates"]) | dict.fromkeys(("C7", "C8"), ["turning_points"])
 ABOUT["C6"] = ["learning_rates", "epochs"]
@@ -156,21 +158,7 @@ def _describe(name, found, rule, word):
 
 
 def _fill(text, rule):
-    lrs = [f"{lr:g}" for lr in LRS]
-    words = {
-        "margin": rule.get("margin", 0.0),
-        "epochs": Design.epochs,
-        "learning_rates": _join(lrs),
-        "two_largest": _join(lrs[:2]),
-        "middle": MIDDLE,
-        "turning_points": _join(map(str, TURNING_POINTS)),
-    }
-    return text.format(**words).replace("%", " %").replace("  %", " %")
-
-
-def _join(words):
-    """`a, b and c`."""
-    return " and ".join(", ".join(words).rsplit(", ", 1))
+    return text.format(margin=rule.get("margin", 0.0), **WORDS).replace("%", " %").replace("  %", " %")
 
 
 def _say_accuracies(accuracies):
