@@ -85,8 +85,8 @@ def make_document(
     say(f"{n_trained} epochs trained, {trained.n_known - n_trained} from the cache or published results")
     notice = ""
     if trained.published and (used := published.asked_for()):
-        others = f"{trained.n_unpublished} other epochs were" if trained.n_unpublished else "nothing was"
-        notice = f"From {used.describe()}; {others} trained on this machine."
+        n = trained.n_unpublished
+        notice = f"From {used.describe()}; {f'other epochs: {n},' if n else 'nothing was'} trained on this machine."
     making = Making(command, origin.describe(), started, n_trained, trained.computed_seconds, notice)
     os.environ[MAKING] = json.dumps(asdict(making))
     with tempfile.TemporaryDirectory() as temporary:

@@ -104,7 +104,8 @@ def judge_claim(id: str, tables: Tables, design: Design) -> Verdict:
         raise ValueError(f"{id} has no measure: add it to MEASURES in lrlib/reproduction/claims.py")
     rule = RULES[id]
     claim = _fill(rule["words"], rule)
-    is_run = all(np.isin(getattr(Design, name), getattr(design, name)).all() for name in ABOUT.get(id, ()))
+    about = ABOUT.get(id, []) + ["optimizer"] * (rule["section"] != "1")
+    is_run = all(np.isin(getattr(Design, name), getattr(design, name)).all() for name in about)
     measure = MEASURES[id] if is_run else lambda *_: ({}, "not tested with these settings")
     measured, shown = measure(tables, design, rule.get("margin"))
     if rule["rule"] == NOTE:

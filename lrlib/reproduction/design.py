@@ -35,8 +35,7 @@ class Design:
         dataset: a name, or "auto" for MNIST if it is available, else the sample.
         backend, processes: what trains, and how many processes share each batch, as in `Run`.
         optimizer: of every run but the range tests, one of `lrlib.training.optimizers.OPTIMIZERS`.
-        momentum, weight_decay: of it; another optimizer than SGD has its own in place of the defaults. OneCycle cycles
-            the momentum itself.
+        momentum, weight_decay: of it, whichever it is. OneCycle cycles the momentum itself.
         range_epochs, start_lr .. adam_end_lr: section 1. fall_fraction: share of the fall that counts as its start.
         learning_rates: section 2.1. lr, turning_points, milestones, gamma: section 2.2. max_lr .. div_factor: 2.3.
         schedules: further schedules of section 2.3 as calls, such as "OneCycle(0.1, pct_start=0.2)".
@@ -188,14 +187,14 @@ class Design:
         settings = {
             "epochs": self.epochs,
             "optimizer": self.optimizer,
+            "momentum": self.momentum,
+            "weight_decay": self.weight_decay,
             "batch_size": self.batch_size,
             "problem": name_problem(self.dataset),
             "backend": self.backend,
             "processes": self.processes,
             "label": label,
         } | changes
-        for name in ("momentum", "weight_decay"):  # None: the optimizer's own
-            settings.setdefault(name, None if getattr(self, name) == getattr(Design, name) else getattr(self, name))
         return [Run(schedule, seed=seed, **settings) for seed in range(self.seeds)]
 
 

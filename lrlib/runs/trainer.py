@@ -66,7 +66,7 @@ def train(
     with store.lock():
         missing = found.list_missing()  # another process may have trained some meanwhile
         if published and missing:
-            print(f"{len(missing)} epochs are not among the published results and are trained now", file=sys.stderr)
+            print(f"not among the published results, trained now: {len(missing)} epochs", file=sys.stderr)
         bar = tqdm(total=len(missing), unit="epoch", desc="training", disable=not progress, smoothing=0.1)
         with open_workers(missing, store, client) as workers, bar:
             for epoch, artefact in compute_epochs(missing, store=store, workers=workers):

@@ -104,24 +104,29 @@ def normalize_code(source: str) -> str:
 
     That is layout, comments, docstrings and what is raised. Every version of Python gives the same tokens.
     """
-    starts = [0, *accumulate(map(len, io.StringIO(source)))]
+    lines = io.StringIO(source).readlines()
+    starts = [0, *accumulate(map(len, lines))]
+
+    def find_offset(line, column):  # ast counts bytes
+        return starts[line - 1] + len(lines[line - 1].encode()[:column].decode())
+
     apart = []  # (first, last) offsets
     for node in ast.walk(ast.parse(source)):
         statement: ast.stmt | None = node if isinstance(node, ast.Raise) else None
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             statement = node.body[0] if ast.get_docstring(node, clean=False) is not None else None
         if statement is not None:
-            last = starts[(statement.end_lineno or 0) - 1] + (statement.end_col_offset or 0)
-            apart.append((starts[statement.lineno - 1] + statement.col_offset, last))
+            first = find_offset(statement.lineno, statement.col_offset)
+            apart.append((first, find_offset(statement.end_lineno, statement.end_col_offset)))
     tokens: list[str] = []
     depth, after = 0, 0
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         kind = tokenize.tok_name[token.type]
         start, end = (starts[line - 1] + column for line, column in (token.start, token.end))
-        is_apart = any(first <= start <= last for first, last in apart) or kind in ("COMMENT", "NL", "ENDMARKER")
+        is_apart = any(first <= start < last for first, last in apart)
         if depth and not is_apart:  # Python 3.12 and later split an f-string; it stays one token, as in 3.11
             tokens[-1] += source[after:end]
-        elif not is_apart:
+        elif not is_apart and kind not in ("COMMENT", "NL", "ENDMARKER"):
             tokens.append(kind if kind in ("INDENT", "DEDENT", "NEWLINE") else source[start:end])
         depth += kind.endswith("STRING_START") - kind.endswith("STRING_END")
         after = end

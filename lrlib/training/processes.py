@@ -50,9 +50,9 @@ def block_sigint() -> Iterator[None]:
     try:
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if handler is not None:
             signal.signal(signal.SIGINT, handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if pressed:
             signal.raise_signal(signal.SIGINT)
 

@@ -20,7 +20,7 @@ def test_momentum_and_weight_decay_are_those_of_sgd_and_a_notebook_s_other_names
     assert sorted({run.seed for run in design.all_runs()}) == [0, 1]
     design = Design(dataset="sample", optimizer="adamw", weight_decay=0.1)
     assert {(run.optimizer, run.momentum, run.weight_decay) for run in design.one_drop()} == {("adamw", 0.9, 0.1)}
-    assert {run.weight_decay for run in Design(dataset="sample", optimizer="adamw").no_scheduling()} == {0.01}
+    assert {run.weight_decay for run in Design(dataset="sample", optimizer="adamw").no_scheduling()} == {5e-4}
     assert [run.optimizer for run in design.range_test()] == ["sgd", "adam"]
 
 

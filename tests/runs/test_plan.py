@@ -29,7 +29,7 @@ def test_runs_share_the_epochs_before_they_part():
 
 
 CHANGES = {
-    "problem": "lenet5_mnist", "seed": 1, "optimizer": "adam", "batch_size": 64, "weight_decay": 0.0,
+    "problem": "small_problems:mlp", "seed": 1, "optimizer": "adam", "batch_size": 64, "weight_decay": 0.0,
     "momentum": 0.8, "schedule": Constant(0.1 * (1 + 2**-52)),
 }  # fmt: skip
 

@@ -92,7 +92,7 @@ def test_an_own_result_comes_before_a_published_one_and_a_run_is_never_made_of_b
     assert results.published == [RUNS[1]]
     assert results.n_computed == 3  # all of the longer run, whose first two epochs are published
     assert results.n_unpublished == 5
-    assert capsys.readouterr().err == "3 epochs are not among the published results and are trained now\n"
+    assert capsys.readouterr().err == "not among the published results, trained now: 3 epochs\n"
     part = Store(tmp_path / "part")
     first = plan.plan_epochs(RUNS[1])[0].name
     train([RUNS[1]], store=part, progress=False, published=None)

@@ -108,6 +108,18 @@ def test_two_processes_train_as_one_does_but_for_the_order_of_sums(n):
 
 
 @needs_colossalai
+def test_one_image_in_another_s_place_shows_in_the_losses_of_two_processes():
+    def swap(seed, epoch, n):
+        order = epoch_order(seed, epoch, n)
+        order[20] = order[40]  # one twice, one not at all
+        return order
+
+    _, losses = train_by("colossalai", processes=2, make_order=swap)
+    _, expected = train_by("torch")
+    assert (np.abs(losses / expected - 1)[::3] > 10 * TOLERANCE).all()  # the batches with the image twice
+
+
+@needs_colossalai
 def test_a_loss_that_is_not_finite_ends_the_epoch_of_all_processes_at_the_same_step():
     settings = {"data": DATA[69], "schedule": Constant(1e30), "epochs": 1, "batch_size": 4}
     _, losses = train("colossalai", processes=2, **settings)

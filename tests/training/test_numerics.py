@@ -14,17 +14,19 @@ from lrlib.training.registry import describe_numerics, name_numerics
 
 def test_a_digest_ignores_layout_comments_docstrings_and_what_is_raised_and_nothing_else():
     code = 'def f(x):\n    """Doc."""\n    raise E(f"{x}")\n    return {"a": f"""{x!r:>{3}}\n\n# b"""}  # comment\n'
-    same = '\n\ndef f( x ):\n    raise F from (\n1)\n    return {\n        "a":f"""{x!r:>{3}}\n\n# b"""\n    }\n'
+    same = '\n\ndef f( x ):\n    "Größe"\n    raise F from (\n1)\n    return {\n  "a":f"""{x!r:>{3}}\n\n# b"""\n    }\n'
     assert normalize_code(code) == normalize_code(same)
     changed = [code.replace("b", "c"), code.replace("3", "4"), code.replace("    return", "    if x:\n        return")]
     changed += [code.replace("f(x)", "f(x, /)"), code.replace('"""Doc."""', 'x = """Doc."""'), code.replace("!r", "!s")]
     changed += [code.replace("\n\n#", "\n#"), code.replace("    raise", "    if x: raise")]
     assert len({normalize_code(each) for each in [code, *changed]}) == 9
+    assert normalize_code('x = f(""); raise E("ä"); y = 1') != normalize_code('x = f(""); raise E("ä"); y = 2')
+    assert normalize_code("if x: raise E\ny = 1\n") != normalize_code("if x: y = 1\n")
 
 
 def test_an_f_string_is_one_token_in_every_version():
-    source = 'x = f"a{{b}} {y!r:>{w}} {f\'{z}\'}" f"""c\n{y}"""\n'
-    assert normalize_code(source) == 'x\n=\nf"a{{b}} {y!r:>{w}} {f\'{z}\'}"\nf"""c\n{y}"""\nNEWLINE'
+    source = 'x = f"a{{b}} {y!r:>{w}} {f\'{z}\'}" f"""c\n{\n  y\n}"""\n'
+    assert normalize_code(source) == 'x\n=\nf"a{{b}} {y!r:>{w}} {f\'{z}\'}"\nf"""c\n{\n  y\n}"""\nNEWLINE'
 
 
 def test_the_import_closure_follows_every_import_and_leaves_out_what_is_installed(tmp_path, monkeypatch):
