@@ -50,9 +50,10 @@ class Curve:
         return bool(fall > times_noise * self.noise and fall > 1e-6 * abs(self.start) and not is_small)
 
     def bottom(self) -> float:
-        """log10 lr of the bottom: two thirds into the points within four standard errors and a tenth of the fall of it.
+        """log10 lr of the bottom: two thirds into the points that are about as low as the lowest one.
 
-        Not half: a loss falls into its bottom more gently than it diverges out of it.
+        They are at most four standard errors, and at most a tenth of the fall, above it. Not half: a loss falls into
+        its bottom more gently than it diverges out of it.
         """
         low, least = self.low, self.level[self.low]
         ceiling = least + min(4 * self.error[low], 0.1 * max(self.start - least, 0))

@@ -1,6 +1,7 @@
 """Batches of any kind: going through a loader again and again, moving to a device, counting samples."""
 
 import copy
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -55,7 +56,7 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
     try:
         return model(**inputs) if isinstance(inputs, Mapping) and not moves_itself(inputs) else model(*several)
     except TypeError as err:
-        if f"{type(model).__name__}.forward() " not in str(err):
+        if not re.search(r"\.forward\(\) (takes|missing|got an unexpected) ", str(err)):
             raise
         raise TypeError(f"a batch's inputs must be the model's arguments, got: {err}; pass step_fn") from err
 

@@ -20,7 +20,7 @@ def check_model(model: Any, optimizer: Any) -> None:
     if not hasattr(optimizer, "param_groups"):
         raise TypeError(f"optimizer must be a torch optimizer, got {_kind(optimizer)}; pass one optimizer")
     if isinstance(optimizer, torch.optim.LBFGS):
-        raise TypeError("the optimizer's step() must work without a closure, got a LBFGS; pass another optimizer")
+        raise TypeError("the optimizer's step() must work without a closure, got LBFGS; pass another optimizer")
     held = [p for group in optimizer.param_groups for p in group["params"]]
     if not {id(p) for p in held} & {id(p) for p in model.parameters()}:
         raise ValueError("optimizer must hold parameters of the model, got none; build it from model.parameters()")

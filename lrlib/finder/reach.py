@@ -278,7 +278,7 @@ def _used_by(function: Any) -> Iterator[tuple[str, Any, Restore | None]]:
 
 
 def _rebinder(get: Callable[[], Any], put: Callable[[Any], None]) -> Restore:
-    """Gives a variable its value back. One that was None keeps its new value, unless that is state."""
+    """Gives a variable its value back. A variable that was None is reset only if it now holds state."""
     value = get()
 
     def restore() -> None:

@@ -76,7 +76,7 @@ def first_lr(lr: Floats, loss: Floats) -> float:
     return float(max(first, lr[0]))
 
 
-def next_exponent(scored: dict[int, float], start: float = math.nan) -> int | None:
+def next_exponent(scored: dict[int, float], start: float) -> int | None:
     """The power of FACTOR to hold next: beside the best, lower if all diverged, beyond a close neighbour, or None.
 
     start: the loss before training. A neighbour is close if its loss is within 2 % of what the best gains over it.

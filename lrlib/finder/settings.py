@@ -70,7 +70,7 @@ class Settings:
                 raise TypeError(f"{name} must be a number, got {value!r}; pass a float")
             plain[name] = float(value)
             if not above < plain[name] < math.inf:
-                raise ValueError(f"{name} must be above {above} and finite, got {value:g}; pass such a number")
+                raise ValueError(f"{name} must be above {above} and finite, got {plain[name]:g}; pass such a number")
         low, high = plain["start_lr"], plain["end_lr"]
         if not low < high:
             raise ValueError(f"start_lr must be smaller than end_lr, got {low:g} and {high:g}; swap them")

@@ -1,5 +1,6 @@
 import inspect
 import pydoc
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -15,12 +16,17 @@ class NoLr(torch.optim.Optimizer):
         raise AssertionError
 
 
+class Inherits(nn.Linear):
+    """Whose forward has another class's name."""
+
+
 def bad_inputs():
     """{what is wrong: (error, words of its message, what range_test is given)}, and what is right."""
     model, optimizer, loader = build()
     x, y = blobs(8)
     sgd = lambda module, lr=0.1: torch.optim.SGD(module.parameters(), lr=lr)  # noqa: E731
     swept = lambda module: {"model": module, "optimizer": sgd(module)}  # noqa: E731
+    inherited = {**swept(Inherits(6, 3)), "loader": [((x, x), y)]}
     frozen, meta = nn.Linear(6, 3).requires_grad_(False), nn.Linear(6, 3, device="meta")
     half_meta = nn.Sequential(nn.Linear(6, 3), meta)
     accuracy = {"loss_fn": lambda out, y: out[0].mean(), "val_metric": "accuracy", "val_loader": loader}
@@ -31,7 +37,7 @@ def bad_inputs():
         "swapped": (TypeError, "model comes before optimizer", {"model": optimizer, "optimizer": model}),
         "no module": (TypeError, "model must be a torch.nn.Module, got a function", {"model": lambda x: x}),
         "several optimizers": (TypeError, "must be a torch optimizer, got a list", {"optimizer": [optimizer]}),
-        "closure": (TypeError, "without a closure, got a LBFGS", {"optimizer": torch.optim.LBFGS(model.parameters())}),
+        "closure": (TypeError, "without a closure, got LBFGS", {"optimizer": torch.optim.LBFGS(model.parameters())}),
         "model class": (TypeError, "must be a torch.nn.Module, got the class Linear", {"model": nn.Linear}),
         "foreign optimizer": (ValueError, "must hold parameters of the model", {"optimizer": sgd(nn.Linear(1, 1))}),
         "frozen": (ValueError, "got all frozen", swept(frozen)),
@@ -65,6 +71,7 @@ def bad_inputs():
         "refine": (TypeError, "refine must be True or False, got 'no'", {"refine": "no"}),
         "steps of refine": (ValueError, "got 0; raise repeats", {"refine": True, "repeats": 1}),
         "diverge": (ValueError, "diverge_th must be above 1 and finite, got 1", {"diverge_th": 1}),
+        "fraction": (ValueError, "above 1 and finite, got 0.5", {"diverge_th": Fraction(1, 2)}),
         "clip": (ValueError, "clip_norm must be above 0 and finite, got 0", {"clip_norm": 0}),
         "own scaler": (ValueError, "with its own scaler", {"clip_norm": 1, "optimizer": wrapped}),
         "seconds": (ValueError, "max_seconds must be above 0", {"max_seconds": -1}),
@@ -84,6 +91,7 @@ def bad_inputs():
         "float loss": (TypeError, "must be a tensor of one number, got a float", {"loss_fn": lambda *_: 1.0}),
         "detached loss": (ValueError, "must require grad", {"loss_fn": lambda out, y: cross_entropy(out, y).detach()}),
         "two inputs": (TypeError, r"model's arguments, got: .* 3 were given; pass step_fn", {"loader": [((x, x), y)]}),
+        "inherited forward": (TypeError, "model's arguments, got: .* 3 were", inherited),
         "named input": (TypeError, "unexpected keyword argument 'ids'; pass step_fn", {"loader": [({"ids": x}, y)]}),
         "dict batch": (TypeError, "must be a pair .* got a dict; pass step_fn", {"loader": [{"a": 1}]}),
         "triple": (TypeError, "must be a pair .* got a list of 3; pass step_fn", {"loader": [[1, 2, 3]]}),

@@ -24,6 +24,8 @@ def test_overlay_sweeps_over_a_setting_of_the_groups_and_restores_it(key):
     made = overlay(model, optimizer, cross_entropy, loader, **{name: values}, **SETTINGS)
     assert seen == expected and list(made.results) == values and isinstance(made, Overlay)
     assert fingerprint(model, optimizer, loader) == before
+    labels = [text.get_text() for text in made.plot().get_legend().get_texts()]
+    assert labels == [f"{name} = {value}" for value in values]
 
 
 def test_overlay_sweeps_over_batch_size_and_draws_and_names_each():

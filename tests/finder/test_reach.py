@@ -324,6 +324,24 @@ def test_a_variable_gets_its_tensor_back_and_a_tensor_that_changed_in_place_is_n
     assert variable is value
 
 
+def test_buffers_that_share_memory_are_put_back_from_nan_and_share_it_afterwards():
+    model, optimizer = net()
+    model.register_buffer("overlapping", torch.arange(6.0).as_strided((4, 3), (1, 1)))
+    model.register_buffer("base", torch.zeros(8))
+    model.register_buffer("part", model.base[2:4])
+    before = everything(model, optimizer)
+
+    def step_fn(batch):
+        model.overlapping[1, 2] = float("nan")
+        model.part += 1
+        return cross_entropy(model(batch[0]), batch[1])
+
+    sweep(model, optimizer, batches(), step_fn=step_fn, repeats=2)
+    assert everything(model, optimizer) == before
+    model.part.fill_(3)
+    assert model.base[2] == 3
+
+
 def test_what_cannot_be_walked_is_put_back_by_its_own_state_dict():
     class Counting:
         def __init__(self):

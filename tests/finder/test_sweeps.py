@@ -324,25 +324,28 @@ def test_schedule_free_optimizers_are_in_eval_mode_where_the_model_is():
 
 
 SKIPPED = {"loss_fn": lambda out, y: 1e6 * cross_entropy(out, y), "end_lr": 1, "diverge_th": None}
-UNSEEN = {  # what is wrong: (settings, words of the reason)
-    "broken sample": ({"repeats": 3}, "look for a broken sample"),  # and not "more steps"
-    "broken weight": ({}, "before any update: check the model, the loss and the data"),
-    "every update skipped": (SKIPPED, "GradScaler skipped every update"),
-    "few validations": ({"val_loader": [blobs(30)], "start_lr": 1, "end_lr": 1e10}, "too few validations"),
+FEW = {"val_loader": [blobs(30)], "start_lr": 1, "end_lr": 1e10}
+UNSEEN = {  # what is wrong: (settings, words of the reason, words that it lacks)
+    "broken sample": ({"repeats": 3}, "look for a broken sample", "more steps"),
+    "broken weight": ({}, "before any update: check the model, the loss and the data", "learning rate"),
+    "every update skipped": (SKIPPED, "GradScaler skipped every update", "learning rate"),
+    "few validations": (FEW, "too few validations", "more steps"),
 }
 
 
 @pytest.mark.parametrize("case", UNSEEN)
 def test_the_reason_says_what_a_curve_cannot_show(case):
-    (options, words), (model, optimizer, loader) = UNSEEN[case], build()
+    (options, words, lacking), (model, optimizer, loader) = UNSEEN[case], build()
     if case == "broken sample":
         loader.dataset.tensors[0][::100] = float("inf")
     if case == "broken weight":
         model[0].weight.data[0, 0] = float("nan")
     if case == "every update skipped":
         options = {**options, "scaler": torch.amp.GradScaler("cpu", init_scale=2.0**120, backoff_factor=0.99)}
-    found = sweep(model, optimizer, loader, **options).suggest()
-    assert not found.reliable and words in found.reason
+    result = sweep(model, optimizer, loader, **options)
+    found = result.suggest()
+    assert not found.reliable and words in found.reason and lacking not in found.reason
+    assert case != "few validations" or len(result.sweeps[0].val) < 10
     assert np.isnan([found.lr, found.lower, found.upper]).all() == (case == "broken weight")
 
 

@@ -259,7 +259,12 @@ sys.path.insert(0, sys.argv[2])
 from lrlib.peers.lightning import Tuner
 import pytorch_lightning as pl
 from peer_problems import lightning_module, lightning_trainer
-module = lightning_module(pl)()
+class Module(lightning_module(pl)):
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        self.log("loss", loss)
+        return loss
+module = Module()
 found = Tuner(lightning_trainer(pl, ".")).lr_find(module, min_lr=1e-5, max_lr=100)
 assert module.lr == found.suggestion() != 1e-3
 """
