@@ -80,13 +80,14 @@ def compare_with_original(epochs: pd.DataFrame, label: str, curve: pd.DataFrame)
 
     Returns:
         n (epochs); inside (those where the original lies between the min and max of our seeds, up to the half width);
-        distance (median over these epochs of its relative distance from our median).
+        distance (median over these epochs of its relative distance from our median). Losses above CHANCE_LOSS, the
+        original's too, count as that.
     """
     ours = select_run(count_diverged(epochs), label).groupby("epoch")["test_loss"].agg(["min", "median", "max"])
     both = curve.set_index("epoch").join(ours, how="inner")
-    slack = both.get("half_width", 0.0)
-    inside = (both["test_loss"] >= both["min"] - slack) & (both["test_loss"] <= both["max"] + slack)
-    distance = (both["test_loss"] / both["median"] - 1).abs().median()
+    theirs, slack = both["test_loss"].clip(upper=CHANCE_LOSS), both.get("half_width", 0.0)
+    inside = (theirs >= both["min"] - slack) & (theirs <= both["max"] + slack)
+    distance = (theirs / both["median"] - 1).abs().median()
     return pd.Series({"n": len(both), "inside": int(inside.sum()), "distance": distance}, dtype=object)
 
 
