@@ -60,7 +60,7 @@ help:
 	@echo 'make lab          open the notebooks in JupyterLab, on the published results; LAB_OPTIONS="--port=9999"'
 	@echo 'make verify       train a sample of the published epochs and compare'
 	@echo 'make publish      make the report, copy it to report/ and update README.md; NAME=study for the study'
-	@echo 'make docs         make the reference of the package: report/build/docs/index.html'
+	@echo 'make docs         make the reference of the package and the guides: report/build/docs/index.html'
 	@echo 'make test         run the tests; test-all also those that take long or need Colossal-AI or other finders'
 	@echo 'make test-oldest  test the range test with the oldest supported packages, in .venv-oldest (some gigabytes)'
 	@echo 'make bench        time training; PUBLISH=1 updates bench/README.md'
@@ -87,6 +87,8 @@ lab: $(ENVIRONMENT)
 
 docs: $(ENVIRONMENT)
 	@$(RUN) -m pdoc --output-directory report/build/docs lrlib
+	@$(RUN) -m nbconvert --log-level ERROR --to html --output-dir report/build/docs \
+		--HTMLExporter.mathjax_url= --HTMLExporter.require_js_url= notebooks/guide-*.ipynb
 
 test: $(ENVIRONMENT)
 	$(RUN) -m pytest -n 2 --dist loadfile

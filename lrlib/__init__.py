@@ -1,7 +1,8 @@
 """lrlib: the learning-rate range test, and a re-runnable report on it.
 
 Names are imported when they are first used (PEP 562), so `import lrlib` is fast, and a range test loads nothing of the
-report.
+report. `make docs` puts the guides beside this reference: [range test](guide-range-test.html) and
+[switching from another tool](guide-switching.html).
 """
 
 import importlib
