@@ -84,7 +84,7 @@ def draw_sweep(
     binned = drawing.bin_steps(steps.assign(smoothed=np.concatenate(smoothed)))
     with drawing.open_panels(1, height=3.0, width=drawing.NARROW + 0.6) as (figure, (axes,)):
         raw = binned.query("seed == 0")
-        axes.plot(raw["lr"], raw["loss"], color=AUTHOR_COLOR, linewidth=0.6, label="seed 0, means over bins")
+        axes.plot(raw["lr"], raw["loss"], color=AUTHOR_COLOR, linewidth=0.6, label="seed 0, binned")
         drawing.draw_median(axes, binned, "lr", "smoothed", "reproduction, smoothed", COLORS[0])
         for (name, lrs), color in zip(turning.items(), COLORS[1:], strict=False):
             axes.axvspan(lrs.min(), lrs.max(), color=color, alpha=0.2, linewidth=0)
