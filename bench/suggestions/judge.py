@@ -339,7 +339,7 @@ def calibrate(judged: pd.DataFrame) -> pd.DataFrame:
 
 
 def check_targets(judged: pd.DataFrame) -> pd.DataFrame:
-    """Return how each target of issue 30, set before the held-out half was trained, came out.
+    """Return how each target, set before the held-out half was trained, came out.
 
     Columns: choice, purpose, target, found, met ("yes", "no" or "not tested"). "Not worse" is met unless the whole 95 %
     interval over cells of the paired difference is above 0.

@@ -7,17 +7,15 @@ done once before workers start.
 
 import hashlib
 import importlib
-import math
 from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
 
 from lrlib.problems.data import Data
 from lrlib.problems.problem import Problem
-from lrlib.problems.registry import DEFAULT, find_module
+from lrlib.problems.registry import DEFAULT, find_module, load_problem
 from lrlib.training import epoch
 from lrlib.training.backends import compiled
 from lrlib.training.numerics import code_digest, fixed_numerics
@@ -76,22 +74,25 @@ def name_numerics(run: Any, data: Data) -> dict[str, object]:
     """
     numerics = describe_numerics(run.backend, run.processes, run.problem, run.optimizer)
     if "cpu_capability" in numerics:
-        numerics["fingerprint"] = _take_fingerprint(run.problem, run.optimizer, run.batch_size, data)
+        numerics["fingerprint"] = _take_fingerprint(run.problem, run.batch_size, data)
     return numerics
 
 
 @lru_cache(maxsize=64)
-def _take_fingerprint(problem, optimizer, batch_size, data):
-    inputs, targets = (part[: 2 * batch_size] for part in data.train)
-    steps = math.ceil(len(inputs) / batch_size)
-    about = {"inputs": inputs, "targets": targets, "batch_size": batch_size, "problem": problem}
-    rates = {"lr": np.full(steps, 0.01), "momentum": np.full(steps, 0.9), "weight_decay": 5e-4}
+def _take_fingerprint(problem, batch_size, data):
+    find_losses, parts = load_problem(problem).losses, [part[: 2 * batch_size].split(batch_size) for part in data.train]
     with fixed_numerics():
-        state, losses = epoch.train_epoch(
-            epoch.initial_state(0, problem), order=torch.arange(len(inputs)), optimizer=optimizer, **rates, **about
-        )
-        loss, _ = epoch.evaluate(state, **about)
-    digest = hashlib.sha256(losses.tobytes() + np.float64(loss).tobytes())
-    for _, tensor in sorted(state.items()):
+        model = epoch.load_model(epoch.initial_state(0, problem), problem).train()
+        for inputs, targets in zip(*parts, strict=True):
+            model.zero_grad()
+            find_losses(model(inputs), targets).mean().backward()
+            with torch.no_grad():  # not by an optimizer of torch, which imports a compiler for seconds
+                for parameter in model.parameters():
+                    if parameter.grad is not None:
+                        parameter -= 0.01 * parameter.grad
+        with torch.inference_mode():
+            losses = find_losses(model.eval()(inputs), targets)
+    digest = hashlib.sha256(losses.numpy())
+    for _, tensor in sorted(model.state_dict().items()):
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()[:16]
