@@ -47,7 +47,7 @@ def show_figure(figure: Figure, *, label: str, caption: str, alt: str, data: pd.
     bundle["image/png"] = _png(figure)  # JupyterLab shows no SVG of a notebook that it has not run itself
     bundle[MIME] = describe_panels(figure, series)
     matplotlib.pyplot.close(figure)
-    _display(bundle, kind="figure", label=label, caption=_spell(caption), alt=alt)
+    _display(bundle, kind="figure", label=label, caption=spell_out(caption), alt=alt)
     _show_caption("figure", label, caption)
 
 
@@ -83,13 +83,13 @@ def show_table(
     shown = pd.DataFrame({name: _format(frame[name], formats.get(name)) for name in frame.columns}, dtype=object)
     numeric = [is_numeric_dtype(kind) and not is_bool_dtype(kind) for kind in frame.dtypes]
     bundle = {
-        "text/markdown": _pipe_table(shown.map(_spell), numeric, widths),
+        "text/markdown": _pipe_table(shown.map(spell_out), numeric, widths),
         "text/csv": _csv(frame if data is None else data),
         "text/plain": shown.to_string(index=False),
     }
     _show_caption("table", label, caption)
     marks = {"anchors": list(anchors)} if anchors is not None else {}
-    _display(bundle, kind="table", label=label, caption=_spell(caption), **marks)
+    _display(bundle, kind="table", label=label, caption=spell_out(caption), **marks)
 
 
 def show_text(markdown: str) -> None:
@@ -116,7 +116,7 @@ def show_findings(markdown: str, *, verdicts: Mapping[str, str] | None = None, v
 
 
 def _show_markdown(markdown, **report):
-    spelled = _spell(markdown)
+    spelled = spell_out(markdown)
     _display({"text/markdown": spelled, "text/plain": spelled}, **report)
 
 
@@ -125,10 +125,6 @@ def _show_caption(kind, label, caption):
     anchor = f"{PREFIXES[kind]}-{label}"
     number, _ = find_numbers(Path.cwd()).get(anchor, (NOUNS[kind], None))
     _show_markdown(f'<a id="{anchor}"></a>**{number}.** {caption}', kind="caption")
-
-
-def _spell(markdown):
-    return spell_out(markdown, Path.cwd())
 
 
 def _display(bundle, **report):

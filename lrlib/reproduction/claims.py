@@ -108,13 +108,12 @@ def judge_claim(id: str, tables: Tables, design: Design) -> Verdict:
     is_run = all(np.isin(getattr(Design, name), getattr(design, name)).all() for name in about)
     measure = MEASURES[id] if is_run else lambda *_: ({}, "not tested with these settings")
     measured, shown = measure(tables, design, rule.get("margin"))
-    if rule["rule"] == NOTE:
-        return Verdict(id, rule["section"], claim, NOTE, shown)
     estimate = estimate_share if rule["rule"] == "most" else estimate_mean
     estimates = {name: estimate(values) for name, values in measured.items()}
     words = [_decide(found, *find_region(rule)) for found in estimates.values()] or [INCONCLUSIVE]
     said = [_describe(*each, rule, word) for each, word in zip(estimates.items(), words, strict=False)]
     verdict = min(words, key=(ONE_SEED, NOT_REPRODUCED, INCONCLUSIVE, REPRODUCED).index)
+    verdict = NOTE if rule["rule"] == NOTE else verdict
     return Verdict(id, rule["section"], claim, verdict, "; ".join([*said, shown]), estimates)
 
 
@@ -162,10 +161,6 @@ def _fill(text, rule):
     return text.format(margin=rule.get("margin", 0.0), **WORDS).replace("%", " %").replace("  %", " %")
 
 
-def _say_accuracies(accuracies):
-    return ", ".join(f"{name}: {100 * values.mean():.2f} %" for name, values in accuracies.items())
-
-
 def _read_phases(tables: Tables, design: Design, margin: float) -> Measured:
     smoothed, points = tables.turning_points
 
@@ -204,9 +199,7 @@ def _read_speed(tables: Tables, design: Design, margin: float) -> Measured:
 
 
 def _read_two_largest(tables: Tables, design: Design, margin: float) -> Measured:
-    accuracies = {f"{lr:g}": tables.last(design.constant_label(lr)) for lr in LRS[:2]}
-    (first, large), (second, small) = accuracies.items()
-    return {f"{first} minus {second}": large - small}, _say_accuracies(accuracies)
+    return _compare_accuracies(tables, {f"{lr:g}": design.constant_label(lr) for lr in LRS[:2]})
 
 
 def _read_middle(tables: Tables, design: Design, margin: float) -> Measured:
@@ -246,16 +239,21 @@ def _read_roughness(tables: Tables, design: Design, margin: float) -> Measured:
 
 
 def _read_best_constant(tables: Tables, design: Design, margin: float) -> Measured:
-    constant = {f"{lr:g}": tables.last(design.constant_label(lr)) for lr in LRS}
-    best = max(constant, key=lambda lr: constant[lr].mean())
-    schedules = {label: tables.last(label) for label in (design.multistep_label, design.onecycle_label)}
-    differences = {f"{best} minus {label}": constant[best] - values for label, values in schedules.items()}
-    return differences, _say_accuracies({best: constant[best]} | schedules)
+    best = max(LRS, key=lambda lr: tables.last(design.constant_label(lr)).mean())
+    schedules = {label: label for label in (design.multistep_label, design.onecycle_label)}
+    return _compare_accuracies(tables, {f"{best:g}": design.constant_label(best)} | schedules)
 
 
 def _read_schedules(tables: Tables, design: Design, margin: float) -> Measured:
-    multi, one = (tables.last(label) for label in (design.multistep_label, design.onecycle_label))
-    return {"MultiStep minus OneCycle": multi - one}, _say_accuracies({"MultiStep": multi, "OneCycle": one})
+    return _compare_accuracies(tables, {"MultiStep": design.multistep_label, "OneCycle": design.onecycle_label})
+
+
+def _compare_accuracies(tables, labels):
+    """The last test accuracy of the first of some runs, name -> label, minus that of each other."""
+    accuracies = {name: tables.last(label) for name, label in labels.items()}
+    (first, ours), *others = accuracies.items()
+    shown = ", ".join(f"{name}: {100 * values.mean():.2f} %" for name, values in accuracies.items())
+    return {f"{first} minus {name}": ours - values for name, values in others}, shown
 
 
 MEASURES: dict[str, Callable[..., Measured]] = {

@@ -18,6 +18,8 @@ SGD_SWEEP = "SGD range test"
 ADAM_SWEEP = "Adam range test"
 MAX_SEEDS = 1000  # more is taken for a seed itself
 PUBLISHED_SEEDS = 40
+# Settings of a Design that are those of its runs too.
+SHARED = ("epochs", "batch_size", "backend", "processes", "optimizer", "momentum", "weight_decay")
 
 
 def fit_drops(drops: Sequence[int], epochs: int) -> tuple[int, ...]:
@@ -184,18 +186,8 @@ class Design:
         return self._over_seeds(MultiStep(self.lr, milestones, self.gamma), self.drop_label(milestones))
 
     def _over_seeds(self, schedule, label, **changes):
-        settings = {
-            "epochs": self.epochs,
-            "optimizer": self.optimizer,
-            "momentum": self.momentum,
-            "weight_decay": self.weight_decay,
-            "batch_size": self.batch_size,
-            "problem": name_problem(self.dataset),
-            "backend": self.backend,
-            "processes": self.processes,
-            "label": label,
-        } | changes
-        return [Run(schedule, seed=seed, **settings) for seed in range(self.seeds)]
+        settings = {name: getattr(self, name) for name in SHARED} | {"problem": name_problem(self.dataset)} | changes
+        return [Run(schedule, seed=seed, label=label, **settings) for seed in range(self.seeds)]
 
 
 def _say(value):

@@ -69,20 +69,18 @@ def slug(title: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
-def spell_out(markdown: str, folder: Path) -> str:
-    """Markdown whose short references are links to the notebooks of a folder; one to nothing is left as it is."""
+def spell_out(markdown: str) -> str:
+    """Markdown whose short references are links to the working folder's notebooks; one to nothing is left as it is."""
 
     def replace(match):
-        target = match["target"]
-        words, notebook = find_numbers(folder).get(target, (None, None)) if target else (None, None)
-        return f"[{words}]({notebook}#{target})" if words else match[0]
+        words, notebook = find_numbers(Path.cwd()).get(match["target"], (None, None))
+        return f"[{words}]({notebook}#{match['target']})" if words else match[0]
 
     return _SHORT.sub(replace, markdown)
 
 
-def link_citations(markdown: str) -> tuple[str, list[str]]:
-    """Markdown whose links to works of the bibliography lead to the list of references, and the keys of those works."""
-    cited = []
+def link_citations(markdown: str) -> str:
+    """Markdown whose links to works of the bibliography lead to the list of references."""
 
     def replace(match):
         if match["code"] or match["url"] not in read_bibliography():
@@ -90,7 +88,6 @@ def link_citations(markdown: str) -> tuple[str, list[str]]:
         key, year = read_bibliography()[match["url"]]
         if year not in match["words"]:
             raise ValueError(f"a link to {match['url']} says {match['words']!r}; that work is {key}, of {year}")
-        cited.append(key)
         return f"[{match['words']}](#ref-{key})"
 
-    return _LINK.sub(replace, markdown), cited
+    return _LINK.sub(replace, markdown)

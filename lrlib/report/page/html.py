@@ -11,14 +11,12 @@ from urllib.parse import quote
 
 from nbconvert.filters import Highlight2HTML
 
-from lrlib.report.page.about import write_bibtex
 from lrlib.report.page.figures import inline_svg, panels_json, plot_style
-from lrlib.report.page.render import TEMPLATES, fill_template, render_markdown
+from lrlib.report.page.render import TEMPLATES, fill_template, list_authors, read_citation, render_markdown
 from lrlib.report.publish import Outcome
 from lrlib.runs.store import write_whole
 
 PLAIN_DATA = 50_000  # characters of a CSV that a link holds as they are; more are packed by gzip
-NOT_SHOWN = {"parameters", "injected-parameters", "hide"}  # tags of cells whose code is no explanation
 
 _HEADING = re.compile(r'<h(?P<level>[2-6]) id="(?P<anchor>[^"]+)"[^>]*>(?P<title>.*?)</h(?P=level)>', re.S)
 # Spans of highlighted code whose class has no colour in the page's style: a tenth of the page.
@@ -30,9 +28,10 @@ def export_html(notebook, *, out: Path) -> None:
     """Write a merged notebook as one page, which makes no request; the same input gives the same bytes."""
     notebook = deepcopy(notebook)
     title, about = notebook.metadata.lrlib.title, notebook.metadata.get("report", {})
-    collect_making(notebook)
     references = render_markdown(notebook, to="html")
-    script = (TEMPLATES / "html" / "page.js").read_text(encoding="utf-8")
+    folder = TEMPLATES / "html"
+    script, css = ((folder / name).read_text(encoding="utf-8") for name in ("page.js", "style.css"))
+    font = base64.b64encode((folder / "math.woff2").read_bytes()).decode()  # of formulas
     page = fill_template(
         notebook,
         (inline_svg, plot_style, panels_json, finish_markdown, finish_code, data_link),
@@ -40,32 +39,13 @@ def export_html(notebook, *, out: Path) -> None:
         title=title,
         references=references,
         contents=list_headings(notebook),
-        css=read_style(),
+        css=css.replace("url(math.woff2)", f"url(data:font/woff2;base64,{font})"),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         outcome=Outcome(**about.get("outcome", {})).to_json(),
         bibtex=write_bibtex(title, about),
     )
     write_whole(Path(out), page.encode())
-
-
-def collect_making(notebook) -> None:
-    """Put into `metadata.code` of each output, and of the first cell of each section, the code that made it.
-
-    The section's is that of its cells that show nothing.
-    """
-    opening, setup = None, []
-    for cell in notebook.cells:
-        place = cell.metadata.lrlib
-        opening = cell if place.opens or opening is None else opening
-        if cell.cell_type == "code":
-            source = "" if NOT_SHOWN & set(cell.metadata.get("tags", [])) else cell.source
-            setup += [source] if source and not cell.outputs else []
-            for output in cell.outputs:
-                output.metadata["code"] = source
-        if place.closes:
-            opening.metadata["code"] = "\n\n".join(setup)
-            setup = []
 
 
 def finish_code(source: str) -> str:
@@ -116,9 +96,13 @@ def _color_verdict(found):
     return f'<span class="verdict {word.replace(" ", "-")}"><span aria-hidden="true">{sign}</span> {word}</span>'
 
 
-def read_style() -> str:
-    """The page's CSS, its font of formulas within it."""
-    folder = TEMPLATES / "html"
-    font = base64.b64encode((folder / "math.woff2").read_bytes()).decode()
-    css = (folder / "style.css").read_text(encoding="utf-8")
-    return css.replace("url(math.woff2)", f"url(data:font/woff2;base64,{font})")
+def write_bibtex(title: str, about) -> str:
+    """A BibTeX entry of the document. about: `metadata.report` of a merged notebook."""
+    fields = {
+        "author": " and ".join(f"{{{name}}}" for name in list_authors()),
+        "title": re.sub(r"([A-Z][\w-]*[A-Z][\w-]*)", r"{\1}", title),  # as it is written: LeNet-5, MNIST
+        "year": about.get("date", "")[-4:],
+        "note": f"Commit {about['commit']}" if about.get("commit") else "",
+        "url": str(read_citation().get("repository-code", "")),
+    }
+    return "@misc{lrlib,\n" + "".join(f"  {name} = {{{value}}},\n" for name, value in fields.items() if value) + "}"

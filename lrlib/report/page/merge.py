@@ -17,11 +17,13 @@ from nbformat import NotebookNode
 from PIL import Image
 
 from lrlib.report.page.citations import NOUNS, PREFIXES, link_citations, name_section, slug
+from lrlib.report.publish import list_outputs
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 RASTERS = ("image/png", "image/jpeg")
 ELSEWHERE = {"fig": "another figure", "tbl": "another table", "sec": "another section"}
 NO_BREAK_SPACE = "\u00a0"
+NOT_SHOWN = {"parameters", "injected-parameters", "hide"}  # tags of cells whose code is no explanation
 
 # In each pattern the first alternative is code, which stays as it is.
 _HEADING = re.compile(r"^(```+|~~~+).*?^\1|^(?P<marks>#{1,6})[ \t]+(?P<title>[^\n]+?)(?:[ \t]+#+)?[ \t]*$", re.M | re.S)
@@ -35,49 +37,49 @@ _REFERENCE = re.compile(
 def merge_notebooks(paths: Sequence[Path], *, partial: bool = False) -> NotebookNode:
     """One notebook of all cells of executed section notebooks, with unique ids and anchors, numbers and links.
 
-    Each cell says where its section opens and closes. Of a cell tagged `shown` the code is shown too; what a cell
-    tagged `lab` displays is for JupyterLab. partial: references to what is not among the notebooks become words.
-    Warns of an image without a caption, a label used twice, and a reference to nothing, which is marked. Raises
-    ValueError for a link to a cited work that gives another year.
+    Each cell says where its section opens and closes, and the code of the section's cells that show nothing. Of a cell
+    tagged `shown` the code is shown too; what a cell tagged `lab` displays is for JupyterLab. partial: references to
+    what is not among the notebooks become words. Warns of an image without a caption, a label used twice, and a
+    reference to nothing, which is marked. Raises ValueError for a link to a cited work that gives another year.
     """
     banners: set[str] = set()
     sections = {path.name: _read_section(path, banners) for path in paths}
     targets = _number(sections)
     title = next(iter(sections.values())).cells[0].source.partition("\n")[0].removeprefix("#").strip()
     _place_headings(sections, targets)
-    cells, cited = [], set()
+    cells = []
     for name, section in sections.items():
         for holder, key in markdown_pieces(section.cells):
-            holder[key] = _resolve_references(holder[key], name, targets, partial)
-            holder[key], keys = link_citations(holder[key])
-            cited |= set(keys)
+            holder[key] = link_citations(_resolve_references(holder[key], name, targets, partial))
         about = section.metadata.lrlib
+        silent = [cell.source for cell in section.cells if cell.cell_type == "code" and not cell.outputs]
         for index, cell in enumerate(section.cells):
             cell.id = f"{about.anchor[:56]}-{index}"  # nbformat allows 64 characters
             cell.metadata["lrlib"] = {
                 "section": about.anchor,
                 "command": about.get("command", ""),
+                "setup": "\n\n".join(filter(None, silent)),
                 "abstract": about.section == "",
                 "opens": index == 0,
                 "closes": index == len(section.cells) - 1,
             }
         cells += section.cells
     anchors = [f"sec-{section.metadata.lrlib.anchor}" for section in sections.values()]
-    about = {"title": title, "cited": sorted(cited), "sections": anchors}
-    return nbformat.v4.new_notebook(cells=cells, metadata={"lrlib": about})
+    return nbformat.v4.new_notebook(cells=cells, metadata={"lrlib": {"title": title, "sections": anchors}})
 
 
 def _read_section(path, banners) -> NotebookNode:
     """A notebook with the cells and outputs that belong into the document. banners: those of earlier sections."""
     notebook, cells = nbformat.read(path, as_version=4), []
     for cell in notebook.cells:
-        tags = cell.metadata.get("tags", [])
+        tags = set(cell.metadata.get("tags", []))
+        if "shown" in tags:
+            cells.append(nbformat.v4.new_markdown_cell(f"```python\n{cell.source}\n```"))
         if cell.cell_type == "code":
+            cell.source = "" if tags & NOT_SHOWN else cell.source
             cell.outputs = [output for output in cell.outputs if "lab" not in tags and _belongs(output, banners)]
             for output in cell.outputs:
                 _frame_image(output, path.name)
-        if "shown" in tags:
-            cells.append(nbformat.v4.new_markdown_cell(f"```python\n{cell.source}\n```"))
         cells.append(cell)
     notebook.cells = cells
     return notebook
@@ -127,9 +129,9 @@ def _number(sections) -> dict[str, str]:
     for name, section in sections.items():
         for anchor, words in name_section(section.metadata.lrlib).items():
             define(anchor, words, name)
-        for output in _outputs(section.cells):
-            report = output.metadata.get("report", {})
-            kind = report.get("kind")
+        for output in list_outputs([section]):
+            report = output.metadata.report
+            kind = report.kind
             if kind in counts:
                 counts[kind] += 1
             if kind in NOUNS:
@@ -154,10 +156,6 @@ def _anchor_rows(table, anchors) -> str:
     head, rule, *rows = table.split("\n")
     marked = [re.sub(r"^\| (.*?) \|", rf"| [\1]{{#{a}}} |", row, count=1) for row, a in zip(rows, anchors, strict=True)]
     return "\n".join([head, rule, *marked])
-
-
-def _outputs(cells):
-    return (output for cell in cells for output in cell.get("outputs", []))
 
 
 def _place_headings(sections, targets) -> None:
@@ -210,12 +208,6 @@ def _resolve_references(text, name, targets, partial) -> str:
         return f"**{target}?**"
 
     return _REFERENCE.sub(resolve, text)
-
-
-def find_findings(notebook: NotebookNode) -> NotebookNode | None:
-    """The output of `show_findings`, which stands first; None if no cell shows it."""
-    outputs = (out for out in _outputs(notebook.cells) if out.metadata.get("report", {}).get("kind") == "findings")
-    return next(outputs, None)
 
 
 def markdown_pieces(cells) -> Iterator[tuple[dict[str, str], str]]:

@@ -5,7 +5,6 @@ artist's gid if it has one, else its label; artists without either are scenery.
 """
 
 import numpy as np
-from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator
@@ -19,10 +18,11 @@ def name_panels(figure):
     found = []
     for i, axes in enumerate(figure.axes):
         series = {}
-        for artist in (*axes.get_lines(), *axes.collections):
-            name = artist.get_gid() or artist.get_label()
-            if name and not str(name).startswith("_") and _has_data(artist, axes):
-                series.setdefault(str(name), []).append(artist)
+        lines = [line for line in axes.get_lines() if line.get_transform() == axes.transData and len(line.get_xdata())]
+        for artist in (*lines, *axes.collections):
+            name = str(artist.get_gid() or artist.get_label())
+            if name and not name.startswith("_"):
+                series.setdefault(name, []).append(artist)
         for j, artists in enumerate(series.values()):
             for k, artist in enumerate(artists):
                 artist.set_gid(f"panel{i}-series{j}-{k}")
@@ -37,36 +37,27 @@ def describe_panels(figure, series):
     A dict per panel. area: left, top, right, bottom of all that belongs to it, in points from the figure's top left;
     box: those of its axes. x, y: label, scale, limits, and words where ticks are words. series: name, color, x, y.
     """
-    height, panels = figure.bbox.height * 72 / figure.dpi, []
-    for axes, named in zip(figure.axes, series, strict=True):
-        panels.append(
-            {
-                "area": _corners(axes.get_tightbbox(), figure, height),
-                "box": _corners(axes.get_window_extent(), figure, height),
-                "x": _describe_axis(axes.xaxis, axes.get_xlim(), axes.get_xscale()),
-                "y": _describe_axis(axes.yaxis, axes.get_ylim(), axes.get_yscale()),
-                "series": [_describe_series(name, artists) for name, artists in named.items()],
-            }
-        )
-    return panels
-
-
-def _has_data(artist, axes):
-    if isinstance(artist, PolyCollection | LineCollection):
-        return True
-    return isinstance(artist, Line2D) and artist.get_transform() == axes.transData and len(artist.get_xdata()) > 0
-
-
-def _corners(box, figure, height):
-    """A box in pixels from the bottom left, in points from the top left."""
-    scale = 72 / figure.dpi
     return [
-        round(float(at), 1) for at in (box.x0 * scale, height - box.y1 * scale, box.x1 * scale, height - box.y0 * scale)
+        {
+            "area": _corners(axes.get_tightbbox(), figure),
+            "box": _corners(axes.get_window_extent(), figure),
+            "x": _describe_axis(axes.xaxis),
+            "y": _describe_axis(axes.yaxis),
+            "series": [_describe_series(name, artists) for name, artists in named.items()],
+        }
+        for axes, named in zip(figure.axes, series, strict=True)
     ]
 
 
-def _describe_axis(axis, limits, scale):
-    found = {"label": axis.label.get_text(), "scale": scale, "limits": _round(limits)}
+def _corners(box, figure):
+    """A box in pixels from the bottom left, in points from the top left."""
+    height = figure.bbox.height
+    return [round(float(at * 72 / figure.dpi), 1) for at in (box.x0, height - box.y1, box.x1, height - box.y0)]
+
+
+def _describe_axis(axis):
+    limits = _round(axis.get_view_interval())
+    found = {"label": axis.label.get_text(), "scale": axis.get_scale(), "limits": limits}
     if isinstance(axis.get_major_locator(), FixedLocator):
         words = [label.get_text() for label in axis.get_ticklabels()]
         found["words"] = [list(pair) for pair in zip(_round(axis.get_majorticklocs()), words, strict=True)]

@@ -8,6 +8,7 @@ import matplotlib
 import typst
 
 from lrlib.report.page.render import TEMPLATES, fill_template, render_markdown
+from lrlib.report.publish import list_outputs
 from lrlib.runs.store import write_whole
 
 
@@ -16,8 +17,8 @@ def export_pdf(notebook, *, out: Path) -> None:
     notebook = deepcopy(notebook)
     references = render_markdown(notebook, to="typst")
     source = fill_template(notebook, (typst_string, typst_width), to="typst", references=references)
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    figures = {o.metadata.report.anchor: o.data["image/svg+xml"] for o in outputs if "image/svg+xml" in o.data}
+    outputs = [output for output in list_outputs([notebook]) if "image/svg+xml" in output.data]
+    figures = {output.metadata.report.anchor: output.data["image/svg+xml"] for output in outputs}
     try:
         pdf = typst.compile(  # type: ignore[call-overload]  # whose types want a root of bytes for a source of bytes
             source.encode(),

@@ -1,17 +1,20 @@
 """A merged notebook as HTML or Typst: its Markdown rendered in one pandoc run, its cells set by a template."""
 
+import re
 import subprocess
 import warnings
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import pypandoc
+import yaml
 from nbconvert.exporters import TemplateExporter
 from traitlets.config import Config
 
 from lrlib.project import project_folder
-from lrlib.report.page.about import list_authors
 from lrlib.report.page.citations import BIBLIOGRAPHY
-from lrlib.report.page.merge import find_findings, markdown_pieces
+from lrlib.report.page.merge import markdown_pieces
+from lrlib.report.publish import list_outputs
 
 TEMPLATES = project_folder() / "report" / "templates"
 
@@ -22,7 +25,7 @@ OPTIONS = {
     "html": ["--to=html5", "--mathml", "--shift-heading-level-by=1", "--reference-location=block"],
     "typst": ["--to=typst-citations"],
 }
-BOUNDARIES = {"html": "<!-- lrlib: next piece -->", "typst": "// lrlib: next piece"}
+BOUNDARY = "<!-- lrlib: next piece -->"
 # Which of an output's forms is taken: the first that it has.
 PRIORITIES = {
     "html": ["image/svg+xml", "text/markdown", "text/html", "text/plain"],
@@ -37,13 +40,12 @@ def render_markdown(notebook, *, to):
     pandoc cannot read.
     """
     pieces = list(markdown_pieces(notebook.cells))
-    boundary = BOUNDARIES[to]
-    separator = f"\n\n```{{={to}}}\n{boundary}\n```\n\n"
-    cited = notebook.metadata.get("lrlib", {}).get("cited", [])
-    nocite = f"---\nnocite: '{', '.join(f'@{key}' for key in cited)}'\n---\n\n" if cited else ""
+    separator = f"\n\n```{{={to}}}\n{BOUNDARY}\n```\n\n"
     # A piece more, empty: citeproc adds the list of references at the end.
-    source = nocite + separator.join([*(holder[key] for holder, key in pieces), ""])
-    *rendered, references = _pandoc(source, to).split(boundary)
+    source = separator.join([*(holder[key] for holder, key in pieces), ""])
+    cited = sorted(set(re.findall(r"\(#ref-([^)]+)\)", source)))  # by links, which citeproc does not see
+    nocite = f"---\nnocite: '{', '.join(f'@{key}' for key in cited)}'\n---\n\n" if cited else ""
+    *rendered, references = _pandoc(nocite + source, to).split(BOUNDARY)
     if len(rendered) != len(pieces):
         raise ValueError("a Markdown cell opens a code fence (```) and does not close it; close it in that cell")
     for (holder, key), text in zip(pieces, rendered, strict=True):
@@ -84,5 +86,17 @@ def fill_template(notebook, filters: Iterable[Callable], *, to: str, **resources
         extra_template_basedirs=[str(TEMPLATES)],
         filters={function.__name__: function for function in filters},
     )
-    resources |= {"findings": find_findings(notebook), "authors": list_authors()}
+    findings = (output for output in list_outputs([notebook]) if output.metadata.report.kind == "findings")
+    resources |= {"findings": next(findings, None), "authors": list_authors()}
     return exporter.from_notebook_node(notebook, resources)[0]
+
+
+def list_authors() -> list[str]:
+    """The authors' names as CITATION.cff has them."""
+    parts = ("given-names", "family-names", "name")
+    return [" ".join(author[part] for part in parts if part in author) for author in read_citation()["authors"]]
+
+
+def read_citation() -> dict[str, Any]:
+    """What CITATION.cff says."""
+    return yaml.safe_load((project_folder() / "CITATION.cff").read_text(encoding="utf-8"))
