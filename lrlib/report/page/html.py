@@ -4,7 +4,6 @@ import base64
 import gzip
 import hashlib
 import re
-from copy import deepcopy
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
@@ -12,7 +11,7 @@ from urllib.parse import quote
 from nbconvert.filters import Highlight2HTML
 
 from lrlib.report.page.figures import inline_svg, panels_json, plot_style
-from lrlib.report.page.render import TEMPLATES, fill_template, list_authors, read_citation, render_markdown
+from lrlib.report.page.render import TEMPLATES, fill_template, list_authors, read_citation
 from lrlib.report.publish import Outcome
 from lrlib.runs.store import write_whole
 
@@ -26,24 +25,19 @@ _VERDICT = re.compile(r"(✓|✗|\?) (reproduced|not reproduced|inconclusive)\b"
 
 def export_html(notebook, *, out: Path) -> None:
     """Write a merged notebook as one page, which makes no request; the same input gives the same bytes."""
-    notebook = deepcopy(notebook)
-    title, about = notebook.metadata.lrlib.title, notebook.metadata.get("report", {})
-    references = render_markdown(notebook, to="html")
+    about = notebook.metadata.get("report", {})
     folder = TEMPLATES / "html"
     script, css = ((folder / name).read_text(encoding="utf-8") for name in ("page.js", "style.css"))
     font = base64.b64encode((folder / "math.woff2").read_bytes()).decode()  # of formulas
     page = fill_template(
         notebook,
-        (inline_svg, plot_style, panels_json, finish_markdown, finish_code, data_link),
+        (inline_svg, plot_style, panels_json, list_headings, finish_markdown, finish_code, data_link),
         to="html",
-        title=title,
-        references=references,
-        contents=list_headings(notebook),
         css=css.replace("url(math.woff2)", f"url(data:font/woff2;base64,{font})"),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         outcome=Outcome(**about.get("outcome", {})).to_json(),
-        bibtex=write_bibtex(title, about),
+        bibtex=write_bibtex(notebook.metadata.lrlib.title, about),
     )
     write_whole(Path(out), page.encode())
 

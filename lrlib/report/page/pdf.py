@@ -1,22 +1,19 @@
 """A merged notebook as a PDF, typeset by Typst."""
 
 import re
-from copy import deepcopy
 from pathlib import Path
 
 import matplotlib
 import typst
 
-from lrlib.report.page.render import TEMPLATES, fill_template, render_markdown
+from lrlib.report.page.render import TEMPLATES, fill_template
 from lrlib.report.publish import list_outputs
 from lrlib.runs.store import write_whole
 
 
 def export_pdf(notebook, *, out: Path) -> None:
     """Write a merged notebook as tagged PDF/UA-1; the same input gives the same bytes. Raises ValueError."""
-    notebook = deepcopy(notebook)
-    references = render_markdown(notebook, to="typst")
-    source = fill_template(notebook, (typst_string, typst_width), to="typst", references=references)
+    source = fill_template(notebook, (typst_string, typst_width), to="typst")
     outputs = [output for output in list_outputs([notebook]) if "image/svg+xml" in output.data]
     figures = {output.metadata.report.anchor: output.data["image/svg+xml"] for output in outputs}
     try:

@@ -4,6 +4,7 @@ import re
 import subprocess
 import warnings
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 from typing import Any
 
 import pypandoc
@@ -33,12 +34,27 @@ PRIORITIES = {
 }
 
 
-def render_markdown(notebook, *, to):
-    """Replace every piece of Markdown in a merged notebook by HTML or Typst, in place.
+def fill_template(notebook, filters: Iterable[Callable], *, to: str, **resources) -> str:
+    """A merged notebook, its Markdown rendered, in the template `report/templates/html` or `typst`.
 
-    Returns the list of cited references, rendered likewise; "" if none is cited. Raises ValueError for Markdown that
-    pandoc cannot read.
+    The template calls the filters, and reads `resources`. Raises ValueError for Markdown that pandoc cannot read.
     """
+    notebook = deepcopy(notebook)
+    references = _render_markdown(notebook, to)
+    exporter = TemplateExporter(
+        config=Config(NbConvertBase={"display_data_priority": PRIORITIES[to]}),
+        template_name=to,
+        file_extension={"html": ".html", "typst": ".typ"}[to],
+        extra_template_basedirs=[str(TEMPLATES)],
+        filters={function.__name__: function for function in filters},
+    )
+    findings = (output for output in list_outputs([notebook]) if output.metadata.report.kind == "findings")
+    resources |= {"references": references, "findings": next(findings, None), "authors": list_authors()}
+    return exporter.from_notebook_node(notebook, resources)[0]
+
+
+def _render_markdown(notebook, to):
+    """Replace every piece of Markdown in a notebook, and return the list of cited references, "" if none is cited."""
     pieces = list(markdown_pieces(notebook.cells))
     separator = f"\n\n```{{={to}}}\n{BOUNDARY}\n```\n\n"
     # A piece more, empty: citeproc adds the list of references at the end.
@@ -72,23 +88,6 @@ def _pandoc(source, to):
     for warning in done.stderr.split("[WARNING] ")[1:]:  # pandoc goes on, and marks an unknown citation in the text
         warnings.warn(f"Markdown: {' '.join(warning.split())}", stacklevel=2)
     return done.stdout
-
-
-def fill_template(notebook, filters: Iterable[Callable], *, to: str, **resources) -> str:
-    """A notebook after `render_markdown` in the template `report/templates/html` or `typst`, filled by nbconvert.
-
-    The template calls the filters, and reads `resources`.
-    """
-    exporter = TemplateExporter(
-        config=Config(NbConvertBase={"display_data_priority": PRIORITIES[to]}),
-        template_name=to,
-        file_extension={"html": ".html", "typst": ".typ"}[to],
-        extra_template_basedirs=[str(TEMPLATES)],
-        filters={function.__name__: function for function in filters},
-    )
-    findings = (output for output in list_outputs([notebook]) if output.metadata.report.kind == "findings")
-    resources |= {"findings": next(findings, None), "authors": list_authors()}
-    return exporter.from_notebook_node(notebook, resources)[0]
 
 
 def list_authors() -> list[str]:
