@@ -16,9 +16,6 @@ import numpy.typing as npt
 import torch
 from torch.optim import lr_scheduler
 
-# A base momentum that no run uses: it shows afterwards whether the scheduler moved the momentum.
-_UNMOVED = 0.5
-
 
 class Schedule:
     """Base of the schedules, which raise ValueError for a value outside its range."""
@@ -136,28 +133,6 @@ class OneCycle(Schedule):
 
 
 @dataclass(frozen=True)
-class Inverse(Schedule):
-    """lr(k) = lr * (1 + gamma * k) ** -power over the steps k: Caffe's "inv" policy, by torch's LambdaLR.
-
-    Source of the policy and its defaults: Caffe's lenet_solver.prototxt, which Smith & Topin 2018 compare with.
-    """
-
-    lr: float
-    gamma: float = 1e-4
-    power: float = 0.75
-
-    def __post_init__(self) -> None:
-        self._require_positive("lr", "gamma", "power")
-
-    def build(self, optimizer: torch.optim.Optimizer, *, epochs: int, steps_per_epoch: int) -> lr_scheduler.LRScheduler:
-        _set_lr(optimizer, self.lr)
-        return lr_scheduler.LambdaLR(optimizer, lambda step: (1 + self.gamma * step) ** -self.power)
-
-    def __str__(self) -> str:
-        return f"inv lr {self.lr:g}"
-
-
-@dataclass(frozen=True)
 class Exponential(Schedule):
     """lr(k) = start_lr * (end_lr / start_lr) ** (k / total_steps): the range test's sweep; torch's ExponentialLR.
 
@@ -218,7 +193,7 @@ def lr_per_step(
     Raises ValueError if a milestone lies past the last epoch.
     """
     schedule.check_epochs(epochs)
-    optimizer = _Nothing()
+    optimizer = _Nothing(momentum)
     scheduler = schedule.build(optimizer, epochs=epochs, steps_per_epoch=steps_per_epoch)
     group = optimizer.param_groups[0]
     total_steps = epochs * steps_per_epoch
@@ -228,8 +203,6 @@ def lr_per_step(
         optimizer.step()
         if step + 1 < total_steps:
             scheduler.step()
-    if (momenta == _UNMOVED).all():
-        momenta[:] = momentum
     return lrs, momenta
 
 
@@ -239,8 +212,8 @@ class _Nothing(torch.optim.Optimizer):
     Optimizer's own __init__ is left out: it imports torch.compile's machinery, which takes as long as torch itself.
     """
 
-    def __init__(self) -> None:
-        self.defaults = {"lr": 1.0, "momentum": _UNMOVED}
+    def __init__(self, momentum: float) -> None:
+        self.defaults = {"lr": 1.0, "momentum": momentum}
         self.param_groups = [{"params": [], **self.defaults}]
         self.state = defaultdict(dict)
 

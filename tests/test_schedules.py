@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from lrlib.schedules import Constant, Exponential, Inverse, MultiStep, OneCycle, lr_per_step, parse_schedule
+from lrlib.schedules import Constant, Exponential, MultiStep, OneCycle, lr_per_step, parse_schedule
 
 EPOCHS, STEPS = 6, 7
 TOTAL = EPOCHS * STEPS
@@ -44,7 +44,6 @@ def multistep(milestones, gamma):
         (OneCycle(0.1, final_div_factor=4), cycle(0.1, final_div_factor=4)),
         (OneCycle(0.2, **FLAT), cycle(0.2, **FLAT)),
         (OneCycle(0.1, **SHAPED), cycle(0.1, **SHAPED)),
-        (Inverse(0.1), drive(0.1, lambda o: lr_scheduler.LambdaLR(o, lambda k: (1 + 1e-4 * k) ** -0.75))),
         (
             Exponential(1e-6, 1.18),
             drive(1e-6, lambda o: lr_scheduler.ExponentialLR(o, gamma=(1.18 / 1e-6) ** (1 / TOTAL))),
