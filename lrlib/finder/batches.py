@@ -1,6 +1,7 @@
 """Batches of any kind: going through a loader again and again, moving to a device, counting samples."""
 
 import copy
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 
-def without_end(loader: Any, *, epoch: int = 0, epochs_apart: int = 1) -> Iterator[Any]:
+def without_end(loader: Any, *, epoch: int, epochs_apart: int) -> Iterator[Any]:
     """The loader's batches, restarted when exhausted.
 
     `set_epoch` of the loader, its dataset and its samplers is called with epoch, then with epochs_apart more at each
@@ -20,15 +21,14 @@ def without_end(loader: Any, *, epoch: int = 0, epochs_apart: int = 1) -> Iterat
     owners = [loader, getattr(loader, "dataset", None), getattr(loader, "sampler", None), batch_sampler]
     owners.append(getattr(batch_sampler, "sampler", None))
     counting = {id(owner): owner for owner in owners if callable(getattr(owner, "set_epoch", None))}
-    is_first = True
-    while True:
+    for n_passes in itertools.count():
         for owner in counting.values():
-            owner.set_epoch(epoch)
+            owner.set_epoch(epoch + n_passes * epochs_apart)
         is_empty = True
         for batch in loader:
             is_empty = False
             yield batch
-        if is_empty and is_first:
+        if is_empty and n_passes == 0:
             raise ValueError("loader must yield at least one batch, got none; check its dataset and drop_last")
         if is_empty:
             kind = type(loader).__name__
@@ -36,7 +36,6 @@ def without_end(loader: Any, *, epoch: int = 0, epochs_apart: int = 1) -> Iterat
         reset = getattr(loader, "reset", None)
         if isinstance(loader, Iterator) and callable(reset):
             reset()  # NVIDIA DALI restarts only after this
-        epoch, is_first = epoch + epochs_apart, False
 
 
 def inputs_and_targets(batch: Any) -> tuple[Any, Any]:

@@ -42,7 +42,7 @@ def hold(run: "Callable[[float], Sweep | None]", sweep: "Sweep", settings: Setti
     run(lr) trains settings.hold_steps at it, from the sweep's first state and with its batches; None: no time is left.
     Returns one Sweep for each learning rate, at most MAX_HOLDS, in the order in which they were made.
     """
-    first, (start, _) = first_lr(*sweep.curve()), _start(sweep)
+    first, start = first_lr(*sweep.curve()), read_curve(*sweep.curve()).start
     holds: list[Sweep] = []
     scored: dict[int, float] = {}
     while len(holds) < MAX_HOLDS and (exponent := next_exponent(scored, start)) is not None:
@@ -62,8 +62,6 @@ def first_lr(lr: Floats, loss: Floats) -> float:
     """
     finite = np.isfinite(loss)
     lr, loss = lr[finite], loss[finite]
-    if len(loss) == 0:
-        return math.nan
     first = min(turning_points(lr, loss).lowest / 3, smith_bounds(lr, loss).lr)
     if not read_curve(lr, loss).falls(times_noise=FALL_TIMES_NOISE):
         n_start = max(10, len(loss) // 4)
@@ -100,9 +98,9 @@ def read_hold(held: "Sweep", sweep: "Sweep", n_steps: int) -> Held:
     lr = float(held.lr[0])
     if held.diverged or len(held.loss) < n_steps or not len(late):
         return Held(lr, math.inf, 0.0)
-    start, noise = _start(sweep)
-    loss = float(late.mean())
-    loss = loss if loss <= start + max(0.1 * abs(start), 4 * noise) else math.inf
+    curve, loss = read_curve(*sweep.curve()), float(late.mean())
+    if loss > curve.start + max(0.1 * abs(curve.start), 4 * curve.start_error):
+        loss = math.inf
     return Held(lr, loss, float(late.std() / math.sqrt(len(late))))
 
 
@@ -142,9 +140,8 @@ def refined(found: Suggestion, sweep: "Sweep", holds: "Sequence[Sweep]", setting
 
 
 def _judge(sweep: "Sweep", each: Sequence[Held], is_enclosed: bool, settings: Settings) -> tuple[Confidence, str]:
-    start, noise = _start(sweep)
-    best = min(each, key=lambda held: held.loss)
-    if start - best.loss <= 4 * math.hypot(noise, best.error):
+    curve, best = read_curve(*sweep.curve()), min(each, key=lambda held: held.loss)
+    if curve.start - best.loss <= 4 * math.hypot(curve.start_error, best.error):
         return "low", "no held learning rate lowers the loss by more than four times its noise; use more steps"
     if not is_enclosed:
         end = "largest" if best.lr == max(each).lr else "smallest"
@@ -154,14 +151,9 @@ def _judge(sweep: "Sweep", each: Sequence[Held], is_enclosed: bool, settings: Se
         return "medium", f"{averaged}, and each lr was held for {settings.hold_steps}"
     if (doubt := settings.overfits()) is not None:
         return "medium", doubt
-    if start > MANYFOLD * best.loss > 0 and settings.val_metric is None:
-        return "medium", f"the training loss falls {start / best.loss:.0f}-fold, a test loss may not: pass val_loader"
-    if read_curve(*sweep.curve()).at_once:
+    if curve.start > MANYFOLD * best.loss > 0 and settings.val_metric is None:
+        fold = f"{curve.start / best.loss:.0f}-fold"
+        return "medium", f"the training loss falls {fold}, a test loss may not: pass val_loader"
+    if curve.at_once:
         return "medium", "the loss falls at any learning rate (a second optimizer?), but the held ones differ"
     return "high", f"the best of {len(each)} held learning rates lies between worse ones"
-
-
-def _start(sweep: "Sweep") -> tuple[float, float]:
-    """The loss before the sweep's fall, and its standard error."""
-    curve = read_curve(*sweep.curve())
-    return curve.start, curve.start_error

@@ -2,7 +2,7 @@
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +23,8 @@ class Training:
 
     model: nn.Module
     optimizer: Any
-    loss_of: Callable[[Any], Tensor]
+    loss_fn: Any  # None with step_fn
+    step_fn: Any
     settings: Settings
     scaler: Any
     val_metric: Any
@@ -72,7 +73,7 @@ class Training:
             if len(self.first_batches) < n_batches:
                 self.first_batches.append(self.batch)
             torch.clear_autocast_cache()  # around the range test, autocast would go on with the weights it cast first
-            loss = self.loss_of(on_device(self.batch, self.device))
+            loss = self._loss_of(on_device(self.batch, self.device))
             if not isinstance(loss, Tensor) or loss.numel() != 1:
                 got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
                 advice = "return for example outputs.loss, sum(losses.values()) or losses.mean()"
@@ -163,11 +164,17 @@ class Training:
         self.scaler.update()
         self.n_skipped += self.scaler.get_scale() < scale
 
+    def _loss_of(self, batch: Any) -> Any:
+        if self.loss_fn is None:
+            return self.step_fn(batch)
+        inputs, targets = inputs_and_targets(batch)
+        return self.loss_fn(call_model(self.model, inputs), targets)
+
     def _metric(self, batch: Any) -> Any:
         if callable(self.val_metric):
             return self.val_metric(batch)
         if self.val_metric == "loss":
-            return self.loss_of(batch)
+            return self._loss_of(batch)
         inputs, targets = inputs_and_targets(batch)
         logits = call_model(self.model, inputs)
         check_accuracy(logits, targets)
@@ -193,16 +200,6 @@ class Ranks:
         values = torch.tensor(numbers, dtype=torch.float64, device=self._device)
         distributed.all_reduce(values, getattr(distributed.ReduceOp, operation))
         return values.tolist()
-
-
-def plain_step(model: nn.Module, loss_fn: Any) -> Callable[[Any], Tensor]:
-    """The forward pass of batches of (inputs, targets)."""
-
-    def loss_of(batch: Any) -> Tensor:
-        inputs, targets = inputs_and_targets(batch)
-        return loss_fn(call_model(model, inputs), targets)
-
-    return loss_of
 
 
 def _with_hooks(optimizer: Any) -> list[Any]:

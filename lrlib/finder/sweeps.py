@@ -4,7 +4,7 @@ import math
 import platform
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -21,7 +21,7 @@ from lrlib.finder.restore import Snapshot
 from lrlib.finder.restorers import seed_everything
 from lrlib.finder.result import REACHED_END, RangeTestResult, Sweep
 from lrlib.finder.settings import MIN_ITER, Settings
-from lrlib.finder.step import Training, plain_step
+from lrlib.finder.step import Training
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of a notebook without ipywidgets
@@ -145,7 +145,7 @@ def range_test(
         passes=_passes(loader, num_iter, accumulation_steps),
     ).checked()
     checks.check_gradients(model, optimizer, scaler=scaler, clip_norm=settings.clip_norm)
-    training = Training(model, optimizer, step_fn or plain_step(model, loss_fn), settings, scaler, val_metric)
+    training = Training(model, optimizer, loss_fn, step_fn, settings, scaler, val_metric)
     deadline = time.perf_counter() + (settings.max_seconds or math.inf)
     total = settings.repeats * settings.num_iter
     # disable=None: shown in a terminal or a notebook, not in a log file.
@@ -174,116 +174,99 @@ def _sweep(
     share = np.arange(settings.num_iter) / (settings.num_iter - 1)
     rising = settings.start_lr * (settings.end_lr / settings.start_lr) ** share
     rising = rising[rising <= np.finfo(np.float32).max]
-
-    def from_the_start(seed: int, lrs: list[float]) -> OneSweep:
-        state.restore()
-        seed_everything(seed, state.generators)
-        batches = without_end(loader, epoch=seed % 2**31, epochs_apart=settings.repeats)
-        return OneSweep(training, batches, val_subset, lrs, bar, deadline).run(seed)
+    runner = Runner(training, state, loader, val_subset, bar, deadline)
 
     def held(lr: float) -> Sweep | None:
-        one = from_the_start(settings.seed, [lr] * settings.hold_steps)
-        return None if one.is_late else one.sweep
+        sweep = runner.run(settings.seed, [lr] * settings.hold_steps)
+        return None if runner.is_late else sweep
 
-    made: list[OneSweep] = []
-    holds: list[Sweep] = []
+    sweeps, holds = list[Sweep](), list[Sweep]()
     for repeat in range(1 if settings.refine else settings.repeats):
-        one = from_the_start(settings.seed + repeat, rising.tolist())
-        if not (one.is_late and made):
-            made.append(one)
-        if one.is_late:
+        sweep = runner.run(settings.seed + repeat, rising.tolist())
+        if not (runner.is_late and sweeps):
+            sweeps.append(sweep)
+        if runner.is_late:
             break
         bar.update((repeat + 1) * settings.num_iter - bar.n)
-    sweeps = [one.sweep for one in made]
     are_usable = [np.isfinite(sweep.loss).sum() >= MIN_ITER for sweep in sweeps]
-    if settings.refine and are_usable[0] and not one.is_late:
+    if settings.refine and are_usable[0] and np.isfinite(sweeps[0].curve()[1]).any() and not runner.is_late:
         holds = hold(held, sweeps[0], settings)
     bar.update(bar.total - bar.n)
-    errors = [one.error for one in made if one.error is not None]
-    if errors and not any(are_usable):
-        errors[0].add_note(f"range_test: no sweep got anywhere; the first: {sweeps[0].stop_reason}")
-        raise errors[0]
+    if runner.errors and not any(are_usable):
+        runner.errors[0].add_note(f"range_test: no sweep got anywhere; the first: {sweeps[0].stop_reason}")
+        raise runner.errors[0]
     if any(not sweep.diverged and sweep.fault is None for sweep in sweeps):
         _check_effect(training, state)
     return sweeps, holds
 
 
 @dataclass
-class OneSweep:
-    """One pass over the learning rates, and its losses so far."""
+class Runner:
+    """Makes sweeps, each from the same state, until max_seconds are over."""
 
     training: Training
-    batches: Iterator[Any]
+    state: Snapshot
+    loader: Any
     val_subset: list[Any]
-    lrs: list[float]
     bar: Any
     deadline: float
-    losses: list[float] = field(default_factory=list)
-    val_step: list[int] = field(default_factory=list)
-    val: list[float] = field(default_factory=list)
-    error: Exception | None = None  # that ended it
     is_late: bool = False  # max_seconds were over
+    errors: list[Exception] = field(default_factory=list)  # that ended a sweep
 
-    def run(self, seed: int) -> "OneSweep":
-        """Make the sweep. Raises the user's exceptions, except one after a divergence, which ends it."""
-        reason, settings = None, self.training.settings
-        self.watch = Watch(settings.diverge_th)
-        with self.training.watched():
-            for step in range(len(self.lrs)):
+    def run(self, seed: int, lrs: list[float]) -> Sweep:
+        """One pass over the learning rates. Raises the user's exceptions, except one after a divergence."""
+        training, settings = self.training, self.training.settings
+        self.state.restore()
+        seed_everything(seed, self.state.generators)
+        batches = without_end(self.loader, epoch=seed % 2**31, epochs_apart=settings.repeats)
+        watch, losses = Watch(settings.diverge_th), list[float]()
+        val_step, val = list[int](), list[float]()
+        with training.watched():
+            for step, lr in enumerate(lrs):
+                is_last = step + 1 == len(lrs)
                 try:
-                    reason = self._step(step)
+                    losses.append(training.update(batches, lr))
+                    self.bar.set_postfix_str(f"lr {lr:.2g}, loss {losses[-1]:.3g}", refresh=False)
+                    self.bar.update()
+                    reason = watch.stop_reason(losses[-1], lr)
+                    if self.val_subset and reason is None and (is_last or (step + 1) % settings.val_every == 0):
+                        val.append(training.validate(self.val_subset))
+                        val_step.append(step)
+                        if not math.isfinite(val[-1]):
+                            reason = f"the validation {settings.val_metric} was {val[-1]} at lr {lr:.3g}"
                 except Exception as err:
-                    reason, self.error = self._after(err, step), err
-                if reason:
+                    reason = self._divergence(err, step, lr)
+                    self.errors.append(err)
+                    if len(losses) == step:
+                        losses.append(math.nan)
+                    else:  # it was raised in the validation
+                        val_step.append(step)
+                        val.append(math.nan)
+                if reason is None and self.deadline < math.inf and not is_last:
+                    self.is_late = training.ranks.reduce(time.perf_counter() > self.deadline)[0] > 0
+                    reason = f"max_seconds ended it at lr {lr:.3g}" if self.is_late else None
+                if reason is not None:
                     break
-        used = self.lrs[: len(self.losses)]
-        lr, loss, val_step, val = (np.array(each) for each in (used, self.losses, self.val_step, self.val))
-        reason, fault = reason or f"{REACHED_END} {self.lrs[-1]:.3g}", None
-        # Why no learning rate can be read from this sweep, if its curve does not say so itself.
-        if self.losses and not math.isfinite(self.losses[0]):
-            fault = f"the loss is {self.losses[0]} before any update: check the model, the loss and the data"
-        elif 0 < len(self.losses) <= self.training.n_skipped:
+        fault = None  # why no learning rate can be read from this sweep, if its curve does not say so itself
+        if not math.isfinite(losses[0]):
+            fault = f"the loss is {losses[0]} before any update: check the model, the loss and the data"
+        elif len(losses) <= training.n_skipped:
             fault = "the GradScaler skipped every update, so nothing was trained: lower its init_scale"
         elif self.is_late:
             fault = "max_seconds ended the sweep: allow more seconds, or lower num_iter"
-        self.sweep = Sweep(seed, lr, loss, val_step, val, settings.val_metric, reason, fault)
-        return self
+        used, loss, steps, values = (np.array(each) for each in (lrs[: len(losses)], losses, val_step, val))
+        reason = reason or f"{REACHED_END} {lrs[-1]:.3g}"
+        return Sweep(seed, used, loss, steps, values, settings.val_metric, reason, fault)
 
-    def _step(self, step: int) -> str | None:
-        """One update, and a validation if one is due. Returns the reason to stop, if there is one."""
-        training, settings, lr = self.training, self.training.settings, self.lrs[step]
-        loss = training.update(self.batches, lr)
-        self.losses.append(loss)
-        self.bar.set_postfix_str(f"lr {lr:.2g}, loss {loss:.3g}", refresh=False)
-        self.bar.update()
-        if reason := self.watch.stop_reason(loss, lr):
-            return reason
-        is_last = step + 1 == len(self.lrs)
-        if self.val_subset and ((step + 1) % settings.val_every == 0 or is_last):
-            value = training.validate(self.val_subset)
-            self.val_step.append(step)
-            self.val.append(value)
-            if not math.isfinite(value):
-                return f"the validation {settings.val_metric} was {value} at lr {lr:.3g}"
-        if self.deadline < math.inf and not is_last:
-            self.is_late = training.ranks.reduce(time.perf_counter() > self.deadline)[0] > 0
-        return f"max_seconds ended it at lr {lr:.3g}" if self.is_late else None
-
-    def _after(self, err: Exception, step: int) -> str:
-        """The reason why an exception ends the sweep. Raises it unless something is not finite."""
-        training = self.training
-        evidence = training.evidence() if training.ranks.n == 1 else None
+    def _divergence(self, err: Exception, step: int, lr: float) -> str:
+        """What is not finite where an exception was raised. Raises the exception if everything is finite."""
+        evidence = self.training.evidence() if self.training.ranks.n == 1 else None
         if evidence is None:
-            shapes = [tuple(tensor.shape) for tensor in tensors_of(training.batch)]
+            shapes = [tuple(tensor.shape) for tensor in tensors_of(self.training.batch)]
             err.add_note(f"range_test: at step {step}, on tensors of shapes {shapes}; everything is restored")
             raise err
-        if len(self.losses) == step:
-            self.losses.append(math.nan)
-        else:  # it was raised in the validation
-            self.val_step.append(step)
-            self.val.append(math.nan)
         said = (str(err).splitlines() or [""])[0][:200]
-        return f"{evidence} at lr {self.lrs[step]:.3g}, where {type(err).__name__} was raised: {said}"
+        return f"{evidence} at lr {lr:.3g}, where {type(err).__name__} was raised: {said}"
 
 
 class Watch:
