@@ -29,17 +29,3 @@ def test_ruff_agrees(root):
     for arguments in (["check", "--quiet"], ["format", "--check", "--quiet"]):
         done = subprocess.run([sys.executable, "-m", "ruff", *arguments, "."], cwd=root, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_the_range_test_loads_nothing_of_the_report():
-    heavy = "pandas matplotlib distributed dask torchvision scipy PIL IPython"
-    code = f"import lrlib, sys; lrlib.range_test; print(*[name for name in '{heavy}'.split() if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""
-
-
-def test_names_of_the_public_face_are_found_before_they_are_imported():
-    code = "import lrlib; print(*sorted(set(lrlib.__all__) - set(dir(lrlib)))); lrlib.nothing"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.strip() == ""
-    assert "AttributeError: module 'lrlib' has no attribute 'nothing'" in done.stderr

@@ -1,5 +1,6 @@
-"""pyproject.toml, the lock and environment.yml say the same; nothing in them is bound to one machine."""
+"""pyproject.toml, the locks and environment.yml say the same; nothing in them is bound to one machine."""
 
+import itertools
 import json
 import re
 import tomllib
@@ -19,33 +20,47 @@ def project(root):
     return tomllib.loads((root / "pyproject.toml").read_text())["project"]
 
 
-@pytest.fixture
-def asked(project):
-    """What `make` installs: the package's own needs, and those of the report and its tests."""
-    extras = project["optional-dependencies"]
-    return [Requirement(text) for text in project["dependencies"] + extras["report"] + extras["test"]]
+def asked(project, *extras):
+    """What the package needs (no extra) or one of its extras does."""
+    lists = {"": project["dependencies"], **project["optional-dependencies"]}
+    return [Requirement(text) for extra in extras for text in lists[extra]]
 
 
-@pytest.fixture
-def lock(root):
-    lines = [line for line in (root / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
-    return [Requirement(line) for line in lines]
+# What `make` installs: the package's own needs, and those of the report and its tests.
+INSTALLED = ("", "report", "test")
 
 
-def test_the_lock_holds_an_exact_version_of_all_that_the_project_asks_for(asked, lock):
-    for requirement in asked:
-        locked = [r for r in lock if canonicalize_name(r.name) == canonicalize_name(requirement.name)]
-        assert locked, f"{requirement.name} is not in requirements.lock"
-        for entry in locked:
-            [specifier] = entry.specifier
-            assert specifier.operator == "=="
+def pins_of(lock):
+    """{name: [the requirements of that name, in different environments]}"""
+    pins = {}
+    for line in lock.read_text().splitlines():
+        if not line.startswith("#"):
+            pins.setdefault(canonicalize_name(Requirement(line).name), []).append(Requirement(line))
+    return pins
+
+
+@pytest.mark.parametrize(("lock", "extras"), [("requirements.lock", INSTALLED), ("peers.lock", ("peers",))])
+def test_a_lock_holds_a_version_of_all_that_is_asked_for(root, project, lock, extras):
+    pins = pins_of(root / lock)
+    for requirement in asked(project, *extras):
+        for pin in pins[canonicalize_name(requirement.name)]:
+            [specifier] = pin.specifier
             assert Version(specifier.version) in requirement.specifier
 
 
-def test_the_lock_names_no_index_and_no_local_version(root, lock):
-    text = (root / "requirements.lock").read_text()
-    assert not re.search(r"https?:|--(extra-)?index|--find-links|file:", text)
-    assert not [r.name for r in lock if "+" in str(r.specifier)]
+@pytest.mark.parametrize("lock", ["requirements.lock", "peers.lock", "colossalai.lock", "oldest.lock"])
+def test_a_lock_holds_exact_versions_and_names_no_index_and_no_local_version(root, lock):
+    assert not re.search(r"https?:|--(extra-)?index|--find-links|file:", (root / lock).read_text())
+    for pin in itertools.chain(*pins_of(root / lock).values()):
+        assert re.fullmatch(r"==[^+*,]+", str(pin.specifier)), pin
+
+
+@pytest.mark.parametrize("lock", ["peers.lock", "colossalai.lock"])
+def test_nothing_is_installed_anew_that_the_projects_own_lock_has(root, lock):
+    own, beside = (pins_of(root / name) for name in ("requirements.lock", lock))
+    for name in own.keys() & beside:
+        assert all(pin.marker for pin in own[name]), name
+        assert {pin.specifier for pin in own[name]} == {pin.specifier for pin in beside[name]}, name
 
 
 def test_environment_yml_installs_the_lock_and_the_project_on_the_same_pythons(root, project):
@@ -66,17 +81,19 @@ def test_every_extra_that_the_code_names_is_one(root, project):
     assert "report" in named and named <= project["optional-dependencies"].keys()
 
 
-def test_the_makefile_asks_an_active_environment_for_packages_of_the_project(root, asked):
+def test_the_makefile_asks_an_active_environment_for_packages_of_the_project(root, project):
     names = re.search(r'"(torch [^"]+)"', (root / "Makefile").read_text().replace("\\\n", " "))[1].split()
-    asked = {requirement.name.replace("-", "_") for requirement in asked}
+    of_project = {requirement.name.replace("-", "_") for requirement in asked(project, *INSTALLED)}
     renamed = {"pypandoc": "pypandoc_binary"}
-    assert {renamed.get(name, name) for name in names} <= asked
+    assert {renamed.get(name, name) for name in names} <= of_project
 
 
 def test_notebooks_are_committed_without_outputs_and_can_be_read_by_any_jupyter(root):
     for path in sorted([*root.glob("notebooks/*.ipynb"), *root.glob("bench/suggestions/notebooks/*.ipynb")]):
         notebook = nbformat.read(path, as_version=4)
         nbformat.validate(notebook)
+        assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
+        assert sum("parameters" in cell.metadata.get("tags", []) for cell in notebook.cells) == 1
         for cell in notebook.cells:
             assert not cell.get("outputs") and cell.get("execution_count") is None, path.name
         assert json.loads(path.read_text())["metadata"]["kernelspec"]["name"] == "python3"

@@ -6,23 +6,9 @@ from typing import NamedTuple
 import pytest
 import torch
 from torch import nn
-from trainings import blobs, build, cross_entropy, sweep
+from trainings import blobs, build, sweep
 
 from lrlib.finder.batches import n_samples, on_device
-
-
-def test_step_fn_takes_dict_batches_from_any_iterable():
-    model, optimizer, _ = build()
-    inputs, targets = blobs()
-
-    class Batches:
-        def __iter__(self):
-            for i in range(0, len(inputs), 64):
-                yield {"features": inputs[i : i + 64], "label": targets[i : i + 64]}
-
-    step_fn = lambda batch: cross_entropy(model(batch["features"]), batch["label"])  # noqa: E731
-    result = sweep(model, optimizer, Batches(), step_fn=step_fn, num_iter=30)
-    assert len(result.sweeps[0].loss) == 30  # 8 batches: begun again three times
 
 
 def packed(n):

@@ -189,39 +189,6 @@ def test_any_attribute_of_anything_that_was_given_is_put_back_to_the_bit(trees, 
 # Modules, optimizers and functions
 
 
-class Lookahead(torch.optim.Optimizer):
-    """An optimizer in an optimizer."""
-
-    def __init__(self, inner):
-        self.inner, self.n = inner, 0
-        self.param_groups, self.state, self.defaults = inner.param_groups, {}, inner.defaults
-        self._optimizer_step_pre_hooks, self._optimizer_step_post_hooks = {}, {}
-
-    def zero_grad(self, set_to_none=True):
-        self.inner.zero_grad()
-
-    def step(self, closure=None):
-        self.inner.step()
-        self.n += 1
-        for p in self.param_groups[0]["params"] if self.n % 5 == 0 else []:
-            slow = self.state.setdefault(p, {"slow": p.detach().clone()})["slow"]
-            p.data.copy_(slow.lerp_(p.detach(), 0.5))
-
-
-@pytest.mark.parametrize("trained_before", [0, 7])
-def test_optimizers_in_optimizers_are_put_back_also_between_sweeps(trained_before):
-    model, loader = net()[0], batches()
-    optimizer = Lookahead(torch.optim.Adam(model.parameters(), lr=0.01))
-    for inputs, targets in loader[:trained_before]:
-        optimizer.zero_grad()
-        cross_entropy(model(inputs), targets).backward()
-        optimizer.step()
-    before = everything(model, optimizer)
-    result = sweep(model, optimizer, loader, repeats=2, end_lr=100)
-    assert everything(model, optimizer) == before
-    assert np.array_equal(result.sweeps[0].loss, result.sweeps[1].loss)
-
-
 @pytest.mark.parametrize("named", [True, False], ids=["in extra_state", "found in the function"])
 def test_the_other_half_of_a_gan_is_put_back_also_between_sweeps(named):
     torch.manual_seed(0)

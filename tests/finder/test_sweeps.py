@@ -54,20 +54,6 @@ def test_rates_are_those_of_the_closed_form_and_losses_those_of_a_bare_loop_to_t
     assert len(losses) == 30 and swept.loss.tolist() == losses
 
 
-def test_parameter_groups_keep_their_ratio_and_tensor_rates_stay_tensors():
-    model, _, loader = build()
-    rates = [torch.tensor(0.01), torch.tensor(0.001), 0.0]
-    groups = [{"params": model[i].parameters(), "lr": lr} for i, lr in zip((0, 1, 4), rates, strict=True)]
-    optimizer = torch.optim.Adam(groups)
-    seen = record_lrs(optimizer)
-    result = sweep(model, optimizer, loader, num_iter=10)
-    assert np.allclose([used[1] / used[0] for used in seen], 0.1) and all(used[2] == 0 for used in seen)
-    assert optimizer.param_groups[0]["lr"] is rates[0] and rates[0].item() == pytest.approx(0.01)
-    with pytest.warns(UserWarning, match="not reliable"):  # ten steps are too few
-        peaks = result.one_cycle(total_steps=100)["max_lr"]
-    assert peaks[1] == pytest.approx(0.1 * peaks[0]) and peaks[2] == 0
-
-
 def test_accumulated_batches_give_the_curve_of_one_large_batch():
     curves = []
     for loader, steps in (([blobs(128)], 1), (batches(128), 4)):
@@ -295,7 +281,7 @@ def test_the_optimizer_in_a_wrapper_uses_the_rate_of_the_sweep():
     used = []
     optimizer.inner.register_step_post_hook(lambda *_: used.append(optimizer.param_groups[0]["lr"]))
     [swept] = sweep(model, optimizer, loader).sweeps
-    assert used[: len(swept.lr)] == swept.lr.tolist() and optimizer.n == 0
+    assert used[: len(swept.lr)] == swept.lr.tolist() and optimizer.n == 0 and not optimizer.inner.state
 
 
 class Averaging(torch.optim.SGD):

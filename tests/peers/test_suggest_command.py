@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 
 import pytest
 from test_reading import curve, write
@@ -71,14 +69,3 @@ def test_bad_input_ends_with_one_sentence_and_a_status(files, tmp_path, capsys, 
     assert main([argument.format(bad=bad, utf16=utf16, good=files[0]) for argument in arguments]) == status
     printed = capsys.readouterr()
     assert printed.out == "" and sentence in printed.err and printed.err.count("\n") == 1
-
-
-def test_the_command_needs_numpy_and_torch_alone(files):
-    blocked = ["pandas", "matplotlib", "distributed", "torchvision", "papermill", "scipy", "seaborn", "IPython"]
-    code = (
-        f"import sys; sys.modules.update(dict.fromkeys({blocked})); sys.argv = ['lrlib', 'suggest', {files[0]!r}]; "
-        "import runpy; runpy.run_module('lrlib', run_name='__main__')"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "learning rates from lr" in done.stdout

@@ -14,8 +14,6 @@ import psutil
 import pytest
 import torch
 from conftest import find_workers, wait_until
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 from small_problems import make_images, train
 
 from lrlib import Run
@@ -61,17 +59,6 @@ def test_what_is_not_installed_is_an_error_with_what_to_type(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(BackendError, match="requires colossalai: type `make colossalai`"):
         describe_numerics("colossalai")
-
-
-def test_the_lock_holds_exact_versions_and_nothing_of_the_main_lock(root):
-    def read(name):
-        return [Requirement(line) for line in (root / name).read_text().splitlines() if not line.startswith("#")]
-
-    lock = read("colossalai.lock")
-    assert [r.name for r in lock] == sorted(canonicalize_name(r.name) for r in lock)
-    assert all(re.fullmatch(r"==[\d.]+", str(r.specifier)) for r in lock)
-    assert not {r.name for r in lock} & {canonicalize_name(r.name) for r in read("requirements.lock")}
-    assert "://" not in (root / "colossalai.lock").read_text()
 
 
 def _fail(*_):
