@@ -139,7 +139,7 @@ def test_the_signature_has_at_most_twenty_parameters_and_its_help_fits_three_scr
         ((1e-5, 1e-4), "a warm-up from zero", (1, 10)),
         ((0.0, 1e-3), None, (0, 1)),  # a group that is frozen
         ((0.1, 0.1), (0.25, 1.0), (0.25, 1)),  # timm's lr_scale
-        ((0.1 * 0.25, 0.1), (0.25, 1.0), (0.25, 1)),  # and where it has been applied
+        ((0.1 * 0.25, 0.1 * 0.5), (0.25, 0.5), (0.25, 0.5)),  # and where it has been applied
     ],
 )
 def test_groups_are_swept_in_their_ratios(rates, scales, ratios, tensors):

@@ -3,8 +3,6 @@
 Each tool is the real one; where it is not installed its tests are skipped (`make peers` installs them).
 """
 
-import contextlib
-import io
 from functools import partial
 
 import numpy as np
@@ -34,12 +32,6 @@ def check(result, raw, *, rtol):
         assert found.heuristic == expected.heuristic
 
 
-@contextlib.contextmanager
-def quiet():
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        yield
-
-
 @pytest.mark.parametrize("smooth_f", [0, 0.02, 0.05, 0.3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_torch_lr_finders(smooth_f, dtype):
@@ -48,8 +40,7 @@ def test_torch_lr_finders(smooth_f, dtype):
         model, optimizer, loader = build(seed, dtype=dtype)
         criterion = RecordedLoss()
         finder = tool.LRFinder(model, optimizer, criterion, device="cpu")
-        with quiet():
-            finder.range_test(loader, start_lr=1e-4, end_lr=10, num_iter=N_STEPS, smooth_f=smooth_f)
+        finder.range_test(loader, start_lr=1e-4, end_lr=10, num_iter=N_STEPS, smooth_f=smooth_f)
         if dtype == torch.float64:  # nothing shows the weight then
             with pytest.raises(ValueError, match="pass smooth_f as the finder got it"):
                 lrlib.read(finder)
@@ -64,8 +55,7 @@ def test_monais():
     tool = pytest.importorskip("monai.optimizers")
     (model, optimizer, loader), criterion = build(), RecordedLoss()
     finder = tool.LearningRateFinder(model, optimizer, criterion, verbose=False)
-    with quiet():
-        finder.range_test(loader, start_lr=1e-4, end_lr=10, num_iter=N_STEPS)
+    finder.range_test(loader, start_lr=1e-4, end_lr=10, num_iter=N_STEPS)
     check(lrlib.read(finder), criterion.losses, rtol=1e-11)
 
 
@@ -105,8 +95,7 @@ def test_lightnings_at_the_start_and_at_a_later_epoch(epoch, dtype, tmp_path):
 
     settings = {"num_training_steps": N_STEPS, "early_stop_threshold": None, "update_attr": False}
     finder, module = AtEpoch(min_lr=1e-4, max_lr=10, **settings), lightning_module(lightning, criterion, dtype=dtype)()
-    with quiet():
-        lightning_trainer(lightning, tmp_path, max_epochs=30, callbacks=[finder]).fit(module)
+    lightning_trainer(lightning, tmp_path, max_epochs=30, callbacks=[finder]).fit(module)
     if dtype == torch.float64 and epoch > 0:
         with pytest.raises(ValueError, match="does not show where its mean starts; pass first_step"):
             lrlib.read(finder)
@@ -130,8 +119,7 @@ def test_fastais(beta, tmp_path):
     pytest.importorskip("fastai.callback.schedule")
     for seed in SEEDS:
         learner, criterion = fastai_learner(basics, tmp_path, seed, beta)
-        with quiet():
-            learner.lr_find(start_lr=1e-4, end_lr=10, num_it=N_STEPS, stop_div=False, show_plot=False)
+        learner.lr_find(start_lr=1e-4, end_lr=10, num_it=N_STEPS, stop_div=False, show_plot=False)
         check(lrlib.read(learner), criterion.losses, rtol=2e-4)  # it keeps its mean in float32
         check(lrlib.read(learner.recorder), criterion.losses, rtol=2e-4)
 
@@ -144,7 +132,7 @@ def test_in_fastais_own_lr_find_the_rule_reads_the_raw_losses_that_it_hands_over
 
     learner, criterion = fastai_learner(basics, tmp_path, seed, beta)
     methods = (schedule.valley, suggest_lr if beta == 0.98 else partial(suggest_lr, beta=beta))
-    with learner.no_bar(), quiet():
+    with learner.no_bar():
         found = learner.lr_find(start_lr=1e-4, end_lr=1e3, num_it=N_STEPS, suggest_funcs=methods)
     first, last = N_STEPS // 10 + 1, len(learner.recorder.lrs) - 5
     expected = suggest.suggest_lr(np.array(learner.recorder.lrs)[first:last], criterion.losses[first:last])

@@ -1,10 +1,9 @@
 """lrlib.peers.lightning with the real Lightning: at the start and later, with groups, precisions and schedulers."""
 
+import importlib
 import random
-import subprocess
 import sys
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -106,20 +105,6 @@ def test_the_module_trains_afterwards_as_if_nothing_had_been_swept(tune, tmp_pat
     assert_equal(*trained)
 
 
-def test_groups_keep_their_ratios(tmp_path):
-    module = Module(groups=True)
-    callback = LearningRateFinder(min_lr=1e-5, max_lr=100)
-    rates = []
-
-    class Watch(pl.Callback):
-        def on_train_batch_start(self, trainer, *_):
-            rates.append([group["lr"] for group in trainer.optimizers[0].param_groups])
-
-    trainer_in(tmp_path, max_epochs=1, callbacks=[callback, Watch()]).fit(module)
-    assert callback.optimal_lr.result.settings.group_ratios == (1.0, 10.0)
-    assert rates[0] == pytest.approx([module.lr, 10 * module.lr]) and module.lr == callback.result.suggest().lr
-
-
 class AtEpochs(LearningRateFinder):
     """As Lightning's own documentation extends its callback."""
 
@@ -183,19 +168,24 @@ SCHEDULES = {
 
 
 @pytest.mark.parametrize("kind", SCHEDULES)
-def test_schedulers_go_on_from_the_suggestion(tmp_path, kind):
+def test_groups_keep_their_ratios_and_schedulers_go_on_from_the_suggestion(tmp_path, kind):
     rates, expected = [], []
+
+    def read(optimizer):
+        return [group["lr"] for group in optimizer.param_groups]
 
     class Watch(pl.Callback):
         def on_train_epoch_start(self, trainer, _):
-            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+            rates.extend(read(trainer.optimizers[0]))
 
-    module, finder = Module(scheduler=SCHEDULES[kind]), LearningRateFinder(1e-5, 100, num_training_steps=300)
+    finder = LearningRateFinder(1e-5, 100, num_training_steps=300)
+    module = Module(groups=True, scheduler=SCHEDULES[kind])
     trainer_in(tmp_path, max_epochs=3, callbacks=[finder, Watch()]).fit(module)
-    assert module.lr != 1e-3
+    assert finder.optimal_lr.result.settings.group_ratios == (1.0, 1.0 if kind == "one cycle" else 10.0)
+    assert module.lr == finder.result.suggest().lr != 1e-3
     [optimizer], [schedule] = module.configure_optimizers()  # at the suggested lr from the start
     for _ in range(3):
-        expected.append(optimizer.param_groups[0]["lr"])
+        expected.extend(read(optimizer))
         optimizer.step()
         schedule.step()
     assert rates == pytest.approx(expected)
@@ -247,30 +237,24 @@ def test_the_surface_is_lightnings_but_for_low_confidence(tune, tmp_path):
 
 
 @pytest.mark.parametrize("how", ["beside", "installed alone"])
-def test_trainers_of_lightnings_other_package_are_swept_too(tmp_path, how):
-    pytest.importorskip("pytorch_lightning")
-    code = """
-import sys
-if sys.argv[1] == "beside":
-    import lightning.pytorch
-else:
-    sys.modules["lightning"] = None
-sys.path.insert(0, sys.argv[2])
-from lrlib.peers.lightning import Tuner
-import pytorch_lightning as pl
-from peer_problems import lightning_module, lightning_trainer
-class Module(lightning_module(pl)):
-    def training_step(self, batch, batch_idx):
-        loss = super().training_step(batch, batch_idx)
-        self.log("loss", loss)
-        return loss
-module = Module()
-found = Tuner(lightning_trainer(pl, ".")).lr_find(module, min_lr=1e-5, max_lr=100)
-assert module.lr == found.suggestion() != 1e-3
-"""
-    command = [sys.executable, "-c", code, how, str(Path(__file__).parent)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
+def test_trainers_of_lightnings_other_package_are_swept_too(tmp_path, monkeypatch, how):
+    other = pytest.importorskip("pytorch_lightning")
+    if how == "installed alone":
+        for name in ("lrlib.peers.lightning", "lightning.pytorch"):
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setitem(sys.modules, "lightning", None)
+    peer = importlib.import_module("lrlib.peers.lightning")
+
+    class Logging(lightning_module(other)):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            self.log("loss", loss)
+            return loss
+
+    module = Logging()
+    found = peer.Tuner(lightning_trainer(other, tmp_path)).lr_find(module, min_lr=1e-5, max_lr=100)
+    assert module.lr == found.suggestion() != 1e-3
+    assert (peer.pl is other) == (how == "installed alone")
 
 
 class Two(Module):

@@ -25,6 +25,15 @@ def write(path, lr, loss, header="lr,loss"):
     return path
 
 
+def write_scalars(folder, lr, loss):
+    """The two files that TensorBoard's download button writes."""
+    paths = [folder / "lr.csv", folder / "loss.csv"]
+    for path, values in zip(paths, (lr, loss), strict=True):
+        rows = [f"1.5,{step},{value!r}" for step, value in enumerate(values.tolist())]
+        path.write_text("\n".join(["Wall time,Step,Value", *rows]))
+    return paths
+
+
 def test_every_kind_of_raw_history_reads_as_one_sweep_with_the_rules_own_suggestion(tmp_path):
     lr, loss = curve()
     table = pd.DataFrame({"step": range(len(lr)), " LR": lr, "Loss": loss})

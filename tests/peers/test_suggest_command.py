@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from test_reading import curve, write
+from test_reading import curve, write, write_scalars
 
 import lrlib
 from lrlib import suggest
@@ -21,10 +21,8 @@ def test_one_file_gives_the_suggestion_and_the_columns_it_was_read_from(files, c
 
 
 def test_two_scalars_of_tensorboard_are_one_sweep(tmp_path, capsys):
-    for name, values in zip(("lr", "loss"), curve(), strict=True):
-        rows = [f"1.5,{step},{value!r}" for step, value in enumerate(values.tolist())]
-        (tmp_path / f"{name}.csv").write_text("\n".join(["Wall time,Step,Value", *rows]))
-    assert main([str(tmp_path / "loss.csv"), str(tmp_path / "lr.csv"), "--json"]) == 0
+    lr, loss = map(str, write_scalars(tmp_path, *curve()))
+    assert main([loss, lr, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["lr"] == suggest.suggest_lr(*curve()).lr and len(found["files"]) == 1
 

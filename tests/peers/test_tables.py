@@ -1,17 +1,10 @@
 """Files as Keras, Lightning, TensorBoard and W&B export them; by the real tool where it is installed (make peers)."""
 
-import csv
-import os
-import subprocess
-import sys
-from dataclasses import astuple
-from importlib.util import find_spec
-
 import numpy as np
 import pytest
 import torch
 from peer_problems import blobs, lightning_module, lightning_trainer
-from test_reading import curve
+from test_reading import curve, write, write_scalars
 
 import lrlib
 
@@ -94,25 +87,14 @@ def test_a_file_that_is_not_a_history_is_refused_with_its_name(tmp_path, text, s
 
 
 def test_tensorboards_files_are_read_together(tmp_path):
-    tensorboard = pytest.importorskip("torch.utils.tensorboard", reason="TensorBoard is not installed (make peers)")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     lr, loss = curve(n=60)
-    with tensorboard.SummaryWriter(tmp_path / "run") as writer:
-        for step in range(60):
-            writer.add_scalar("lr-Adam", lr[step], step)
-            writer.add_scalar("train/loss", loss[step], step)
-    events = EventAccumulator(str(tmp_path / "run"))
-    events.Reload()
-    for name, tag in (("lr.csv", "lr-Adam"), ("loss.csv", "train/loss")):  # as TensorBoard's download button writes it
-        with open(tmp_path / name, "w", newline="") as file:
-            csv.writer(file).writerows([("Wall time", "Step", "Value"), *map(astuple, events.Scalars(tag))])
-    for pair in (("lr.csv", "loss.csv"), ("loss.csv", "lr.csv")):
-        [sweep] = lrlib.read([tmp_path / name for name in pair]).sweeps
-        assert np.allclose(sweep.lr, lr, rtol=1e-6) and np.allclose(sweep.loss, loss, rtol=1e-6)
+    files = write_scalars(tmp_path, lr, loss)
+    for pair in (files, files[::-1]):
+        [sweep] = lrlib.read(pair).sweeps
+        assert np.array_equal(sweep.lr, lr) and np.array_equal(sweep.loss, loss)
         assert "learning rates from lr.csv, losses from loss.csv" in sweep.stop_reason
     with pytest.raises(ValueError, match="must hold rising learning rates, got 0"):
-        lrlib.read((tmp_path / "loss.csv", tmp_path / "loss.csv"))
+        lrlib.read((files[1], files[1]))
 
 
 def test_lightnings_metrics_are_read(tmp_path):
@@ -140,38 +122,29 @@ def test_lightnings_metrics_are_read(tmp_path):
     assert "learning rates from lr-Adam, losses from train/loss_step" in sweep.stop_reason
 
 
-KERAS = """
-import sys
-import keras, numpy as np
-keras.utils.set_random_seed(0)
-x, y = np.load(sys.argv[1]).values()
-model = keras.Sequential([keras.layers.Dense(16, activation="tanh"), keras.layers.Dense(3)])
-loss_fn = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-model.compile(keras.optimizers.SGD(1e-4, momentum=0.9), loss_fn)
-raw = []
-class Sweep(keras.callbacks.Callback):
-    def on_train_batch_begin(self, batch, logs=None):
-        model.optimizer.learning_rate = 1e-4 * 1.12 ** len(raw)
-    def on_train_batch_end(self, batch, logs=None):
-        raw.append((float(model.optimizer.learning_rate), logs["loss"]))
-model.fit(x, y, batch_size=32, epochs=7, verbose=0, callbacks=[Sweep()])
-print("learning_rate,loss")
-print(*(f"{lr!r},{loss!r}" for lr, loss in raw), sep="\\n")
-"""
-
-
-@pytest.mark.skipif(not find_spec("keras"), reason="Keras is not installed (make peers)")
-def test_keras_mean_over_an_epoch_is_recognised_and_undone(tmp_path):
+def test_keras_mean_over_an_epoch_is_recognised_and_undone(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    keras = pytest.importorskip("keras", reason="Keras is not installed (make peers)")
+    keras.utils.set_random_seed(0)
     x, y = (part.numpy() for part in blobs())
-    np.savez(tmp_path / "data.npz", x=x, y=y)
-    command = [sys.executable, "-c", KERAS, str(tmp_path / "data.npz")]
-    environment = os.environ | {"KERAS_BACKEND": "torch"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
+    model = keras.Sequential([keras.layers.Dense(16, activation="tanh"), keras.layers.Dense(3)])
+    loss_fn = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(1e-4, momentum=0.9), loss_fn)
+    rates, kept = [], []
+
+    class Sweep(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            rates.append(1e-4 * 1.12 ** len(rates))
+            model.optimizer.learning_rate = rates[-1]
+
+        def on_train_batch_end(self, batch, logs=None):
+            kept.append(logs["loss"])
+
+    model.fit(x, y, batch_size=32, epochs=7, verbose=0, callbacks=[Sweep()])
+    path = write(tmp_path / "a.csv", np.array(rates), np.array(kept), header="learning_rate,loss")
     with pytest.raises(ValueError, match="restarts about every 16 steps"):
-        read_text(tmp_path, done.stdout)
-    kept = np.array([line.split(",")[1] for line in done.stdout.split()[1:]], dtype=float)
-    sweep = read_text(tmp_path, done.stdout, epoch_steps=16)
+        lrlib.read(path)
+    [sweep] = lrlib.read(path, epoch_steps=16).sweeps
     for start in range(0, 112, 16):
         assert sweep.loss[start] == pytest.approx(kept[start], rel=1e-5)
         assert sweep.loss[start : start + 16].mean() == pytest.approx(kept[start + 15], rel=1e-4)

@@ -49,9 +49,18 @@ def test_the_trainers_own_model_optimizer_data_and_loss_are_swept_and_nothing_is
     assert torch.equal(torch.get_rng_state(), randomness) and not trainer.accelerator.gradient_state.in_dataloader
 
 
-def test_a_trainer_trains_afterwards_as_if_nothing_had_been_swept(tmp_path):
-    plain, swept = trainer_in(tmp_path), trainer_in(tmp_path)
-    range_test(swept, **SETTINGS)
+SCHEDULE_FREE = {"optim": "schedule_free_adamw", "lr_scheduler_type": "constant", "learning_rate": 1e-2}
+
+
+@pytest.mark.parametrize("arguments", [{}, SCHEDULE_FREE], ids=["AdamW", "AdamWScheduleFree"])
+def test_a_trainer_trains_afterwards_as_if_nothing_had_been_swept(tmp_path, arguments):
+    if arguments:
+        pytest.importorskip("schedulefree", reason="schedulefree is not installed (make peers)")
+    plain, swept = (trainer_in(tmp_path, **arguments) for _ in range(2))
+    before, result = weights_of(swept.model), range_test(swept, **SETTINGS)
+    assert np.ptp(result.sweeps[0].loss) > 0.1
+    assert result.settings.optimizer == ("AdamWScheduleFree" if arguments else "AdamW")
+    assert_equal(weights_of(swept.model), before)
     for trainer in (plain, swept):
         torch.manual_seed(1)
         trainer.train()
@@ -68,20 +77,6 @@ def test_apply_sets_what_is_not_of_low_confidence_and_says_so(tmp_path, capsys):
     with pytest.warns(UserWarning, match=f"learning_rate stays {expected:.3g}: "):
         flat = range_test(trainer, apply=True, **{**SETTINGS, "start_lr": 1e-9, "end_lr": 1e-8})
     assert not flat.suggest().reliable and trainer.args.learning_rate == expected
-
-
-def test_a_schedule_free_optimizer_is_swept_and_put_back(tmp_path):
-    pytest.importorskip("schedulefree", reason="schedulefree is not installed (make peers)")
-    arguments = {"optim": "schedule_free_adamw", "lr_scheduler_type": "constant", "learning_rate": 1e-2}
-    plain, swept = (trainer_in(tmp_path, **arguments) for _ in range(2))
-    before = weights_of(swept.model)
-    result = range_test(swept, **SETTINGS)
-    assert np.ptp(result.sweeps[0].loss) > 0.1 and result.settings.optimizer == "AdamWScheduleFree"
-    assert_equal(weights_of(swept.model), before)
-    for trainer in (plain, swept):
-        torch.manual_seed(1)
-        trainer.train()
-    assert_equal(weights_of(swept.model), weights_of(plain.model))
 
 
 def test_a_loss_of_its_own_accumulation_and_mixed_precision_are_taken(tmp_path):
