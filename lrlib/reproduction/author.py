@@ -17,9 +17,7 @@ _FOLDER = Path(__file__).parent
 
 def load_log() -> pd.DataFrame:
     """A row per run ("MultiStep", "OneCycle") and epoch (1 .. 30): lr (at its end), train_loss, test_loss."""
-    log = pd.read_csv(_FOLDER / "author_log.csv")
-    names = {"multistep_15_25": "MultiStep", "onecycle": "OneCycle"}
-    return log.assign(run=log["run"].map(names)).rename(columns={"lr_at_epoch_end": "lr"})
+    return pd.read_csv(_FOLDER / "author_log.csv")
 
 
 def load_figure(figure: str) -> pd.DataFrame:
@@ -34,5 +32,4 @@ def load_figure(figure: str) -> pd.DataFrame:
 
 def load_figure_2b() -> pd.DataFrame:
     """The six points of Figure 2(b): lr, train_loss."""
-    points = pd.read_csv(_FOLDER / "author_figure_2b.csv")
-    return pd.DataFrame({"lr": 10.0 ** points["log10_lr"], "train_loss": points["training_loss"]})
+    return pd.read_csv(_FOLDER / "author_figure_2b.csv")

@@ -7,7 +7,7 @@ import itertools
 import math
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ class Verdict:
     claim: str
     verdict: str
     evidence: str
-    estimates: dict[str, Estimate] = field(default_factory=dict)
+    estimates: dict[str, Estimate]
 
 
 def judge(results: Results, design: Design, section: str = "") -> list[Verdict]:

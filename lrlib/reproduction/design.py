@@ -42,9 +42,7 @@ class Design:
         learning_rates: section 2.1. lr, turning_points, milestones, gamma: section 2.2. max_lr .. div_factor: 2.3.
         schedules: further schedules of section 2.3 as calls, such as "OneCycle(0.1, pct_start=0.2)".
 
-    Raises:
-        ValueError: for a value outside its range.
-        DatasetError: if the dataset is unavailable.
+    Raises ValueError for a value outside its range, and DatasetError if the dataset is unavailable.
     """
 
     seeds: int = 1
@@ -128,11 +126,7 @@ class Design:
         return self._over_seeds(schedule, self.onecycle_label)
 
     def further_schedules(self) -> list[Run]:
-        """Section 2.3: the schedules that were given as text, which labels their runs.
-
-        Raises:
-            ValueError: for text that is not a call of a schedule.
-        """
+        """Section 2.3: the schedules given as text, which labels their runs. Raises ValueError for any other text."""
         return [run for text in self.schedules for run in self._over_seeds(parse_schedule(text), text)]
 
     def all_runs(self) -> list[Run]:

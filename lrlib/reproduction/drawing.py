@@ -8,7 +8,6 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 
@@ -89,7 +88,7 @@ def add_legend(figure: Figure, panels: Sequence[Axes]) -> None:
 def log_axis(axes: Axes, which: str, minor: bool = False) -> None:
     """A logarithmic x or y axis with plain numbers such as 0.01, at 2 and 5 too with `minor`."""
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
-    axis: Axis = axes.xaxis if which == "x" else axes.yaxis
+    axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
     if minor:
         axis.set_minor_locator(LogLocator(subs=(2, 5)))

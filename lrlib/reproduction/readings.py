@@ -21,11 +21,7 @@ def count_diverged(epochs: pd.DataFrame) -> pd.DataFrame:
 
 
 def select_run(frame: pd.DataFrame, label: str) -> pd.DataFrame:
-    """The rows of a results table that belong to the run of that label.
-
-    Raises:
-        ValueError: if there are none.
-    """
+    """The rows of a results table that belong to the run of that label. Raises ValueError if there are none."""
     selected = frame[frame["run"] == label]
     if selected.empty:
         raise ValueError(
@@ -44,9 +40,7 @@ def select_last(epochs: pd.DataFrame, label: str, column: str) -> Floats:
     return select_curves(epochs, label, column).iloc[:, -1].to_numpy()
 
 
-def locate_turning_points(
-    steps: pd.DataFrame, label: str, fraction: float = 0.05
-) -> tuple[list[Floats], list[TurningPoints]]:
+def locate_turning_points(steps: pd.DataFrame, label: str, fraction: float) -> tuple[list[Floats], list[TurningPoints]]:
     """Smoothed losses (n_steps,) and turning points of a range test, one of each a seed.
 
     Args:

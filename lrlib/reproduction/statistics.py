@@ -30,7 +30,7 @@ class Estimate:
         mean, low, high = (number(value, spec) for value in (self.mean, self.low, self.high))
         mean += f" {unit}" if unit else ""
         if not math.isfinite(self.low):
-            return f"{mean} ({'one seed' if self.n == 1 else f'n = {self.n}'})"
+            return f"{mean} (one seed)"
         return f"{mean} (95 % CI {low} to {high}, n = {self.n})"
 
     def __mul__(self, factor: float) -> "Estimate":

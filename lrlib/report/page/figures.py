@@ -34,8 +34,8 @@ def inline_svg(output):
     body = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{report.anchor}-", body)
     body = re.sub(r"#[0-9a-fA-F]{6}\b", lambda ink: INKS.get(ink[0].lower(), ink[0]), body)
     body = re.sub(r">\s+<", "><", body)
-    opening = f'<svg role="img" aria-label="{escape(" ".join(report.alt.split()))}" viewBox="{_view_box(body)}">'
-    return re.sub(r"<svg[^>]*>", lambda _: opening, body, count=1)
+    about = f'role="img" aria-label="{escape(" ".join(report.alt.split()))}"'
+    return re.sub(r'<svg[^>]*( viewBox="[^"]+")[^>]*>', lambda opening: f"<svg {about}{opening[1]}>", body, count=1)
 
 
 def plot_style(output):
@@ -43,7 +43,8 @@ def plot_style(output):
     --wide: how many times wider the figure is than its widest panel; --tall: the stack's height over its width.
     """
     panels = output.data.get(MIME, [])
-    _, _, width, height = (float(number) for number in _view_box(output.data["image/svg+xml"]).split())
+    view_box = re.search(r'viewBox="([^"]+)"', output.data["image/svg+xml"])[1]
+    _, _, width, height = map(float, view_box.split())
     style = f"--width:{width:g}"
     if moves := _stack(panels):
         widest = max(panel["area"][2] - panel["area"][0] for panel in panels) + 2 * panels[0]["area"][0]
@@ -60,9 +61,7 @@ def panels_json(output):
 
 
 def _stack(panels):
-    """How far each of several panels beside each other moves, right and down in points, to stand under the one before:
-    pairs; none for panels that already stand under each other.
-    """
+    """How far panels beside each other move, right and down in points, to stand under each other; [] if they do."""
     if len(panels) < 2 or panels[1]["area"][0] < panels[0]["area"][2]:
         return []
     moves, bottom = [(0.0, 0.0)], panels[0]["area"][3]
@@ -71,7 +70,3 @@ def _stack(panels):
         moves.append((round(panels[0]["area"][0] - left, 1), round(bottom + GAP - top, 1)))
         bottom += GAP + end - top
     return moves
-
-
-def _view_box(svg):
-    return re.search(r'viewBox="([^"]+)"', svg)[1]

@@ -17,7 +17,8 @@ from lrlib.runs.store import write_whole
 
 PLAIN_DATA = 50_000  # characters of a CSV that a link holds as they are; more are packed by gzip
 
-_HEADING = re.compile(r'<h(?P<level>[2-6]) id="(?P<anchor>[^"]+)"[^>]*>(?P<title>.*?)</h(?P=level)>', re.S)
+_HEADING = re.compile(r'<h(?P<level>[2-6]) id="(?P<anchor>[^"]+)"[^>]*>(?P<title>.*?)(?=</h(?P=level)>)', re.S)
+_LINKED = r'\g<0><a class="heading-link" href="#\g<anchor>" aria-label="Link to this section">#</a>'
 # Spans of highlighted code whose class has no colour in the page's style: a tenth of the page.
 _PLAIN = re.compile(r'<span class="(?!(?:k|kn|kc|ow|s1|s2|sa|sd|si|c1|cm|mi|mf)")\w+">([^<]*)</span>')
 _VERDICT = re.compile(r"(✓|✗|\?) (reproduced|not reproduced|inconclusive)\b")
@@ -71,13 +72,8 @@ def finish_markdown(html: str) -> str:
     """
     html = re.sub(r"<pre(?=[ >])", '<pre tabindex="0"', html)
     html = re.sub(r"<table.*?</table>", _finish_table, html, flags=re.S)
-    html = _HEADING.sub(_link_heading, html)
+    html = _HEADING.sub(_LINKED, html)
     return _VERDICT.sub(_color_verdict, html)
-
-
-def _link_heading(found):
-    link = f'<a class="heading-link" href="#{found["anchor"]}" aria-label="Link to this section">#</a>'
-    return found[0].replace("</h", f"{link}</h")
 
 
 def _finish_table(found):

@@ -90,11 +90,10 @@ def _belongs(output, banners) -> bool:
     if output.output_type not in ("display_data", "execute_result") or WIDGET in output.data:
         return False
     kind, text = output.metadata.get("report", {}).get("kind"), output.data.get("text/markdown")
-    if kind == "caption" or (kind == "banner" and text in banners):
-        return False
-    if kind == "banner":
+    if kind == "banner" and text not in banners:
         banners.add(text)
-    return True
+        return True
+    return kind not in ("banner", "caption")
 
 
 def _frame_image(output, name) -> None:
