@@ -5,15 +5,7 @@ from types import ModuleType
 
 
 def need(package: str, *, what: str) -> ModuleType:
-    """Import an optional package.
-
-    Args:
-        package: the module's name, such as "matplotlib.pyplot".
-        what: what requires it, as the subject of a sentence.
-
-    Raises:
-        ModuleNotFoundError: it is not installed; the message says how to install it.
-    """
+    """Import an optional package. Raises ModuleNotFoundError that says what requires it and how to install it."""
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as err:

@@ -72,12 +72,6 @@ class Curve:
         """log10 lr at which all but FALL_FRACTION of the fall is made."""
         return self.crossing(1 - FALL_FRACTION)
 
-    def near_bottom(self) -> float:
-        """log10 lr where the loss is within 1 % of the fall, or its noise, of its lowest for the first time."""
-        least = self.level[self.low]
-        near = least + max(0.01 * (self.start - least), 4 * self.error[self.low])
-        return float(self.x[np.argmax(self.level[: self.low + 1] <= near)])
-
     def crossing(self, fraction: float) -> float:
         """log10 lr where the level goes below start - fraction * drop for the last time before the bottom."""
         x, level = self.x, self.level

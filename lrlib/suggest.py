@@ -344,7 +344,9 @@ def _judge(curve: Curve, loss: Floats) -> tuple[Confidence, str]:
         )
     if not turns_up:
         return "low", "the loss has not turned up: the sweep ended before its largest useful lr; raise end_lr"
-    far = curve.near_bottom() - slows > STILL_FALLING or (curve.noise < 5e-5 * drop and lowest - slows > FAR)
+    near = least + max(0.01 * drop, 4 * curve.error[curve.low])
+    first_near = curve.x[np.argmax(curve.level[: curve.low + 1] <= near)]
+    far = first_near - slows > STILL_FALLING or (curve.noise < 5e-5 * drop and lowest - slows > FAR)
     if curve.start > MANYFOLD * least > 0 and far:
         return "low", (
             f"the loss falls {curve.start / least:.0f}-fold, and is lowest {lowest - slows:.1f} decades beyond 95 % of "

@@ -12,11 +12,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 
 def without_end(loader: Any, *, epoch: int, epochs_apart: int) -> Iterator[Any]:
-    """The loader's batches, restarted when exhausted.
-
-    `set_epoch` of the loader, its dataset and its samplers is called with epoch, then with epochs_apart more at each
-    new pass.
-    """
+    """The loader's batches, restarted when exhausted; every pass has an epoch of its own, where one can be set."""
     batch_sampler = getattr(loader, "batch_sampler", None)
     owners = [loader, getattr(loader, "dataset", None), getattr(loader, "sampler", None), batch_sampler]
     owners.append(getattr(batch_sampler, "sampler", None))

@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 
 
 def draw_range_test(ax: "Axes | None", result: "RangeTestResult", marks: "Sequence[Suggestion | float]") -> "Axes":
-    """Draw every sweep's losses, where they diverged, their smoothed median and band, and the marks.
-
-    A suggestion is a line at its lr, the first one's range is shaded; one that is not reliable is named, not drawn.
-    Returns the axes, those of a new pyplot figure if none are given.
-    """
+    """Draw every sweep's losses, their smoothed median and band, where they diverged, and marks. Returns the axes."""
     ax, settings, median = ax or new_axes(), result.settings, result.median_curve
     curves = [sweep.curve() for sweep in result.sweeps]
     for lr, loss in curves:

@@ -9,13 +9,13 @@ in `first_lr` and the share of steps left to a momentum on thirty other tasks ou
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from lrlib.finder.settings import MAX_HOLDS, Settings
+from lrlib.finder.settings import Settings
 from lrlib.smoothing import Floats, read_curve
 from lrlib.suggest import FALL_TIMES_NOISE, LENGTH_POWER, MANYFOLD, Confidence, Suggestion, smith_bounds, turning_points
 
@@ -34,24 +34,6 @@ class Held(NamedTuple):
     lr: float
     loss: float
     error: float
-
-
-def hold(run: "Callable[[float], Sweep | None]", sweep: "Sweep", settings: Settings) -> "list[Sweep]":
-    """Hold learning rates downhill from where a sweep says, until the best has a worse one on both sides.
-
-    run(lr) trains settings.hold_steps at it, from the sweep's first state and with its batches; None: no time is left.
-    Returns one Sweep for each learning rate, at most MAX_HOLDS, in the order in which they were made.
-    """
-    first, start = first_lr(*sweep.curve()), read_curve(*sweep.curve()).start
-    holds: list[Sweep] = []
-    scored: dict[int, float] = {}
-    while len(holds) < MAX_HOLDS and (exponent := next_exponent(scored, start)) is not None:
-        lr = first * FACTOR**exponent
-        if not settings.start_lr <= lr <= settings.end_lr or (made := run(lr)) is None:
-            break
-        holds.append(made)
-        scored[exponent] = read_hold(made, sweep, settings.hold_steps).loss
-    return holds
 
 
 def first_lr(lr: Floats, loss: Floats) -> float:
@@ -119,11 +101,7 @@ def best_held(found: Sequence[Held]) -> tuple[float, bool]:
 
 
 def refined(found: Suggestion, sweep: "Sweep", holds: "Sequence[Sweep]", settings: Settings) -> Suggestion:
-    """The suggestion of a sweep and the holds after it.
-
-    The best held learning rate is the best one for hold_steps updates. It becomes lr for found.total_steps by
-    the power of `lrlib.suggest.suggest_lr`. upper is 1.25 times the best held learning rate.
-    """
+    """The suggestion of a sweep and the holds after it: of the best held learning rate, which is for hold_steps."""
     each = [read_hold(held, sweep, settings.hold_steps) for held in holds]
     if not any(math.isfinite(held.loss) for held in each):
         return replace(found, confidence="low", reason=f"none of {len(each)} held learning rates lowers the loss")

@@ -14,8 +14,6 @@ from lrlib.finder.batches import call_model, inputs_and_targets, n_samples, on_d
 from lrlib.finder.checks import check_accuracy, sharded_root
 from lrlib.finder.settings import Settings
 
-MOMENTUM = ("momentum", "betas")  # settings that a scheduler may move together with lr
-
 
 @dataclass(eq=False)
 class Training:
@@ -40,7 +38,7 @@ class Training:
         self._finite_outputs: bool | None = None  # whether those of the first update were
         self._finite_parameters: list[tuple[str, Tensor]] = []  # that were so before the first update
         self._lr, self._is_checked, groups = 0.0, False, self.optimizer.param_groups
-        self._momentum = [{key: group[key] for key in MOMENTUM if key in group} for group in groups]
+        self._momentum = [{key: group[key] for key in ("momentum", "betas") if key in group} for group in groups]
 
     @contextmanager
     def watched(self) -> Iterator[None]:

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 import lrlib
 from lrlib.finder import checks
 from lrlib.finder.batches import tensors_of, without_end
-from lrlib.finder.refine import hold
+from lrlib.finder.refine import FACTOR, first_lr, next_exponent, read_hold
 from lrlib.finder.restore import Snapshot
 from lrlib.finder.restorers import seed_everything
 from lrlib.finder.result import REACHED_END, RangeTestResult, Sweep
-from lrlib.finder.settings import MIN_ITER, Settings
+from lrlib.finder.settings import MAX_HOLDS, MIN_ITER, Settings
 from lrlib.finder.step import Training
+from lrlib.smoothing import read_curve
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of a notebook without ipywidgets
@@ -175,11 +176,6 @@ def _sweep(
     rising = settings.start_lr * (settings.end_lr / settings.start_lr) ** share
     rising = rising[rising <= np.finfo(np.float32).max]
     runner = Runner(training, state, loader, val_subset, bar, deadline)
-
-    def held(lr: float) -> Sweep | None:
-        sweep = runner.run(settings.seed, [lr] * settings.hold_steps)
-        return None if runner.is_late else sweep
-
     sweeps, holds = list[Sweep](), list[Sweep]()
     for repeat in range(1 if settings.refine else settings.repeats):
         sweep = runner.run(settings.seed + repeat, rising.tolist())
@@ -190,7 +186,7 @@ def _sweep(
         bar.update((repeat + 1) * settings.num_iter - bar.n)
     are_usable = [np.isfinite(sweep.loss).sum() >= MIN_ITER for sweep in sweeps]
     if settings.refine and are_usable[0] and np.isfinite(sweeps[0].curve()[1]).any() and not runner.is_late:
-        holds = hold(held, sweeps[0], settings)
+        holds = runner.hold(sweeps[0])
     bar.update(bar.total - bar.n)
     if runner.errors and not any(are_usable):
         runner.errors[0].add_note(f"range_test: no sweep got anywhere; the first: {sweeps[0].stop_reason}")
@@ -257,6 +253,21 @@ class Runner:
         used, loss, steps, values = (np.array(each) for each in (lrs[: len(losses)], losses, val_step, val))
         reason = reason or f"{REACHED_END} {lrs[-1]:.3g}"
         return Sweep(seed, used, loss, steps, values, settings.val_metric, reason, fault)
+
+    def hold(self, sweep: Sweep) -> list[Sweep]:
+        """Hold learning rates downhill from where a sweep says, until the best has a worse one on both sides."""
+        settings, holds, scored = self.training.settings, list[Sweep](), dict[int, float]()
+        first, start = first_lr(*sweep.curve()), read_curve(*sweep.curve()).start
+        while len(holds) < MAX_HOLDS and (exponent := next_exponent(scored, start)) is not None:
+            lr = first * FACTOR**exponent
+            if not settings.start_lr <= lr <= settings.end_lr:
+                break
+            held = self.run(settings.seed, [lr] * settings.hold_steps)
+            if self.is_late:
+                break
+            holds.append(held)
+            scored[exponent] = read_hold(held, sweep, settings.hold_steps).loss
+        return holds
 
     def _divergence(self, err: Exception, step: int, lr: float) -> str:
         """What is not finite where an exception was raised. Raises the exception if everything is finite."""
