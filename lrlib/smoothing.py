@@ -11,6 +11,8 @@ Floats = NDArray[np.float64]
 
 MIN_POINTS = 10
 FALL_FRACTION = 0.05  # the share of the fall that counts as its start
+# A fall is one from six times its noise on: the bottom is the minimum of many points, so two would let noise pass.
+FALL_TIMES_NOISE = 6
 MAX_POINTS = 600  # above, neighbours are averaged first: 100 points a decade over six decades
 SMALL = 0.2  # of the rise that most of the curve is: a fall before it is the noise of a loss that only rises
 HUGE = 1e100  # losses beyond count as this, so that their squares are finite
@@ -43,11 +45,11 @@ class Curve:
     def exploded(self) -> bool:
         return self.ends_high or self.ends_not_finite
 
-    def falls(self, *, times_noise: float) -> bool:
-        """Whether it falls by more than times_noise times its noise, or twice that if it rises far higher later."""
+    def falls(self) -> bool:
+        """Whether it falls by more than FALL_TIMES_NOISE times its noise, or twice that if it rises far higher later."""
         fall = min(self.start - self.level[self.low], self.fell)
-        is_small = fall <= SMALL * self.later and not fall > 2 * times_noise * self.noise > 0
-        return bool(fall > times_noise * self.noise and fall > 1e-6 * abs(self.start) and not is_small)
+        is_small = fall <= SMALL * self.later and not fall > 2 * FALL_TIMES_NOISE * self.noise > 0
+        return bool(fall > FALL_TIMES_NOISE * self.noise and fall > 1e-6 * abs(self.start) and not is_small)
 
     def bottom(self) -> float:
         """log10 lr of the bottom: two thirds into the points that are about as low as the lowest one.

@@ -23,14 +23,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lrlib.smoothing import FALL_FRACTION, MIN_POINTS, SMALL, Curve, Floats, read_curve
+from lrlib.smoothing import FALL_FRACTION, FALL_TIMES_NOISE, MIN_POINTS, SMALL, Curve, Floats, read_curve
 
 Confidence = Literal["high", "medium", "low"]
 # The fall starts where the loss has fallen by this many times its noise, or by 5 % of the fall if that is more.
 # Four repaired fine-tuning (18 to 0.3 % regret) and moved no other of fourteen tasks by more than 0.5 %.
 TIMES_NOISE = 4
-# A fall is one from six times its noise on: the bottom is the minimum of many points, so two would let noise pass.
-FALL_TIMES_NOISE = 6
 # Points between the start of the fall and the bottom: six or fewer gave errors of decades (public reports).
 FEW_POINTS, LOW_POINTS = 12, 6
 # If a loss falls more than 20-fold, most of that can happen after 95 % of it is made on a linear scale. STILL_FALLING:
@@ -325,7 +323,7 @@ def _judge(curve: Curve, loss: Floats) -> tuple[Confidence, str]:
     if curve.n_finite < MIN_POINTS:
         advice = "look for a broken sample or use a smaller start_lr" if curve.ends_not_finite else "use more steps"
         return "low", f"{curve.n_finite} finite losses, but at least {MIN_POINTS} are needed: {advice}"
-    if not curve.falls(times_noise=FALL_TIMES_NOISE):
+    if not curve.falls():
         return "low", _why_no_fall(curve, began_lowest=loss[0] <= np.nanmin(loss))
     least, lowest, slows = curve.level[curve.low], curve.bottom(), curve.slows()
     drop = curve.start - least

@@ -44,7 +44,7 @@ class Overlay:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str | None:
-        return drawing.html_of(self, repr(self))
+        return drawing.html_of(self)
 
 
 def overlay(

@@ -50,12 +50,12 @@ def draw_range_test(ax: "Axes | None", result: "RangeTestResult", marks: "Sequen
     return ax
 
 
-def html_of(shown: Any, text: str) -> str | None:
+def html_of(shown: Any) -> str | None:
     """HTML of a result or an overlay: its picture and its text; None without matplotlib, for the text alone."""
     figure = _figure_of(shown)
     if figure is None:
         return None
-    file = io.BytesIO()
+    text, file = repr(shown), io.BytesIO()
     figure.savefig(file, format="png", dpi=100)
     data = base64.b64encode(file.getvalue()).decode("ascii")
     alt = html.escape(text.partition("\n")[0], quote=True)

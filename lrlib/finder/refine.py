@@ -17,7 +17,7 @@ import numpy as np
 
 from lrlib.finder.settings import Settings
 from lrlib.smoothing import Floats, read_curve
-from lrlib.suggest import FALL_TIMES_NOISE, LENGTH_POWER, MANYFOLD, Confidence, Suggestion, smith_bounds, turning_points
+from lrlib.suggest import LENGTH_POWER, MANYFOLD, Confidence, Suggestion, smith_bounds, turning_points
 
 if TYPE_CHECKING:
     from lrlib.finder.result import Sweep
@@ -45,7 +45,7 @@ def first_lr(lr: Floats, loss: Floats) -> float:
     finite = np.isfinite(loss)
     lr, loss = lr[finite], loss[finite]
     first = min(turning_points(lr, loss).lowest / 3, smith_bounds(lr, loss).lr)
-    if not read_curve(lr, loss).falls(times_noise=FALL_TIMES_NOISE):
+    if not read_curve(lr, loss).falls():
         n_start = max(10, len(loss) // 4)
         start = np.median(loss[:n_start])
         scatter = 1.4826 * np.median(np.abs(loss[:n_start] - start))

@@ -344,13 +344,11 @@ class RangeTestResult:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RangeTestResult) and self._to_json() == other._to_json()
 
-    __hash__ = None  # type: ignore[assignment]  # it holds arrays
-
     def __repr__(self) -> str:
         return f"{in_words(self.suggest())}\n{NEXT}"
 
     def _repr_html_(self) -> str | None:
-        return drawing.html_of(self, repr(self))
+        return drawing.html_of(self)
 
     def _for_a_schedule(self, heuristic: Heuristic, optimizer: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """lr, lower and upper for the groups, and the momentum's settings. Warns if the suggestion is not reliable."""
