@@ -46,7 +46,7 @@ class Curve:
         return self.ends_high or self.ends_not_finite
 
     def falls(self) -> bool:
-        """Whether it falls by more than FALL_TIMES_NOISE times its noise, or twice that if it rises far higher later."""
+        """Whether it falls by more than FALL_TIMES_NOISE times its noise, twice that if it rises far higher later."""
         fall = min(self.start - self.level[self.low], self.fell)
         is_small = fall <= SMALL * self.later and not fall > 2 * FALL_TIMES_NOISE * self.noise > 0
         return bool(fall > FALL_TIMES_NOISE * self.noise and fall > 1e-6 * abs(self.start) and not is_small)
