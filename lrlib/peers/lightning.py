@@ -45,53 +45,42 @@ class FoundLR:
         return self.result.plot(ax, marks=None if suggest else []).figure
 
 
-class LearningRateFinder(pl.Callback):  # type: ignore[misc]
+class LearningRateFinder(pl.callbacks.LearningRateFinder):  # type: ignore[misc]
     """Lightning's callback, with its arguments. optimal_lr: a FoundLR; result: its RangeTestResult.
 
     Its 100 steps over eight decades are too few for momentum 0.9: the default is 200. A suggestion with low confidence
     is not set, and a warning says so.
     """
 
-    optimal_lr: FoundLR | None = None
     result: RangeTestResult | None = None
-    is_alone = False  # whether training ends after it
 
     def __init__(
-        self, min_lr: float = 1e-8, max_lr: float = 1, num_training_steps: int = 200, mode: str = "exponential",
-        early_stop_threshold: float | None = 4.0, update_attr: bool = True, attr_name: str = "",
-    ) -> None:  # fmt: skip
-        self.settings: dict[str, Any] = {"start_lr": min_lr, "end_lr": max_lr, "num_iter": num_training_steps}
-        if mode != "exponential":
-            raise ValueError(f'mode must be "exponential", got {mode!r}; it spreads the steps over all decades')
-        self.settings["diverge_th"] = early_stop_threshold
-        self.names = ([attr_name] if attr_name else ["lr", "learning_rate"]) if update_attr else []
-
-    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        self.lr_find(trainer, pl_module)
+        self, min_lr: float = 1e-8, max_lr: float = 1, num_training_steps: int = 200, *others: Any, **settings: Any
+    ) -> None:
+        super().__init__(min_lr, max_lr, num_training_steps, *others, **settings)
+        if self._mode != "exponential":
+            raise ValueError(f'mode must be "exponential", got {self._mode!r}; it spreads the steps over all decades')
 
     def lr_find(self, trainer: Any, pl_module: Any) -> None:
         """Run the range test from the current state of training, and set the suggestion if update_attr is True."""
-        parsing = pl.utilities.parsing
         if trainer.fast_dev_run:
             pl.utilities.rank_zero_warn("the learning-rate finder is skipped because of fast_dev_run")
         else:
-            found = [name for name in self.names if parsing.lightning_hasattr(pl_module, name)]
-            if self.names and not found:
-                names = " or ".join(self.names)
-                raise AttributeError(f"the module must have {names}; pass attr_name, or update_attr=False")
+            name = self._update_attr and pl.tuner.lr_finder._determine_lr_attr_name(pl_module, self._attr_name)
             trainer.fit_loop.setup_data()  # as training does next, unless it has begun
-            self.result = _sweep(trainer, pl_module, **self.settings)
+            limits = {"start_lr": self._min_lr, "end_lr": self._max_lr, "diverge_th": self._early_stop_threshold}
+            self.result = _sweep(trainer, pl_module, num_iter=self._num_training_steps, **limits)
             self.optimal_lr = FoundLR(self.result)
             suggestion = self.result.suggest()
-            if found and suggestion.reliable:
-                parsing.lightning_setattr(pl_module, found[0], suggestion.lr)
+            if name and suggestion.reliable:
+                pl.utilities.parsing.lightning_setattr(pl_module, name, suggestion.lr)
                 _set(trainer, suggestion.lr)
-                pl.utilities.rank_zero_info(f"{found[0]} set to {suggestion.lr:.3g}: {suggestion.reason}")
-            elif found:
-                pl.utilities.rank_zero_warn(f"{found[0]} stays as it is: {suggestion.reason}")
-        if self.is_alone:
-            package = next(c.__module__ for c in type(trainer).__mro__ if c.__name__ == "Trainer").partition(".trainer")
-            raise importlib.import_module(f"{package[0]}.utilities.exceptions")._TunerExitException
+                pl.utilities.rank_zero_info(f"{name} set to {suggestion.lr:.3g}: {suggestion.reason}")
+            elif name:
+                pl.utilities.rank_zero_warn(f"{name} stays as it is: {suggestion.reason}")
+        if self._early_exit:  # of a Tuner, whose trainer may be of Lightning's other package
+            package = type(trainer.state).__module__.partition(".trainer")[0]
+            raise sys.modules[f"{package}.utilities.exceptions"]._TunerExitException
 
 
 class Tuner(pl.tuner.Tuner):  # type: ignore[misc]
@@ -104,14 +93,14 @@ class Tuner(pl.tuner.Tuner):  # type: ignore[misc]
     ) -> FoundLR | None:  # fmt: skip
         """Run the range test before training; arguments as Lightning's, settings are LearningRateFinder's."""
         trainer, finder = self._trainer, LearningRateFinder(min_lr, max_lr, num_training, **settings)
-        others = [c for each in trainer.callbacks for c in type(each).__mro__ if c.__name__ == "LearningRateFinder"]
+        others = [each for each in trainer.callbacks if isinstance(each, pl.callbacks.LearningRateFinder)]
         if method != "fit" or dataloaders is not None or others:
             raise ValueError("lr_find needs method='fit', train_dataloaders, and no LearningRateFinder in the trainer")
-        finder.is_alone, trainer.callbacks = True, [finder, *trainer.callbacks]
+        finder._early_exit, trainer.callbacks = True, [finder, *trainer.callbacks]
         # trainer.fit draws random numbers, also from generators of loaders, while it sets up the data.
-        owners = tree_leaves([train_dataloaders, dict(vars(model)), vars(datamodule) if datamodule else None])
-        owners += [loader.sampler for loader in owners if hasattr(loader, "sampler")]
-        held = [value for owner in owners for value in (owner, *getattr(owner, "__dict__", {}).values())]
+        held = tree_leaves([train_dataloaders, dict(vars(model)), vars(datamodule) if datamodule else None])
+        for _ in range(2):  # what a loader holds, and what its sampler does
+            held += [value for owner in held for value in getattr(owner, "__dict__", {}).values()]
         drawn: list[Any] = [restorers.of(each) for each in held if isinstance(each, restorers.GENERATORS)]
         drawn += restorers.of_random_state()
         try:
@@ -128,11 +117,11 @@ class _Batches:
 
     def __init__(self, trainer: Any) -> None:
         combined = trainer.fit_loop._combined_loader  # trainer.train_dataloader does not have its mode
-        self.loader, self.limit = type(combined)(combined.iterables, combined._mode), trainer.num_training_batches
+        self.loader = type(combined)(combined.iterables, combined._mode)
+        self.n = min(trainer.num_training_batches, sys.maxsize)  # infinite where loaders have no length
 
     def __iter__(self) -> Iterator[SimpleNamespace]:
-        limit = None if self.limit == float("inf") else self.limit
-        for index, (batch, *_) in enumerate(islice(iter(self.loader), limit)):
+        for index, (batch, *_) in enumerate(islice(self.loader, self.n)):
             yield SimpleNamespace(batch=batch, index=index)  # range_test does not look into it: Lightning moves it
 
 
@@ -141,9 +130,9 @@ def _sweep(trainer: Any, module: Any, **settings: Any) -> RangeTestResult:
     if len(trainer.optimizers) != 1 or not module.automatic_optimization or "dataloader_iter" in arguments:
         raise ValueError("the finder needs one optimizer, automatic optimization, and a training_step with a batch")
     [optimizer], plugin, strategy = trainer.optimizers, trainer.precision_plugin, trainer.strategy
-    scaler = getattr(plugin, "scaler", None)
 
     def step(held: SimpleNamespace) -> Tensor:
+        module.log = module.log_dict = lambda *_, **__: None  # range_test restores them
         batch = module._on_before_batch_transfer(plugin.convert_input(held.batch), dataloader_idx=0)
         batch = strategy.batch_to_device(batch, dataloader_idx=0)
         output = strategy.training_step(batch, *([held.index] if len(arguments) > 1 else []))
@@ -152,18 +141,13 @@ def _sweep(trainer: Any, module: Any, **settings: Any) -> RangeTestResult:
     def clip(*_: Any) -> None:
         module.configure_gradient_clipping(optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
 
-    clipping = optimizer.register_step_pre_hook(clip)
-    module.log = module.log_dict = lambda *_, **__: None
-    try:
+    with optimizer.register_step_pre_hook(clip):
         return range_test(
             module, optimizer, loader=_Batches(trainer), step_fn=step, repeats=1,
-            scaler=module if scaler is None else scaler,
+            scaler=getattr(plugin, "scaler", None) or module,
             accumulation_steps=trainer.accumulate_grad_batches,
             progress=bool(trainer.progress_bar_callback and trainer.progress_bar_callback.is_enabled), **settings,
         )  # fmt: skip
-    finally:
-        clipping.remove()
-        del module.log, module.log_dict
 
 
 def _set(trainer: Any, lr: float) -> None:

@@ -1,5 +1,6 @@
 """LeNet-5 as the reproduced report trains it, on MNIST, Fashion-MNIST and the embedded sample."""
 
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -46,14 +47,9 @@ def are_right(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return logits.argmax(1) == labels
 
 
-def _on(dataset):
-    load_data = partial(load_dataset, dataset)
-    return Problem(
-        name="", build_model=LeNet5, load_data=load_data, losses=cross_entropies, hits=are_right, has_kernels=True
-    )
-
-
-lenet5_mnist, lenet5_fashion, lenet5_sample = map(_on, ("mnist", "fashion_mnist", "sample"))
+lenet5_mnist = Problem("", LeNet5, partial(load_dataset, "mnist"), cross_entropies, are_right, has_kernels=True)
+lenet5_fashion = replace(lenet5_mnist, load_data=partial(load_dataset, "fashion_mnist"))
+lenet5_sample = replace(lenet5_mnist, load_data=partial(load_dataset, "sample"))
 
 
 def name_problem(dataset: str) -> str:

@@ -23,7 +23,7 @@ from lrlib.problems.data import Data
 from lrlib.problems.registry import load_data
 from lrlib.runs.plan import Epoch
 from lrlib.runs.store import Artefact, Store, StoreError, decode, encode
-from lrlib.training.compute import compute_epoch
+from lrlib.training.epoch import compute_epoch
 from lrlib.training.processes import describe_death
 from lrlib.training.registry import load_backend, name_numerics
 
@@ -57,9 +57,9 @@ def compute_epochs(
     children = defaultdict(list)
     for epoch in epochs:
         children[epoch.parent].append(epoch)
-    n_below: dict[str, int] = {}  # of the longest chain below an epoch
+    n_below: Counter = Counter()  # of the longest chain below an epoch
     for epoch in sorted(epochs, key=lambda epoch: -epoch.number):
-        n_below[epoch.name] = max((1 + n_below[child.name] for child in children[epoch.name]), default=0)
+        n_below[epoch.parent] = max(n_below[epoch.parent], 1 + n_below[epoch.name])
     ready = [epoch for epoch in epochs if epoch.parent not in by_name]
     running: dict[Future, Epoch] = {}
     n_deaths: Counter = Counter()
@@ -87,16 +87,12 @@ def compute_epochs(
             store.save(epoch.name, content)
             yield epoch, artefact
             if artefact.values["diverged"]:
-                yield from ((each, None) for each in _list_below(epoch, children))
+                below = list(children[epoch.name])
+                for each in below:
+                    below.extend(children[each.name])
+                    yield each, None
             else:
                 ready.extend(children[epoch.name])
-
-
-def _list_below(epoch, children):
-    below = list(children[epoch.name])
-    for each in below:
-        below.extend(children[each.name])
-    return below
 
 
 def pack_task(epoch: Epoch, store: Store) -> bytes:

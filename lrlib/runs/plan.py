@@ -58,29 +58,26 @@ class Run:
     label: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        problem = load_problem(self.problem)
-        self._set("optimizer", self.optimizer or problem.optimizer)
+        problem, own = load_problem(self.problem), vars(self)  # settable, although the dataclass is frozen
+        own["optimizer"] = self.optimizer or problem.optimizer
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}")
         usual = OPTIMIZERS[self.optimizer] | {"batch_size": problem.batch_size}
         for name in ("batch_size", "momentum", "weight_decay"):
-            self._set(name, usual[name] if getattr(self, name) is None else getattr(self, name))
+            own[name] = usual[name] if own[name] is None else own[name]
         for name, least in (("epochs", 1), ("seed", 0), ("batch_size", 1), ("processes", 1)):
-            value = getattr(self, name)
+            value = own[name]
             if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
                 raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
-            self._set(name, int(value))
+            own[name] = int(value)
         for name, below in (("momentum", 1), ("weight_decay", math.inf)):
-            value = getattr(self, name)
+            value = own[name]
             if not isinstance(value, numbers.Real) or not 0 <= float(value) < below:
                 raise ValueError(f"{name} must be at least 0{' and below 1' * (below == 1)}, got {value!r}")
-            self._set(name, float(value) + 0.0)  # 0, 0.0 and -0.0 are one name
-        self._set("backend", choose_backend(self.backend, problem, self.processes))
+            own[name] = float(value) + 0.0  # 0, 0.0 and -0.0 are one name
+        own["backend"] = choose_backend(self.backend, problem, self.processes)
         self.schedule.check_epochs(self.epochs)
-        self._set("label", self.label or str(self.schedule))
-
-    def _set(self, name, value):
-        object.__setattr__(self, name, value)
+        own["label"] = self.label or str(self.schedule)
 
 
 @dataclass(frozen=True, eq=False)

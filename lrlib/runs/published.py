@@ -133,12 +133,10 @@ def write(path: Path, runs: Iterable[Run], *, commit: str, store: Store) -> str:
     about["sha256"] = _digest(about, arrays)
     arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
     content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_LZMA) as archive:
         for name, array in arrays.items():
-            file = io.BytesIO()
-            np.lib.format.write_array(file, array, allow_pickle=False)
-            entry = zipfile.ZipInfo(f"{name}.npy")  # of a fixed time: the same bytes
-            archive.writestr(entry, file.getvalue(), zipfile.ZIP_LZMA)
+            with archive.open(f"{name}.npy", "w") as file:  # of a fixed time: the same bytes
+                np.lib.format.write_array(file, array, allow_pickle=False)
     write_whole(path, content.getvalue())
     return hashlib.sha256(content.getvalue()).hexdigest()
 
@@ -170,11 +168,10 @@ def _read(path, *_):
         raise
     except Exception as err:  # zipfile, zlib, lzma, NumPy and JSON raise many kinds
         raise PublishedError(f"{path} is not a file of published results, or is damaged ({err}); restore it") from err
-    planes = np.zeros((arrays["losses"].shape[1], 4), np.uint8)
-    planes[:, 1:] = arrays["losses"].T
+    planes = np.pad(arrays["losses"], ((1, 0), (0, 0)))
     columns = {name: arrays[name].tolist() for name in COLUMNS}
     columns["numerics"] = [about["numerics"][place] for place in columns["numerics"]]
-    columns["losses"] = np.split(planes.reshape(-1).view("<f4"), np.cumsum(columns["n_steps"])[:-1])
+    columns["losses"] = np.split(planes.T.reshape(-1).view("<f4"), np.cumsum(columns["n_steps"])[:-1])
     return Published(
         path=path,
         checksum=hashlib.sha256(content).hexdigest(),

@@ -4,14 +4,11 @@ import ast
 import contextlib
 import hashlib
 import importlib.util
-import io
-import sysconfig
+import sys
 import threading
-import tokenize
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib.machinery import PathFinder
-from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -89,45 +86,31 @@ def _find_spec(name):
         above = _find_spec(package)
         folders = above and above.submodule_search_locations
         return PathFinder.find_spec(name, folders) if folders else None
-    if name == "__main__" or (spec := importlib.util.find_spec(name)) is None:
+    if name in ("__main__", *sys.stdlib_module_names) or (spec := importlib.util.find_spec(name)) is None:
         return None
-    stdlib = tuple(sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib"))
     places = spec.submodule_search_locations or [spec.origin or ""]
-    is_installed = any(
-        place.startswith(stdlib) or {"site-packages", "dist-packages"} & set(Path(place).parts) for place in places
-    )
+    is_installed = any({"site-packages", "dist-packages"} & set(Path(place).parts) for place in places)
     return spec if name == "lrlib" or not is_installed else None
 
 
 def normalize_code(source: str) -> str:
-    """Return the tokens of Python source, one a line, without what changes no bit.
+    """Return the syntax tree of Python source as text, without what changes no bit.
 
-    That is layout, comments, docstrings and what is raised. Every version of Python gives the same tokens.
+    That is layout, comments, docstrings and what is raised. Every version of Python gives the same text.
     """
-    lines = io.StringIO(source).readlines()
-    starts = [0, *accumulate(map(len, lines))]
+    return ascii(_describe(ast.parse(source)))
 
-    def find_offset(line, column):  # ast counts bytes
-        return starts[line - 1] + len(lines[line - 1].encode()[:column].decode())
 
-    apart = []  # (first, last) offsets
-    for node in ast.walk(ast.parse(source)):
-        statement: ast.stmt | None = node if isinstance(node, ast.Raise) else None
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            statement = node.body[0] if ast.get_docstring(node, clean=False) is not None else None
-        if statement is not None:
-            first = find_offset(statement.lineno, statement.col_offset)
-            apart.append((first, find_offset(statement.end_lineno, statement.end_col_offset)))
-    tokens: list[str] = []
-    depth, after = 0, 0
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        kind = tokenize.tok_name[token.type]
-        start, end = (starts[line - 1] + column for line, column in (token.start, token.end))
-        is_apart = any(first <= start < last for first, last in apart)
-        if depth and not is_apart:  # Python 3.12 and later split an f-string; it stays one token, as in 3.11
-            tokens[-1] += source[after:end]
-        elif not is_apart and kind not in ("COMMENT", "NL", "ENDMARKER"):
-            tokens.append(kind if kind in ("INDENT", "DEDENT", "NEWLINE") else source[start:end])
-        depth += kind.endswith("STRING_START") - kind.endswith("STRING_END")
-        after = end
-    return "\n".join(tokens)
+def _describe(node):
+    if isinstance(node, list):
+        return [_describe(each) for each in node if not isinstance(each, ast.Raise)]
+    if not isinstance(node, ast.AST):
+        return node
+    fields = dict(ast.iter_fields(node))
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
+        fields["body"] = node.body[1:]
+    if isinstance(node, ast.JoinedStr):  # early versions of Python 3.12 add empty strings
+        fields["values"] = [each for each in node.values if not (isinstance(each, ast.Constant) and each.value == "")]
+    # Empty fields are left out, since later versions add fields that earlier code leaves empty.
+    return type(node).__name__, {name: _describe(value) for name, value in fields.items() if value or name == "value"}

@@ -24,7 +24,7 @@ def start_pool(
         environment: Variables that they have besides this process's.
         initialize, arguments: What each calls first.
     """
-    starting = (os.getpid(), initialize, arguments)
+    starting = (os.getpid(), initialize, *arguments)
     return ProcessPoolExecutor(n, env=environment, initializer=_begin, initargs=starting)
 
 
@@ -57,7 +57,7 @@ def block_sigint() -> Iterator[None]:
             signal.raise_signal(signal.SIGINT)
 
 
-def _begin(parent, initialize, arguments):
+def _begin(parent, initialize, *arguments):
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     if initialize is not None:
         initialize(*arguments)

@@ -56,13 +56,13 @@ def describe_numerics(
 ) -> dict[str, object]:
     """Return what decides the bits of an epoch besides its settings and data, as plain values.
 
-    `code` is a digest of the import closure of the backend, the problem and `lrlib.training.compute`.
+    `code` is a digest of the import closure of the backend, the problem and `lrlib.training.epoch`.
 
     Raises:
         BackendError: The backend is not installed.
     """
     about = load_backend(backend).describe(processes, optimizer)
-    modules = ("lrlib.training.compute", BACKENDS[backend], find_module(problem))
+    modules = ("lrlib.training.epoch", BACKENDS[backend], find_module(problem))
     return {"backend": backend, "world_size": processes, **about, "code": code_digest(*modules)}
 
 

@@ -1,3 +1,4 @@
+import hashlib
 import subprocess
 import sys
 
@@ -24,9 +25,9 @@ def test_a_digest_ignores_layout_comments_docstrings_and_what_is_raised_and_noth
     assert normalize_code("if x: raise E\ny = 1\n") != normalize_code("if x: y = 1\n")
 
 
-def test_an_f_string_is_one_token_in_every_version():
-    source = 'x = f"a{{b}} {y!r:>{w}} {f\'{z}\'}" f"""c\n{\n  y\n}"""\n'
-    assert normalize_code(source) == 'x\n=\nf"a{{b}} {y!r:>{w}} {f\'{z}\'}"\nf"""c\n{\n  y\n}"""\nNEWLINE'
+def test_code_has_one_digest_in_every_version():
+    source = 'class A:\n    def f(self, y, w):\n        return f"ä{{b}} {y!r:>{w}}" f"""{f\'{y}\'}"""\n'
+    assert hashlib.sha256(normalize_code(source).encode()).hexdigest()[:16] == "a051a00c2f44d56f"
 
 
 def test_the_import_closure_follows_every_import_and_leaves_out_what_is_installed(tmp_path, monkeypatch):

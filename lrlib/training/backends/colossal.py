@@ -76,22 +76,19 @@ class Ranks:
     def ask(self, function, *arguments, **settings):
         """Have every rank call a function, in which each waits for the others; return what one of them returns.
 
-        The function gets the number of the call first.
-
-        Raises:
-            BrokenProcessPool: A rank died; all are ended.
-            BackendError: A rank failed; all are ended.
+        The function gets the number of the call first. If a rank dies (BrokenProcessPool) or fails (BackendError), all
+        are ended.
         """
         try:
             with block_sigint():
                 futures = [self.pool.submit(function, n, *arguments, **settings) for n in range(self.n)]
             wait(futures, return_when=FIRST_EXCEPTION)
-            if any(future.done() and future.exception() for future in futures):
-                wait(futures, timeout=FAILURE_SECONDS)
-                errors = [error for future in futures if future.done() and (error := future.exception())]
-                deaths = [error for error in errors if isinstance(error, BrokenProcessPool)]
-                if deaths:  # which made the others fail
-                    raise deaths[0]
+            wait(futures, timeout=FAILURE_SECONDS)
+            errors = [error for future in futures if future.done() and (error := future.exception())]
+            for error in errors:
+                if isinstance(error, BrokenProcessPool):  # which made the others fail
+                    raise error
+            if errors:
                 first_line = (str(errors[0]).strip().splitlines() or [""])[0]
                 raise BackendError(f"a process of backend colossalai failed: {type(errors[0]).__name__}: {first_line}")
         except BaseException:

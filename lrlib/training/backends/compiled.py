@@ -39,10 +39,9 @@ def describe(processes, optimizer):
     return {} if optimizer == "sgd" else plain.describe(processes, optimizer)
 
 
-def prepare(folder=None):
+def prepare(folder):
     """Compile the kernels unless that was done before, in the folder of the first store; announce it on stderr."""
-    if folder is not None:
-        os.environ.setdefault(FOLDER, os.path.abspath(os.path.join(folder, "kernels")))
+    os.environ.setdefault(FOLDER, os.path.abspath(os.path.join(folder, "kernels")))
     if not any(cache_folder().rglob("*.nbc")):
         print("compiling LeNet-5's training step, once: about 20 seconds", file=sys.stderr, flush=True)
     images, labels = torch.zeros(1, 1, 32, 32, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64)
