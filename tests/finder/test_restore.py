@@ -12,7 +12,7 @@ import trainings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.utils.data import DataLoader, RandomSampler, TensorDataset
+from torch.utils.data import DataLoader
 from trainings import cross_entropy, fingerprint, plain
 
 from lrlib.finder.restore import Snapshot
@@ -183,31 +183,6 @@ def two_epochs(context, disturbed):
 def test_persistent_workers_go_on_as_if_nothing_had_been():
     expected = two_epochs("fork", False)
     assert two_epochs("fork", True) == two_epochs("spawn", True) == expected
-
-
-class Batches:
-    def __init__(self):
-        self.numpy, self.legacy, self.python = np.random.default_rng(0), np.random.RandomState(0), random.Random(0)
-
-    def draw(self):
-        return self.numpy.random(), self.legacy.rand(), self.python.random()
-
-
-def test_generators_are_found_in_loader_sampler_and_any_iterable_seeded_and_put_back():
-    model, optimizer, _ = build()
-    data, own, samplers = TensorDataset(torch.zeros(4)), torch.Generator(), torch.Generator()
-    loader = DataLoader(data, generator=own, sampler=RandomSampler(data, generator=samplers))
-    with Snapshot(model, optimizer, loaders=[loader]) as state:
-        assert {id(g) for g in state.generators} == {id(own), id(samplers)}
-    batches = Batches()
-    with Snapshot(model, optimizer, loaders=[batches, batches]) as state:
-        assert len(state.generators) == 3
-        drawn = []
-        for _ in range(2):
-            seed_everything(5, state.generators)
-            drawn.append((*batches.draw(), torch.rand(1).item()))
-        assert drawn[0] == drawn[1]
-    assert batches.draw() == Batches().draw()
 
 
 def test_a_lazy_model_is_refused():

@@ -5,10 +5,11 @@ import re
 
 import nbformat
 import pytest
+from in_process import train_in_process
 from made_documents import SVG, figure, shows, table, words
 from nbformat.v4 import new_output
 
-from lrlib import Run, train
+from lrlib import Run
 from lrlib.report import publish, stored
 from lrlib.report.documents import Document, list_documents
 from lrlib.runs import published
@@ -26,7 +27,7 @@ def made(tmp_path, monkeypatch):
     monkeypatch.setattr("lrlib.report.documents.project_folder", lambda: tmp_path)
     monkeypatch.setenv("LRLIB_STORE", str(tmp_path / "store"))
     run = Run(Constant(0.1), problem="lenet5_sample", epochs=1)
-    train([run], progress=False)
+    train_in_process(monkeypatch)([run], progress=False)
     folder = tmp_path / "bench" / "notebooks"
     folder.mkdir(parents=True)
     (folder.parent / "README.md").write_text(README)
@@ -86,7 +87,7 @@ def test_readmes_name_outputs_that_their_documents_have():
 def test_pruning_removes_what_no_published_document_needs(tmp_path, monkeypatch):
     store = Store(tmp_path)
     needed, other = (Run(Constant(lr), problem="lenet5_sample", epochs=1) for lr in (0.1, 0.2))
-    train([needed, other], store=store, progress=False)
+    train_in_process(monkeypatch)([needed, other], store=store, progress=False)
     assert re.search(r": 2 epochs, .*; 1 of the 1 epochs of the published", stored.list_store(store, [needed]))
     assert stored.prune_store(store, [needed]).startswith("removed 0 files") and len(store.list_files()) == 2
     for name in store.list_files():

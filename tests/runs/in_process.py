@@ -1,5 +1,6 @@
-"""Workers in this process, one task after the other: for tests of what is around them."""
+"""Workers in this process, one task after the other: for tests of what is around them; and a pickle that runs code."""
 
+import os
 from concurrent.futures import Future
 
 from lrlib.runs import trainer
@@ -31,3 +32,13 @@ def train_in_process(monkeypatch):
     """Have `train` compute in this process."""
     monkeypatch.setattr("lrlib.runs.trainer.LocalWorkers", lambda n, data: InProcess(data))
     return trainer.train
+
+
+class Evil:
+    """Makes a folder where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)

@@ -1,7 +1,6 @@
 """The engine by itself: epochs that take no time, computed in this process."""
 
 import hashlib
-import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,7 +8,7 @@ import in_process
 import numpy as np
 import pytest
 import torch
-from in_process import InProcess
+from in_process import Evil, InProcess
 
 from lrlib import Run
 from lrlib.problems.data import Data
@@ -82,15 +81,6 @@ def test_nothing_is_computed_below_an_epoch_that_diverged(store, workers):
     assert not results[tame[1].name].values["diverged"]
 
 
-@pytest.mark.parametrize("state", [{"model.fc2.bias": np.inf}, {"optimizer.fc2.bias.momentum_buffer": np.nan}])
-def test_weights_that_are_not_finite_after_the_last_update_have_diverged(store, workers, monkeypatch, state):
-    tensors = {name: torch.full((10,), value) for name, value in state.items()}
-    monkeypatch.setattr(plain, "train_epoch", lambda before, *, lr, **_: (before | tensors, np.array(lr)))
-    [(_, artefact)] = compute_epochs(chain(1), store=store, workers=workers)
-    assert artefact.values["diverged"] and np.isnan(artefact.values["test_loss"])
-    assert torch.isfinite(artefact.tensors["losses"]).all()
-
-
 def test_threads_of_a_worker_start_each_seed_from_its_own_parameters(store, workers):
     epochs = [chain(1, seed=seed)[0] for seed in range(20)]
     with ThreadPoolExecutor(4) as pool:
@@ -128,14 +118,6 @@ def test_a_parent_that_was_removed_is_an_error(store, workers):
     store.path(first.name).unlink()
     with pytest.raises(StoreError, match="is needed and was removed; make the same call again"):
         next(results)
-
-
-class Evil:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
 
 
 def test_what_a_worker_returns_is_only_ever_read_as_the_file_of_its_epoch(store, workers, tmp_path, monkeypatch):

@@ -1,13 +1,12 @@
 """Published results: to the bit what was trained, used instead of training, and checked."""
 
 import json
-import os
 import shutil
 import zipfile
 
 import numpy as np
 import pytest
-from in_process import train_in_process
+from in_process import Evil, train_in_process
 
 from lrlib import Run
 from lrlib.__main__ import main
@@ -153,14 +152,6 @@ def test_losses_are_rounded_to_sixteen_bits_and_stay_what_they_are_when_not_fini
     assert not (rounded.astype(np.float32).view(np.uint32) & 0xFF).any()
     special = np.array([np.inf, -np.inf, np.nan, 0, 2.5], np.float32)
     assert np.array_equal(round_losses(special), special, equal_nan=True)
-
-
-class Evil:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
 
 
 def cut(file):

@@ -155,18 +155,20 @@ def test_a_run_that_diverges_is_recorded_at_its_step_and_stops_nobody(store, tra
     assert find_results([wild], store=store).diverged.equals(results.diverged)
 
 
-def test_a_run_that_diverges_in_its_last_update_has_diverged_at_that_step(store, train, monkeypatch):
+@pytest.mark.parametrize(("part", "factor"), [("model.", np.inf), ("optimizer.", np.nan)])
+def test_a_run_that_diverges_in_its_last_update_has_diverged_at_that_step(store, train, monkeypatch, part, factor):
     quick = plain.train_epoch
 
     def explode(state, **settings):
         after, losses = quick(state, **settings)
-        return {name: tensor * np.inf for name, tensor in after.items()}, losses
+        return {name: tensor * (factor if name.startswith(part) else 1) for name, tensor in after.items()}, losses
 
     monkeypatch.setattr(plain, "train_epoch", explode)
     run = Run(Constant(0.1), problem=TIED, epochs=2, label="late")
     results = train([run], store=store, progress=False)
     assert results.diverged[["run", "step", "lr"]].values.tolist() == [["late", 3, 0.1]]
     assert np.isfinite(results.steps["loss"]).tolist() == [True] * 4 + [False] * 4
+    assert results.epochs["test_loss"].isna().all()
 
 
 def test_equal_labels_on_two_problems_stay_apart_in_the_tables(store, train):

@@ -19,17 +19,6 @@ def data():
     return make_images(N)
 
 
-@pytest.mark.parametrize("backend", ["torch", "compiled"])
-def test_an_epoch_leaves_the_state_that_it_was_given_alone(data, backend):
-    state, _ = train(backend, data, Constant(0.1))
-    kept = {name: value.clone() for name, value in state.items()}
-    load_backend(backend).train_epoch(
-        state, processes=1, lr=np.full(3, 0.1), momentum=np.full(3, 0.9), inputs=data[0], targets=data[1],
-        order=epoch_order(0, 1, N), batch_size=BATCH, optimizer="sgd", weight_decay=5e-4,
-    )  # fmt: skip
-    torch.testing.assert_close(state, kept, rtol=0, atol=0)
-
-
 @pytest.mark.parametrize(
     ("name", "make", "settings"),
     [
