@@ -1,8 +1,6 @@
 """What Accelerate has prepared, swept in one process and in two."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -57,25 +55,17 @@ def test_in_the_middle_of_an_accumulation_the_sweep_steps_and_the_middle_is_put_
     assert np.ptp(result.sweeps[0].loss) > 0.1
 
 
-def test_two_processes_agree_and_average_their_losses(tmp_path, root):
-    code = f"""
-import json, sys
-sys.path[:0] = {[str(root), str(root / "tests" / "peers")]!r}
-from accelerate import Accelerator
-from peer_problems import assert_equal, build, nn, weights_of
-from lrlib.peers.accelerate import range_test
-accelerator = Accelerator(cpu=True)
-model, optimizer, loader = accelerator.prepare(*build())
-assert accelerator.num_processes == 2 and type(model).__name__ == "DistributedDataParallel"
-before = weights_of(model)
-result = range_test(accelerator, model, optimizer, nn.functional.cross_entropy, loader, **{SETTINGS!r})
-assert_equal(weights_of(model), before)
-with open(f"{{accelerator.process_index}}.json", "w") as file:
-    json.dump([result.sweeps[0].loss.tolist(), result.suggest().lr], file)
-"""
-    (tmp_path / "sweep.py").write_text(code)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "sweep.py"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+def sweep_in_a_process(folder):
+    accelerator, model, optimizer, loader = prepared()
+    assert accelerator.num_processes == 2 and type(model).__name__ == "DistributedDataParallel"
+    before = weights_of(model)
+    result = range_test(accelerator, model, optimizer, nn.functional.cross_entropy, loader, **SETTINGS)
+    assert_equal(weights_of(model), before)
+    found = [result.sweeps[0].loss.tolist(), result.suggest().lr]
+    (folder / f"{accelerator.process_index}.json").write_text(json.dumps(found))
+
+
+def test_two_processes_agree_and_average_their_losses(tmp_path):
+    accelerate.debug_launcher(sweep_in_a_process, (tmp_path,))
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     assert first == second and len(first[0]) > 20
