@@ -152,11 +152,9 @@ def test_groups_are_swept_in_their_ratios(rates, scales, ratios, tensors):
         assert [float(group["lr"]) for group in optimizer.param_groups] == [0, 0]
     elif scales:
         optimizer.param_groups[0]["lr_scale"], optimizer.param_groups[1]["lr_scale"] = scales
-    kept, before = [group["lr"] for group in optimizer.param_groups], fingerprint(model, optimizer, loader)
-    seen = record_lrs(optimizer)
+    seen, before = record_lrs(optimizer), fingerprint(model, optimizer, loader)
     result = sweep(model, optimizer, loader, num_iter=10, end_lr=1e-2)
     assert fingerprint(model, optimizer, loader) == before
-    assert all(group["lr"] is lr for group, lr in zip(optimizer.param_groups, kept, strict=True))
     assert result.settings.group_ratios == pytest.approx(ratios) and result.sweeps[0].lr[0] == 1e-4
     assert np.allclose(seen[:10], np.outer(result.sweeps[0].lr, ratios), atol=0)
     with pytest.warns(UserWarning, match="not reliable"):  # ten steps are too few

@@ -7,6 +7,7 @@ import io
 import itertools
 import queue
 import random
+import signal
 import sqlite3
 import threading
 import types
@@ -19,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
-from trainings import batches, blobs, cross_entropy, net, plain, sweep
+from trainings import batches, blobs, children, cross_entropy, fingerprint, net, sweep
 
 from lrlib.finder.restore import Snapshot
 
@@ -76,20 +77,7 @@ HOLDERS = {
     "space": lambda items: types.SimpleNamespace(held=items),
     "again": lambda items: [items, items],  # the same object twice
 }
-# How values are read, without the code under test, and how they are changed in place.
-VALUES = {
-    torch.Tensor: lambda t: (plain(t), t.data_ptr(), t.stride(), t.requires_grad, t.is_leaf and id(t.grad)),
-    torch.Generator: lambda g: plain(g.get_state()),
-    np.random.Generator: lambda g: repr(g.bit_generator.state),
-    np.random.RandomState: lambda g: plain(g.get_state()),
-    random.Random: lambda g: g.getstate(),
-    np.ndarray: lambda a: (a.tobytes(), a.shape),
-    bytearray: bytes,
-    io.BytesIO: lambda f: (f.getvalue(), f.tell()),
-    ctypes._SimpleCData: lambda c: c.value,
-    set: lambda s: sorted(map(repr, s)),
-    dict: lambda d: [key if isinstance(key, (str, int)) else id(key) for key in d],
-}
+# How values are changed in place.
 SPOILING = {
     torch.Generator: lambda g: torch.rand(1, generator=g),
     np.random.Generator: lambda g: g.random(),
@@ -108,29 +96,6 @@ SPOILING = {
     types.SimpleNamespace: lambda thing: vars(thing).update(held="another", more=2),
     Slotted: lambda thing: [setattr(thing, name, 1) for name in ("held", "unset")],
 }
-
-
-def children(thing):
-    if isinstance(thing, queue.Queue):
-        return [thing.queue]
-    items = thing.values() if isinstance(thing, dict) else thing
-    items = list(items) if isinstance(thing, (dict, list, tuple, collections.deque)) else []
-    slots = [getattr(thing, slot, "missing") for slot in getattr(type(thing), "__slots__", ())]
-    return [*items, *(value for _, value in sorted(getattr(thing, "__dict__", {}).items())), *slots]
-
-
-def everything(*roots):
-    """[(id, value)] of all that is reachable through attributes and containers."""
-    found, seen, waiting = [], set(), list(roots)
-    while waiting:
-        thing = waiting.pop()
-        if isinstance(thing, (str, int, float, bool, bytes, type(None), type, types.FunctionType, np.generic)):
-            found.append(repr(thing))
-        elif id(thing) not in seen:
-            seen.add(id(thing))
-            found.append((id(thing), [value(thing) for kind, value in VALUES.items() if isinstance(thing, kind)]))
-            waiting += children(thing)
-    return found
 
 
 def spoil(thing, depth=0):
@@ -176,7 +141,7 @@ def test_any_attribute_of_anything_that_was_given_is_put_back_to_the_bit(trees, 
     else:
         vars(holders[where]).update({f"mine_{i}": thing for i, thing in enumerate(things)})
     roots = (model, optimizer, loss_fn, extra)
-    before = everything(*roots)
+    before = fingerprint(*roots)
     with Snapshot(model, optimizer, loss_fn=loss_fn, extra_state=[extra]) as state:
         for _ in range(2):
             for thing in things:
@@ -184,10 +149,10 @@ def test_any_attribute_of_anything_that_was_given_is_put_back_to_the_bit(trees, 
             if where != "state":
                 holders[where].new = vars(holders[where]).pop("mine_0", None)
             state.restore()
-            assert everything(*roots) == before
+            assert fingerprint(*roots) == before
         for thing in things:
             spoil(thing)
-    assert everything(*roots) == before
+    assert fingerprint(*roots) == before
 
 
 # Modules, optimizers and functions
@@ -210,9 +175,9 @@ def test_the_other_half_of_a_gan_is_put_back_also_between_sweeps(named):
     hidden = (lambda batch, table={"step": step_fn}: table["step"](batch)) if named else step_fn
     options = {"step_fn": hidden, "extra_state": [critic, second] if named else []}
     real = [torch.randn(32, 2) + 2 for _ in range(4)]
-    before = everything(generator, critic, first, second)
+    before = fingerprint(generator, critic, first, second)
     result = sweep(generator, first, real, repeats=2, **options)
-    assert everything(generator, critic, first, second) == before
+    assert fingerprint(generator, critic, first, second) == before
     assert np.array_equal(result.sweeps[1].loss, sweep(generator, first, real, seed=1, **options).sweeps[0].loss)
 
 
@@ -273,10 +238,10 @@ def test_an_average_is_restored_wherever_it_lies_and_the_users_records_are_not(p
     if place == "tensor hook":
         model[0].weight.register_post_accumulate_grad_hook(lambda p: average.update())
     extra_state = [collections.deque([average])] if place == "extra_state" else []
-    before = everything(model, optimizer, average, empty)
+    before = fingerprint(model, optimizer, average, empty)
     used = Callable() if place == "callable" else step_fn
     sweep(model, optimizer, batches(), step_fn=used, repeats=2, extra_state=extra_state)
-    assert everything(model, optimizer, average, empty) == before and len(records) >= 60
+    assert fingerprint(model, optimizer, average, empty) == before and len(records) >= 60
 
 
 def test_a_variable_gets_its_tensor_back_and_a_tensor_that_changed_in_place_is_named_in_a_warning():
@@ -360,9 +325,9 @@ def test_generators_and_counters_of_data_sets_and_samplers_are_seeded_and_put_ba
     (model, optimizer), data, order = net(), Noisy(), OwnOrder(64)
     loader = DataLoader(data, batch_size=16, sampler=order)
     loader = Wrapped(loader) if wrapped else loader
-    before = everything(model, optimizer, loader)
+    before = fingerprint(model, optimizer, loader)
     one = sweep(model, optimizer, loader, repeats=2, num_iter=20)
-    assert everything(model, optimizer, loader) == before
+    assert fingerprint(model, optimizer, loader) == before
     for generator in (data.generator, data.legacy, data.python, order.random):
         spoil(generator)
     two = sweep(model, optimizer, loader, repeats=2, num_iter=20)
@@ -399,10 +364,10 @@ def test_what_cannot_be_put_back_is_refused_by_name_before_the_first_step(where)
     model.register_forward_hook(lambda *_: pytest.fail("begun"))
     for held in HIDDEN[:4] if where == "loader" else HIDDEN:
         holder.mine = [held]
-        before = everything(model, optimizer)
+        before = fingerprint(model, optimizer)
         with pytest.raises(TypeError, match=rf"snapshot {name}\.mine\[0\] \(.*{type(held).__name__}\); ") as caught:
             sweep(model, optimizer, loader, loss_fn=loss_fn, extra_state=[extra])
-        assert "\n" not in str(caught.value) and everything(model, optimizer) == before
+        assert "\n" not in str(caught.value) and fingerprint(model, optimizer) == before
 
 
 def test_what_holds_no_state_of_the_training_is_let_pass():
@@ -455,7 +420,7 @@ def test_a_dataset_that_runs_threads_is_named_in_a_warning_and_left_alone():
     assert rows.replaced > 1
 
 
-@pytest.mark.parametrize("error", [RuntimeError("mine"), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [RuntimeError("mine"), KeyboardInterrupt(), "Ctrl-C"])
 def test_whatever_one_part_raises_all_others_are_put_back_first(error):
     class Stubborn(nn.Linear):
         fails = False
@@ -464,15 +429,18 @@ def test_whatever_one_part_raises_all_others_are_put_back_first(error):
             return {"seen": 1}
 
         def set_extra_state(self, state):
-            if Stubborn.fails:
+            if Stubborn.fails and error == "Ctrl-C":
+                signal.raise_signal(signal.SIGINT)
+            elif Stubborn.fails:
                 raise error
 
     torch.manual_seed(0)
     model = nn.Sequential(Stubborn(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    before, random_state = everything(model, optimizer), plain(torch.get_rng_state())
+    before = fingerprint(model, optimizer)
     Stubborn.fails = True
-    message = "^$" if isinstance(error, KeyboardInterrupt) else "model.0's extra state could not be restored, .*: mine"
-    with pytest.raises(type(error), match=message):
+    is_error = isinstance(error, RuntimeError)
+    message = "model.0's extra state could not be restored, .*: mine" if is_error else "^$"
+    with pytest.raises(RuntimeError if is_error else KeyboardInterrupt, match=message):
         sweep(model, optimizer, batches(), end_lr=100)
-    assert everything(model, optimizer) == before and plain(torch.get_rng_state()) == random_state
+    assert fingerprint(model, optimizer) == before

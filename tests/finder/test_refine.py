@@ -69,7 +69,7 @@ def test_the_first_rate_is_read_from_the_fall_and_without_one_from_the_rise():
 
 def test_one_sweep_and_its_holds_start_alike_cost_no_more_than_the_sweeps_and_leave_nothing_behind():
     model, optimizer, loader = build(momentum=0.9)
-    before, lrs = fingerprint(model, optimizer, loader), record_lrs(optimizer)
+    lrs, before = record_lrs(optimizer), fingerprint(model, optimizer, loader)
     first = sweep(model, optimizer, loader, num_iter=100, repeats=3, refine=True)
     n_updates = len(lrs)
     again = sweep(model, optimizer, loader, num_iter=100, repeats=3, refine=True)

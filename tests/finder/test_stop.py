@@ -33,10 +33,10 @@ def test_where_the_explosion_raises_the_sweep_ends_and_suggests(where):
         model, loss_fn = nn.Sequential(model, Likelihood()), lambda out, _: out
     if where == "in one step":
         optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
-    before = fingerprint(model, optimizer, [])
+    before = fingerprint(model, optimizer)
     options = {"num_iter": n_steps, "repeats": 2, "end_lr": 1e6, "diverge_th": 1e30}
     result = sweep(model, optimizer, batches(), loss_fn=loss_fn, **options)
-    assert fingerprint(model, optimizer, []) == before
+    assert fingerprint(model, optimizer) == before
     for swept in result.sweeps:
         assert 10 < len(swept.loss) < n_steps
         assert np.isfinite(swept.loss[:-1]).all() and not np.isfinite(swept.loss[-1])
@@ -71,7 +71,7 @@ def test_an_exception_that_the_explosion_did_not_bring_about_passes_through(step
     if where == "optimizer":
         optimizer.register_step_pre_hook(lambda *_: fail_at_step() and None)
     validation = {"val_loader": batches(32), "val_metric": fail_at_step} if where == "validation" else {}
-    before = fingerprint(model, optimizer, [])
+    before = fingerprint(model, optimizer)
     loss_fn = (lambda out, y: fail_at_step() * cross_entropy(out, y)) if where == "loss" else cross_entropy
     with pytest.raises(error, match="mine") as caught:
         sweep(model, optimizer, Loader(), loss_fn=loss_fn, num_iter=120, end_lr=0.1, **validation)
@@ -79,7 +79,7 @@ def test_an_exception_that_the_explosion_did_not_bring_about_passes_through(step
         at = 4 * step + 3 if where == "validation" else step
         shapes = "[]" if where == "loader" and step == 0 else "[(32, 6), (32,)]"
         assert caught.value.__notes__[0].startswith(f"range_test: at step {at}, on tensors of shapes {shapes}")
-    assert fingerprint(model, optimizer, []) == before
+    assert fingerprint(model, optimizer) == before
 
 
 def test_where_no_sweep_gets_anywhere_the_exception_comes_out():

@@ -167,20 +167,6 @@ def test_accuracy_is_that_of_the_first_eight_batches_over_samples_and_is_what_su
     assert result.objective == "1 - validation accuracy"
 
 
-def test_validation_loss_with_step_fn_is_computed_in_eval_mode_and_train_mode_comes_back():
-    model, optimizer, loader = build()
-    model[1].eval()
-    modes = []
-
-    def step_fn(batch):
-        modes.append((model.training, model[1].training, torch.is_grad_enabled()))
-        return cross_entropy(model(batch[0]), batch[1])
-
-    result = sweep(model, optimizer, loader, val_loader=[blobs(9)], step_fn=step_fn, num_iter=60)
-    assert modes[:90] == ([(True, False, True)] * 2 + [(False, False, False)]) * 30
-    assert len(result.sweeps[0].val) == 30 and result.settings.val_metric == "loss"
-
-
 def test_a_metric_of_the_users_is_called_with_each_batch_and_the_training_curve_is_that_without():
     model, optimizer, loader = build()
 
@@ -211,7 +197,7 @@ def test_a_scheduler_that_is_stepped_meanwhile_moves_neither_the_rate_nor_the_mo
     if where != "step_fn":
         getattr(optimizer, f"register_step_{where.replace(' ', '_')}")(lambda *_: scheduler.step())
     used.clear()
-    before = fingerprint(model, optimizer, loader, schedulers=[scheduler])
+    before = fingerprint(model, optimizer, loader, scheduler)
 
     def step_fn(batch):
         if where == "step_fn":
@@ -223,7 +209,7 @@ def test_a_scheduler_that_is_stepped_meanwhile_moves_neither_the_rate_nor_the_mo
         [swept] = sweep(model, optimizer, loader, step_fn=step_fn).sweeps
     assert [lr for lr, _ in used[: len(swept.lr)]] == swept.lr.tolist()
     assert {momentum for _, momentum in used} == {optimizer.param_groups[0]["momentum"]}
-    assert fingerprint(model, optimizer, loader, schedulers=[scheduler]) == before
+    assert fingerprint(model, optimizer, loader, scheduler) == before
 
 
 class OwnRate(torch.optim.Optimizer):
@@ -294,16 +280,18 @@ class Averaging(torch.optim.SGD):
         self.mode = "eval"
 
 
-def test_schedule_free_optimizers_are_in_eval_mode_where_the_model_is():
+def test_validation_is_in_eval_mode_also_of_a_schedule_free_optimizer_and_the_modes_come_back():
     model, _, loader = build()
-    optimizer, modes = Averaging(model.parameters(), lr=0.1), set()
+    model[1].eval()
+    optimizer, modes = Averaging(model.parameters(), lr=0.1), []
 
-    def loss_fn(out, targets):
-        modes.add((model.training, optimizer.mode))
-        return cross_entropy(out, targets)
+    def step_fn(batch):
+        modes.append((model.training, model[1].training, optimizer.mode, torch.is_grad_enabled()))
+        return cross_entropy(model(batch[0]), batch[1])
 
-    sweep(model, optimizer, loader, loss_fn=loss_fn, val_loader=[blobs(9)])
-    assert modes == {(True, "train"), (False, "eval")} and optimizer.mode == "eval"
+    result = sweep(model, optimizer, loader, val_loader=[blobs(9)], step_fn=step_fn)
+    assert modes[:90] == ([(True, False, "train", True)] * 2 + [(False, False, "eval", False)]) * 30
+    assert len(result.sweeps[0].val) == 30 and result.settings.val_metric == "loss" and optimizer.mode == "eval"
 
 
 # What a curve cannot show

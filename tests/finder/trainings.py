@@ -1,6 +1,11 @@
 """What the tests of the range test share: a small training, its sweep, and a fingerprint of all that it may change."""
 
+import collections
+import ctypes
+import io
+import queue
 import random
+import types
 
 import numpy as np
 import torch
@@ -65,26 +70,43 @@ def plain(value):
     return value
 
 
-def generators_of(loader):
-    """The random generators of a loader and its samplers."""
-    batch_sampler = getattr(loader, "batch_sampler", None)
-    owners = (loader, getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
-    found = [value for owner in owners for value in getattr(owner, "__dict__", {}).values()]
-    return list({id(value): value for value in found if isinstance(value, torch.Generator)}.values())
+# How values are read, without the code under test.
+VALUES = {
+    torch.Tensor: lambda t: (plain(t), t.data_ptr(), t.stride(), t.requires_grad, t.is_leaf and id(t.grad)),
+    torch.Generator: lambda g: plain(g.get_state()),
+    np.random.Generator: lambda g: repr(g.bit_generator.state),
+    np.random.RandomState: lambda g: plain(g.get_state()),
+    random.Random: lambda g: g.getstate(),
+    np.ndarray: lambda a: (a.tobytes(), a.shape),
+    bytearray: bytes,
+    io.BytesIO: lambda f: (f.getvalue(), f.tell()),
+    ctypes._SimpleCData: lambda c: c.value,
+    set: lambda s: sorted(map(repr, s)),
+    dict: lambda d: [key if isinstance(key, (str, int)) else id(key) for key in d],
+}
 
 
-def fingerprint(model, optimizer, loader, scaler=None, schedulers=()):
-    return {
-        "parameters": {n: (id(p), plain(p), p.requires_grad, p.grad is None) for n, p in model.named_parameters()},
-        "grads": {n: (id(p.grad), plain(p.grad)) for n, p in model.named_parameters()},
-        "buffers": {n: (id(b), plain(b)) for n, b in model.named_buffers()},
-        "modes": [m.training for m in model.modules()],
-        "groups": [(id(g), plain({k: v for k, v in g.items() if k != "params"})) for g in optimizer.param_groups],
-        "members": [[id(p) for p in g["params"]] for g in optimizer.param_groups],
-        "state": {id(p): plain(state) for p, state in optimizer.state.items()},
-        "attributes": sorted(vars(optimizer)),
-        "scaler": None if scaler is None else plain(scaler.state_dict()) | {"lazy": scaler._scale is None},
-        "schedulers": [plain({k: v for k, v in vars(s).items() if k != "optimizer"}) for s in schedulers],
-        "random": (random.getstate(), plain(np.random.get_state()), plain(torch.get_rng_state())),
-        "generators": [plain(g.get_state()) for g in generators_of(loader)],
-    }
+def children(thing):
+    if isinstance(thing, queue.Queue):
+        return [thing.queue]
+    if isinstance(thing, torch.Tensor) and thing.is_leaf and thing.grad is not None:
+        return [thing.grad, *vars(thing).values()]
+    items = thing.values() if isinstance(thing, dict) else thing
+    items = list(items) if isinstance(thing, (dict, list, tuple, collections.deque)) else []
+    slots = [getattr(thing, slot, "missing") for slot in getattr(type(thing), "__slots__", ())]
+    return [*items, *(value for _, value in sorted(getattr(thing, "__dict__", {}).items())), *slots]
+
+
+def fingerprint(*roots):
+    """The random state, and (id, value) of all that is reachable through attributes and containers."""
+    found = [random.getstate(), plain(np.random.get_state()), plain(torch.get_rng_state())]
+    seen, waiting = set(), list(roots)
+    while waiting:
+        thing = waiting.pop()
+        if isinstance(thing, (str, int, float, bool, bytes, type(None), type, types.FunctionType, np.generic)):
+            found.append(repr(thing))
+        elif id(thing) not in seen:
+            seen.add(id(thing))
+            found.append((id(thing), [value(thing) for kind, value in VALUES.items() if isinstance(thing, kind)]))
+            waiting += children(thing)
+    return found
