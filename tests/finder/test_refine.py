@@ -84,10 +84,14 @@ def test_one_sweep_and_its_holds_start_alike_cost_no_more_than_the_sweeps_and_le
     assert first.suggest() == again.suggest()
 
 
-def test_the_suggestion_of_holds_knows_lengths_is_saved_and_drawn(tmp_path):
+@pytest.fixture(scope="module")
+def result():
+    options = {"num_iter": 150, "repeats": 3, "start_lr": 1e-6, "refine": True}
+    return sweep(*build(momentum=0.9), loss_fn=smoothed, **options)
+
+
+def test_the_suggestion_of_holds_knows_lengths_is_saved_and_drawn(result, tmp_path):
     pytest.importorskip("matplotlib").use("Agg")
-    model, optimizer, loader = build(momentum=0.9)
-    result = sweep(model, optimizer, loader, loss_fn=smoothed, num_iter=150, repeats=3, refine=True)
     plain, longer = result.suggest(), result.suggest(total_steps=1500)
     assert plain.confidence == "high" and plain.total_steps == 150 and longer.total_steps == 1500
     assert longer.lr == pytest.approx(plain.lr * 10**-0.32, rel=0.01) and longer.upper == plain.upper
@@ -142,10 +146,7 @@ def test_a_loss_that_does_not_depend_on_the_scale_of_the_weights_is_recognised()
     assert found.confidence == "low" and "does not diverge" in found.reason and "end_lr" not in found.reason
 
 
-def test_few_data_have_medium_confidence_unless_they_are_validated():
-    model, optimizer, loader = build(momentum=0.9)
-    options = {"loss_fn": smoothed, "num_iter": 150, "repeats": 3, "start_lr": 1e-6, "refine": True}
-    result = sweep(model, optimizer, loader, **options)
+def test_few_data_have_medium_confidence_unless_they_are_validated(result):
     assert result.settings.passes == 150 / 16 and result.suggest().confidence == "high"
     few = replace(result, settings=replace(result.settings, passes=24.0)).suggest()
     assert few.confidence == "medium" and "24 times" in few.reason

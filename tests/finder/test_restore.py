@@ -3,6 +3,7 @@
 import contextlib
 import random
 import signal
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import DataLoader
-from trainings import cross_entropy, fingerprint, plain
+from trainings import fingerprint, plain, train
 
 from lrlib.finder.restore import Snapshot
 from lrlib.finder.restorers import seed_everything
@@ -34,21 +35,9 @@ def build(optimizer="momentum"):
     return model, OPTIMIZERS[optimizer](groups), loader
 
 
-def train(model, optimizer, loader, n_steps, scaler=None):
-    for (inputs, targets), _ in zip(loader, range(n_steps), strict=False):
-        optimizer.zero_grad()
-        loss = cross_entropy(model(inputs), targets)
-        (loss if scaler is None else scaler.scale(loss)).backward()
-        if scaler is None:
-            optimizer.step()
-        else:
-            scaler.step(optimizer)
-            scaler.update()
-
-
 def wreck(model, optimizer, loader, scaler=None):
     """Change all that training can change, and some more."""
-    train(model, optimizer, loader, 3, scaler)
+    train(model, optimizer, islice(loader, 3), scaler)
     model.eval()
     model[4].weight.requires_grad_(False)
     model[4].weight.data = torch.zeros(2, 2, dtype=torch.float64)
@@ -75,7 +64,7 @@ def test_everything_is_back_to_the_bit_also_after_an_exception(name, steps_befor
     model, optimizer, loader = build(name)
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0) if scaled else None
     schedulers = [torch.optim.lr_scheduler.StepLR(optimizer, 1)] if scheduled and name != "tensor lr" else []
-    train(model, optimizer, loader, steps_before, scaler)
+    train(model, optimizer, islice(loader, steps_before), scaler)
     if not gradients:
         optimizer.zero_grad()
     before = fingerprint(model, optimizer, loader, scaler, schedulers)
@@ -97,7 +86,7 @@ def test_a_second_ctrl_c_waits_for_the_restoration_that_the_first_one_began():
     model, optimizer, loader = build()
     before, handler = fingerprint(model, optimizer, loader), signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt), Snapshot(model, optimizer, loaders=[loader]):
-        train(model, optimizer, loader, 3)
+        train(model, optimizer, islice(loader, 3))
         try:
             signal.raise_signal(signal.SIGINT)
         finally:  # on the way out, before the restoration has begun
@@ -150,7 +139,7 @@ def two_epochs(context, disturbed):
     first, workers = plain(list(loader)), loader._iterator
     if disturbed:
         with Snapshot(model, optimizer, loaders=[loader]) as state:
-            train(model, optimizer, loader, 2)
+            train(model, optimizer, islice(loader, 2))
             others = loader._iterator
             state.restore()
             assert loader._iterator is others is not workers

@@ -130,7 +130,6 @@ def test_heuristics_go_by_name_and_the_recommended_one_alone_knows_a_length(resu
         result.suggest("valley", total_steps=500)
     plain, longer = result.suggest(), result.suggest(total_steps=15_000)
     assert longer.lr < plain.lr and longer.upper == plain.upper and longer.lower <= longer.lr
-    assert result.suggest(total_steps=10**12).lr >= 1e-5  # where the sweep began
 
 
 @pytest.mark.parametrize("length", ["10", 1.5, 0, True, float("inf")])

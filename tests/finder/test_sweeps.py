@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-from trainings import batches, blobs, build, cross_entropy, fingerprint, net, record_lrs, sweep
+from trainings import batches, blobs, build, cross_entropy, fingerprint, net, record_lrs, sweep, train
 
 
 def test_three_sweeps_give_a_suggestion_that_trains_and_change_nothing():
@@ -22,13 +22,7 @@ def test_three_sweeps_give_a_suggestion_that_trains_and_change_nothing():
     assert [s.seed for s in result.sweeps] == [0, 1, 2]
     for group in optimizer.param_groups:
         group["lr"] = found.lr
-    losses = []
-    for inputs, targets in [batch for _ in range(3) for batch in loader]:
-        optimizer.zero_grad()
-        loss = cross_entropy(model(inputs), targets)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+    losses = train(model, optimizer, [*loader, *loader, *loader])
     assert losses[-1] < 0.5 * losses[0]
 
 
@@ -44,13 +38,9 @@ def test_rates_are_those_of_the_closed_form_and_losses_those_of_a_bare_loop_to_t
     losses = []
     both = [batch for _ in range(2) for batch in loader]  # 16 batches an epoch, each epoch in an order of its own
     torch.manual_seed(7)
-    for lr, (inputs, targets) in zip(swept.lr, both, strict=False):
+    for lr, batch in zip(swept.lr, both, strict=False):
         optimizer.param_groups[0]["lr"] = lr
-        optimizer.zero_grad()
-        loss = cross_entropy(model(inputs), targets)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+        losses += train(model, optimizer, [batch])
     assert len(losses) == 30 and swept.loss.tolist() == losses
 
 

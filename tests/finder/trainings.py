@@ -51,6 +51,19 @@ def sweep(model, optimizer, loader, **changes):
     return range_test(model, optimizer, loss_fn, loader, **changes)
 
 
+def train(model, optimizer, loader, scaler=None):
+    """One step a batch, as in a loop written by hand. Returns the losses."""
+    scaler, losses = scaler or torch.amp.GradScaler("cpu", enabled=False), []
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        loss = cross_entropy(model(inputs), targets)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        losses.append(loss.item())
+    return losses
+
+
 def record_lrs(optimizer):
     seen = []
     optimizer.register_step_pre_hook(lambda *_: seen.append([float(g["lr"]) for g in optimizer.param_groups]))

@@ -104,7 +104,7 @@ def test_lightnings_at_the_start_and_at_a_later_epoch(epoch, dtype, tmp_path):
         check(lrlib.read(finder), finder.swept, rtol=1e-10)
 
 
-def fastai_learner(basics, folder, seed, beta):
+def fastai_learner(basics, folder, seed=0, beta=0.98):
     model, _, loader = build(seed)
     criterion = RecordedLoss()
     loaders = basics.DataLoaders(loader, loader)

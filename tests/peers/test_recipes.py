@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 import pytest
 from peer_problems import blobs, build, lightning_module, lightning_trainer
+from test_histories import fastai_learner
 from test_reading import curve, write
 from test_undoing import epoch_mean
 from torch import nn
@@ -46,9 +47,7 @@ def fastai(tool, folder):
     basics = importlib.import_module("fastai.basics")
     importlib.import_module("fastai.callback.schedule")
     importlib.import_module("lrlib.peers.fastai")
-    loaders = basics.DataLoaders(build()[2], build()[2])
-    learner = basics.Learner(loaders, build()[0], loss_func=nn.CrossEntropyLoss(), opt_func=basics.SGD, path=folder)
-    return dict(learn=learner), None
+    return dict(learn=fastai_learner(basics, folder)[0]), None
 
 
 def lightning(tool, folder):
