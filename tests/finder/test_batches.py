@@ -97,14 +97,20 @@ def test_what_moves_by_its_own_to_is_moved_by_it_and_the_rest_keeps_its_kind():
 
 
 class Rewinding:
-    """Begins again in __iter__ and returns itself."""
+    """Returns itself, and begins again in __iter__, in reset or never."""
 
-    def __init__(self, rewinds=True):
+    def __init__(self, where="__iter__"):
         self.batches = list(zip(*(part.split(32) for part in blobs(256)), strict=True))
-        self.i, self.rewinds = 0, rewinds
+        self.i, self.where = 0, where
+        if where == "reset":
+            self.reset = self.begin
+
+    def begin(self):
+        self.i = 0
 
     def __iter__(self):
-        self.i = 0 if self.rewinds else self.i
+        if self.where == "__iter__":
+            self.begin()
         return self
 
     def __next__(self):
@@ -114,18 +120,10 @@ class Rewinding:
         return self.batches[self.i - 1]
 
 
-class WithReset(Rewinding):
-    def __init__(self):
-        super().__init__(rewinds=False)
-
-    def reset(self):
-        self.i = 0
-
-
-@pytest.mark.parametrize("kind", [Rewinding, WithReset])
-def test_a_loader_that_begins_again_and_returns_itself_is_as_good_as_a_list(kind):
+@pytest.mark.parametrize("where", ["__iter__", "reset"])
+def test_a_loader_that_begins_again_and_returns_itself_is_as_good_as_a_list(where):
     curves = []
-    for loader in (kind(), kind().batches):
+    for loader in (Rewinding(where), Rewinding().batches):
         result = sweep(*build()[:2], loader, num_iter=30, repeats=2, end_lr=0.1)
         curves.append([swept.loss.tolist() for swept in result.sweeps])
         assert getattr(loader, "i", 0) == 0
@@ -134,4 +132,4 @@ def test_a_loader_that_begins_again_and_returns_itself_is_as_good_as_a_list(kind
 
 def test_a_loader_whose_second_pass_is_empty_is_said_to_be_one_shot():
     with pytest.raises(TypeError, match="re-iterable, got a Rewinding whose second pass was empty"):
-        sweep(*build()[:2], Rewinding(rewinds=False), num_iter=30)
+        sweep(*build()[:2], Rewinding("never"), num_iter=30)

@@ -57,10 +57,9 @@ def test_a_trainer_trains_afterwards_as_if_nothing_had_been_swept(tmp_path, argu
     if arguments:
         pytest.importorskip("schedulefree", reason="schedulefree is not installed (make peers)")
     plain, swept = (trainer_in(tmp_path, **arguments) for _ in range(2))
-    before, result = weights_of(swept.model), range_test(swept, **SETTINGS)
+    result = range_test(swept, **SETTINGS)
     assert np.ptp(result.sweeps[0].loss) > 0.1
     assert result.settings.optimizer == ("AdamWScheduleFree" if arguments else "AdamW")
-    assert_equal(weights_of(swept.model), before)
     for trainer in (plain, swept):
         torch.manual_seed(1)
         trainer.train()

@@ -59,16 +59,12 @@ def test_a_checkout_is_named_by_its_commit_and_changes_are_said(project):
         git(project, "checkout", "-q", ".")
 
 
-def test_a_project_within_a_repository_that_tracks_it_is_of_its_commit(project):
-    assert read_state(commit_all(project.parent)) == "no uncommitted changes"
-
-
-@pytest.mark.parametrize("ignored", ["project/\n", "project/lrlib/\nproject/report/\n"])
-def test_an_archive_unpacked_in_another_repository_is_not_of_its_commit(project, ignored):
+@pytest.mark.parametrize("ignored", ["", "project/\n", "project/lrlib/\nproject/report/\n"])
+def test_within_another_repository_a_project_is_of_its_commit_if_that_tracks_it(project, ignored):
     (project.parent / ".gitignore").write_text(ignored)
-    commit_all(project.parent)
-    origin = read_origin()
-    assert origin.commit == "" and origin.describe().startswith("unknown: ")
+    commit, origin = commit_all(project.parent), read_origin()
+    assert origin.commit == ("" if ignored else commit)
+    assert origin.describe().startswith("unknown: " if ignored else f"{commit}, no uncommitted changes")
 
 
 def test_a_work_tree_is_of_its_own_commit_whatever_repository_the_environment_names(project, tmp_path, monkeypatch):
