@@ -1,5 +1,6 @@
 """Execution of section notebooks by papermill, one kernel each, as many at once as there are cores."""
 
+import contextlib
 import logging
 import os
 import shutil
@@ -36,15 +37,17 @@ def execute_notebooks(sections: list[Section], folder: Path, *, failed: Path) ->
     os.environ |= dict.fromkeys(WRITTEN, str(own))
     others = set(psutil.Process().children(recursive=True))
     pool = ThreadPoolExecutor(joblib.cpu_count())
-    futures = [(section, pool.submit(_execute, section, folder / section.path.name)) for section in sections]
     try:
-        for section, future in futures:
-            try:
-                future.result()
-            except (PapermillExecutionError, RuntimeError) as err:  # a RuntimeError: nbclient's, for a kernel that died
-                died = "lost its kernel, possibly out of memory"
-                what = died if isinstance(err, RuntimeError) else f"raised {err.ename}: {err.evalue}"
-                raise NotebookError(_describe(section, folder, failed, what)) from err
+        # Kernels start in this folder. papermill's own `cwd` would change that of all threads at any time.
+        with contextlib.chdir(sections[0].path.parent):
+            futures = [(section, pool.submit(_execute, section, folder / section.path.name)) for section in sections]
+            for section, future in futures:
+                try:
+                    future.result()
+                except (PapermillExecutionError, RuntimeError) as err:  # a RuntimeError: nbclient's, of a dead kernel
+                    died = "lost its kernel, possibly out of memory"
+                    what = died if isinstance(err, RuntimeError) else f"raised {err.ename}: {err.evalue}"
+                    raise NotebookError(_describe(section, folder, failed, what)) from err
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         # Kernels have process groups of their own and do not receive Ctrl-C.
@@ -59,7 +62,6 @@ def _execute(section, output):
         section.notebook,
         str(output).replace("{", "{{").replace("}", "}}"),  # papermill takes a path for a format
         parameters=section.values,
-        cwd=section.path.parent,
         kernel_name="python3",  # the native kernel of this interpreter
         language="python",
         progress_bar=False,

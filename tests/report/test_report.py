@@ -92,6 +92,9 @@ def test_the_report_is_whole(project, made):
     page = check_document(project, "report", made)
     assert re.search(r"\d\d epochs trained, 0 from the cache", made.stderr)
     assert page.select("aside.banner") and len(page.select("figure svg")) > 6
+    # Each kernel started in the folder of the notebooks, where it finds the numbers of figures and tables.
+    executed = [path.read_text("utf-8") for path in (project / "report" / "build" / "notebooks").glob("*.ipynb")]
+    assert len(executed) == 8 and not [text for text in executed if re.search(r"\*\*(Figure|Table)\.\*\*", text)]
 
 
 @pytest.mark.faults
