@@ -155,59 +155,55 @@ def range_test(
         Snapshot(model, optimizer, scaler, loss_fn, extra_state, (step_fn, val_metric), (loader, val_loader)) as state,
         tqdm(total=total, desc=f"range test, up to {total} steps", **shown) as bar,
     ):
-        sweeps, holds = _sweep(training, state, loader, val_loader, bar, deadline)
+        sweeps, holds = Runner(training, state, loader, val_loader, bar, deadline).run_all()
     versions = {each.__name__: each.__version__ for each in (lrlib, torch, np)} | {"python": platform.python_version()}
     return RangeTestResult(tuple(sweeps), settings, versions, tuple(holds))
 
 
-def _sweep(
-    training: Training, state: Snapshot, loader: Any, val_loader: Any, bar: Any, deadline: float
-) -> tuple[list[Sweep], list[Sweep]]:
-    """All sweeps and holds, each from the same state, which is left to be restored."""
-    settings = training.settings
-    seed_everything(settings.seed, state.generators)
-    val_subset = [] if val_loader is None else list(islice(val_loader, VAL_BATCHES))
-    # DDP needs the same number of forward passes in all processes.
-    del val_subset[int(training.ranks.reduce(len(val_subset), operation="MIN")[0]) :]
-    if val_loader is not None and not val_subset:
-        raise ValueError("val_loader must yield at least one batch, got none; check its dataset and drop_last")
-
-    share = np.arange(settings.num_iter) / (settings.num_iter - 1)
-    rising = settings.start_lr * (settings.end_lr / settings.start_lr) ** share
-    rising = rising[rising <= np.finfo(np.float32).max]
-    runner = Runner(training, state, loader, val_subset, bar, deadline)
-    sweeps, holds = list[Sweep](), list[Sweep]()
-    for repeat in range(1 if settings.refine else settings.repeats):
-        sweep = runner.run(settings.seed + repeat, rising.tolist())
-        if not (runner.is_late and sweeps):
-            sweeps.append(sweep)
-        if runner.is_late:
-            break
-        bar.update((repeat + 1) * settings.num_iter - bar.n)
-    are_usable = [np.isfinite(sweep.loss).sum() >= MIN_ITER for sweep in sweeps]
-    if settings.refine and are_usable[0] and np.isfinite(sweeps[0].curve()[1]).any() and not runner.is_late:
-        holds = runner.hold(sweeps[0])
-    bar.update(bar.total - bar.n)
-    if runner.errors and not any(are_usable):
-        runner.errors[0].add_note(f"range_test: no sweep got anywhere; the first: {sweeps[0].stop_reason}")
-        raise runner.errors[0]
-    if any(not sweep.diverged and sweep.fault is None for sweep in sweeps):
-        _check_effect(training, state)
-    return sweeps, holds
-
-
 @dataclass
 class Runner:
-    """Makes sweeps, each from the same state, until max_seconds are over."""
+    """Makes sweeps and holds, each from the same state, until max_seconds are over."""
 
     training: Training
     state: Snapshot
     loader: Any
-    val_subset: list[Any]
+    val_loader: Any
     bar: Any
     deadline: float
     is_late: bool = False  # max_seconds were over
     errors: list[Exception] = field(default_factory=list)  # that ended a sweep
+
+    def run_all(self) -> tuple[list[Sweep], list[Sweep]]:
+        """All sweeps and holds. The state is left to be restored."""
+        training, settings = self.training, self.training.settings
+        seed_everything(settings.seed, self.state.generators)
+        self.val_subset = [] if self.val_loader is None else list(islice(self.val_loader, VAL_BATCHES))
+        # DDP needs the same number of forward passes in all processes.
+        del self.val_subset[int(training.ranks.reduce(len(self.val_subset), operation="MIN")[0]) :]
+        if self.val_loader is not None and not self.val_subset:
+            raise ValueError("val_loader must yield at least one batch, got none; check its dataset and drop_last")
+
+        share = np.arange(settings.num_iter) / (settings.num_iter - 1)
+        rising = settings.start_lr * (settings.end_lr / settings.start_lr) ** share
+        rising = rising[rising <= np.finfo(np.float32).max]
+        sweeps, holds = list[Sweep](), list[Sweep]()
+        for repeat in range(1 if settings.refine else settings.repeats):
+            sweep = self.run(settings.seed + repeat, rising.tolist())
+            if not (self.is_late and sweeps):
+                sweeps.append(sweep)
+            if self.is_late:
+                break
+            self.bar.update((repeat + 1) * settings.num_iter - self.bar.n)
+        are_usable = [np.isfinite(sweep.loss).sum() >= MIN_ITER for sweep in sweeps]
+        if settings.refine and are_usable[0] and np.isfinite(sweeps[0].curve()[1]).any() and not self.is_late:
+            holds = self.hold(sweeps[0])
+        self.bar.update(self.bar.total - self.bar.n)
+        if self.errors and not any(are_usable):
+            self.errors[0].add_note(f"range_test: no sweep got anywhere; the first: {sweeps[0].stop_reason}")
+            raise self.errors[0]
+        if any(not sweep.diverged and sweep.fault is None for sweep in sweeps):
+            _check_effect(training, self.state)
+        return sweeps, holds
 
     def run(self, seed: int, lrs: list[float]) -> Sweep:
         """One pass over the learning rates. Raises the user's exceptions, except one after a divergence."""
