@@ -13,7 +13,7 @@ from lrlib.finder.checks import group_momenta
 from lrlib.finder.result import RangeTestResult, Sweep
 from lrlib.finder.settings import Settings
 from lrlib.peers import tables, undoing
-from lrlib.peers.undoing import Floats
+from lrlib.smoothing import Floats
 
 BETA = 0.98  # Lightning's; fastai keeps its own
 # The means, and the settings of read that each of them has.
@@ -206,7 +206,7 @@ def _undo(found: _History, loss: Floats, given: Mapping[str, Any]) -> tuple[Floa
 
 def _one_loss_a_rate(source: str, lr: Floats, loss: Floats) -> tuple[Floats, Floats, int]:
     """lr and loss with one step for each learning rate, up to the first of the last losses that are not finite."""
-    if not (np.isfinite(lr).all() and (lr > 0).all() and (np.diff(lr) >= 0).all() and lr[-1] > lr[0]):
+    if not tables.rises(lr):
         raise ValueError(f"learning rates must be positive and increase, got others in {source}; pass a range test")
     rates, first, counts = np.unique(lr, return_index=True, return_counts=True)
     loss = np.add.reduceat(loss, first) / counts

@@ -41,7 +41,7 @@ def read_csv(path: Path, columns: Sequence[str] | None = None) -> Columns:
 def read_tensorboard(paths: Sequence[Path]) -> Columns:
     """Return the history of two scalars that TensorBoard exported, of which one is the learning rate."""
     histories = [read_csv(path, ("Step", "Value"))[:2] for path in paths]
-    rising = [i for i, (_, values) in enumerate(histories) if _rises(values)]
+    rising = [i for i, (_, values) in enumerate(histories) if rises(values)]
     if len(rising) != 1:
         raise ValueError(f"one of {paths[0]} and {paths[1]} must hold rising learning rates, got {len(rising)}")
     order = (rising[0], 1 - rising[0])
@@ -121,8 +121,10 @@ def _loss_rank(name: str) -> int | None:
     return 8 * is_part + 4 * ("epoch" in name) + 2 * (not is_step) + ("train" not in name)
 
 
-def _rises(values: Floats) -> bool:
-    return len(values) > 1 and bool((values > 0).all() and (np.diff(values) >= 0).all() and values[-1] > values[0])
+def rises(values: Floats) -> bool:
+    """Whether values are a range test's learning rates: positive, finite and increasing, some of them repeated."""
+    in_order = len(values) > 1 and np.isfinite(values).all() and (np.diff(values) >= 0).all()
+    return bool(in_order and 0 < values[0] < values[-1])
 
 
 def _parse(path: Path) -> tuple[list[str], list[list[str]], bool]:

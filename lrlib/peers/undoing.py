@@ -7,7 +7,8 @@ suggestions from it come out up to half a decade too high.
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Floats = NDArray[np.float64]
+from lrlib.smoothing import Floats
+
 WEIGHTS = np.arange(1, 1000) / 1000  # smooth_f that are looked for
 FIRST_STEPS = np.arange(1, 2001)  # beyond, 0.98 ** step is below the resolution of float64
 OFF_GRID = 0.02  # of the spacing of float32: a loss closer to a float32 number is one

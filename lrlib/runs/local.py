@@ -2,6 +2,7 @@
 
 import tempfile
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 
 from joblib.externals.loky.process_executor import BrokenProcessPool
@@ -34,10 +35,8 @@ class LocalWorkers:
         self._data = tempfile.NamedTemporaryFile(prefix="lrlib-")  # noqa: SIM115 (close does that)
         self._data.write(data)
         self._data.flush()
+        self._start = partial(start_pool, n, WORKER_ENVIRONMENT, _receive_file, self._data.name)
         self._pool = self._start()
-
-    def _start(self):
-        return start_pool(self._n, WORKER_ENVIRONMENT, _receive_file, self._data.name)
 
     def count_slots(self) -> int:
         return TASKS_PER_WORKER * self._n

@@ -1,6 +1,7 @@
 """`python -m lrlib verify`: train a sample of the published epochs again, and compare."""
 
 import argparse
+import contextlib
 import random
 import sys
 import tempfile
@@ -40,7 +41,11 @@ def verify(found: Published, *, chains: int, epochs: int, seed: int | None) -> I
         within LOSS_TOLERANCE and ACCURACY_TOLERANCE.
     """
     pairs: list = []  # of epochs and what was published of them
-    runs = [run for run in found.runs if _is_trainable(run)]
+    runs = []
+    for run in found.runs:
+        with contextlib.suppress(BackendError):  # its backend is not installed
+            name_numerics(run, load_data(run.problem))
+            runs.append(run)
     for run in random.Random(seed).sample(runs, min(chains, len(runs))):
         chain = plan_epochs(run)[:epochs]
         records = found.find(chain)
@@ -64,15 +69,6 @@ def verify(found: Published, *, chains: int, epochs: int, seed: int | None) -> I
                 right &= abs(ours["test_accuracy"] - theirs["test_accuracy"]) <= ACCURACY_TOLERANCE
         about = f"{epoch.run.label}, seed {epoch.run.seed}, epoch {epoch.number}"
         yield f"{about}: largest difference of a loss {difference:.1e} ({how})", bool(right)
-
-
-def _is_trainable(run):
-    """Whether a run's backend is installed."""
-    try:
-        name_numerics(run, load_data(run.problem))
-    except BackendError:
-        return False
-    return True
 
 
 def main(arguments: list[str]) -> int:

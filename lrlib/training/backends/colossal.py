@@ -105,10 +105,8 @@ class Ranks:
 
 def close_ranks():
     """End the ranks of this process, if there are any."""
-    global _last_ranks
     if _last_ranks is not None:
         _last_ranks.close()
-    _last_ranks = None
 
 
 def _join(rank, address, world_size):
