@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
-from trainings import batches, blobs, children, cross_entropy, fingerprint, net, sweep
+from trainings import batches, blobs, children, cross_entropy, fingerprint, net, sweep, train
 
 from lrlib.finder.restore import Snapshot
 
@@ -436,9 +436,10 @@ def test_whatever_one_part_raises_all_others_are_put_back_first(error):
     model = nn.Sequential(Stubborn(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     before = fingerprint(model, optimizer)
-    Stubborn.fails = True
     is_error = isinstance(error, RuntimeError)
     message = "model.0's extra state could not be restored, .*: mine" if is_error else "^$"
-    with pytest.raises(RuntimeError if is_error else KeyboardInterrupt, match=message):
-        sweep(model, optimizer, batches(), end_lr=100)
+    with pytest.raises(RuntimeError if is_error else KeyboardInterrupt, match=message), Snapshot(model, optimizer):
+        train(model, optimizer, batches())
+        torch.rand(1)
+        Stubborn.fails = True
     assert fingerprint(model, optimizer) == before

@@ -120,16 +120,12 @@ def test_autocast_and_grad_scaler_are_used_and_put_back(scaled, where):
         assert np.allclose(swept.loss, run(None).sweeps[0].loss, atol=0.02)
 
 
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
 def test_progress_shows_lr_and_loss_to_the_end_in_a_terminal_and_nothing_elsewhere(capfd, monkeypatch):
     model, optimizer, loader = build()
     sweep(model, optimizer, loader, num_iter=10, progress=True)
     assert capfd.readouterr() == ("", "")
-    terminal = Terminal()
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
     monkeypatch.setattr(sys, "stderr", terminal)
     sweep(model, optimizer, loader, num_iter=10)
     assert terminal.getvalue() == ""

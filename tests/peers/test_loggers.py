@@ -1,6 +1,7 @@
 """result.log with the real TensorBoard and MLflow, and with what has W&B's log."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 from test_reading import curve
@@ -34,19 +35,14 @@ def test_mlflow(tmp_path, monkeypatch):
     assert artifact.path == "range_test/curves.png"
 
 
-class Run:
-    def log(self, values):
-        self.values = values
-
-
 @pytest.mark.parametrize("with_matplotlib", [True, False])
 def test_what_has_a_log_method(monkeypatch, with_matplotlib):
     if not with_matplotlib:
         monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    run = Run()
-    RESULT.log(run)
-    picture = run.values.pop("range_test/curves", None)
-    assert run.values == EXPECTED and (picture is not None) == with_matplotlib
+    values = {}
+    RESULT.log(SimpleNamespace(log=values.update))
+    picture = values.pop("range_test/curves", None)
+    assert values == EXPECTED and (picture is not None) == with_matplotlib
 
 
 def test_another_writer_is_refused():

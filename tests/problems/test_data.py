@@ -50,11 +50,10 @@ def ours(tmp_path, monkeypatch):
 def nowhere(ours, monkeypatch):
     """No dataset anywhere, and no network."""
 
-    class Unreachable:
-        def __init__(self, root, download):
-            raise OSError("no route to host")
+    def unreachable(root, download):
+        raise OSError("no route to host")
 
-    monkeypatch.setattr(torchvision.datasets, "MNIST", Unreachable)
+    monkeypatch.setattr(torchvision.datasets, "MNIST", unreachable)
     return ours.parent.parent
 
 
@@ -101,14 +100,13 @@ def test_an_interrupted_download_is_downloaded_again(ours, two_images, monkeypat
     (ours / names[0]).write_bytes(two_images[names[0]][:100])
     (ours / f"{names[1]}.gz").write_bytes(gzip.compress(two_images[names[1]])[:-3])
 
-    class Mirror:
-        def __init__(self, root, download):
-            for name in names:
-                path = ours / name
-                if not path.exists():  # as torchvision does, which checks only the compressed files
-                    path.write_bytes(two_images[name])
+    def download(root, download):
+        for name in names:
+            path = ours / name
+            if not path.exists():  # as torchvision does, which checks only the compressed files
+                path.write_bytes(two_images[name])
 
-    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", Mirror)
+    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", download)
     assert load_dataset("fashion_mnist").train[1].tolist() == [7]
 
 
