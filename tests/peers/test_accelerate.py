@@ -51,7 +51,7 @@ def test_in_the_middle_of_an_accumulation_the_sweep_steps_and_the_middle_is_put_
             result = range_test(accelerator, model, optimizer, nn.functional.cross_entropy, loader, **SETTINGS)
         assert not accelerator.sync_gradients and accelerator.gradient_state.in_dataloader
         break
-    assert np.ptp(result.sweeps[0].loss) > 1  # more than between the batches of one model
+    assert result.sweeps[0].loss.min() < 0.5 * result.sweeps[0].loss[0]
 
 
 def sweep_in_a_process(folder):
