@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pytest
 import torch
 from torch import nn
-from trainings import blobs, build, sweep
+from trainings import batches, build, sweep
 
 from lrlib.finder.batches import n_samples, on_device
 
@@ -100,8 +100,7 @@ class Rewinding:
     """Returns itself, and begins again in __iter__, in reset or never."""
 
     def __init__(self, where="__iter__"):
-        self.batches = list(zip(*(part.split(32) for part in blobs(256)), strict=True))
-        self.i, self.where = 0, where
+        self.batches, self.i, self.where = batches(), 0, where
         if where == "reset":
             self.reset = self.begin
 

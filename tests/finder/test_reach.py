@@ -209,8 +209,7 @@ def test_an_average_is_restored_wherever_it_lies_and_the_users_records_are_not(p
     deep = {"trainer": types.SimpleNamespace(parts=[{"average": average}])}
     Static.average = average
     update = {
-        "itself": lambda: average.update(),
-        "extra_state": lambda: average.update(),
+        **dict.fromkeys(["itself", "extra_state"], lambda: average.update()),
         "function attribute": lambda: step_fn.average.update(),
         "class attribute": lambda: Static.average.update(),
         "deep": lambda: deep["trainer"].parts[0]["average"].update(),

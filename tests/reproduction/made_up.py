@@ -1,5 +1,7 @@
 """Results whose every value is known."""
 
+from collections import namedtuple
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -32,9 +34,7 @@ def falling(epoch):
     return 1 / epoch
 
 
-class FakeResults:
-    def __init__(self, epochs=None, steps=None):
-        self.epochs, self.steps = epochs, steps
+FakeResults = namedtuple("FakeResults", ["epochs", "steps"], defaults=[None, None])
 
 
 def sweep(start=-3.0, lowest=-1.0, *, seeds=range(SEEDS), explodes=True, falls=True):

@@ -20,7 +20,7 @@ NUMBER = re.compile(r"(?<![\w.-])\d[\d.,]*(?![\w])")
 
 
 class MadeUp:
-    """Results of runs whose losses follow from their labels: they fall, rise after `turn`, and differ by seed."""
+    """Results of runs whose losses follow from their labels and differ by seed."""
 
     def __init__(self, runs, *, worse="", diverges=""):
         self.runs, self.n_epochs, self.n_epochs_apart, self.seconds = runs, 1, 1, 1.0
