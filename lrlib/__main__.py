@@ -46,7 +46,7 @@ def main() -> int:
 
         return verify(sys.argv[2:])
     if command == "lab":
-        from lrlib.report.lab import open_lab
+        from lrlib.report.environment import open_lab
 
         return open_lab(sys.argv[2:])
     try:

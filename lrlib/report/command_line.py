@@ -12,8 +12,6 @@ from lrlib.project import store_folder
 from lrlib.report.documents import ParameterError, find_document, list_documents
 from lrlib.report.sections import FLAGS, find_sections, parse_assignments, write_command
 
-_say = functools.partial(print, file=sys.stderr, flush=True)
-
 
 def main(arguments=None) -> int:
     """Run a command. Returns 0, 1 for an error, 2 for bad input, 130 for Ctrl-C, 143 for SIGTERM."""
@@ -61,9 +59,8 @@ def _build_parser():
         command.set_defaults(act=_make)
         command.format_help = functools.partial(_help_with_parameters, command)
         for flag in FLAGS:
-            command.add_argument(
-                f"--{flag.replace('_', '-')}", metavar="VALUE", help=f"{flag} of all sections; see below"
-            )
+            option = f"--{flag.replace('_', '-')}"
+            command.add_argument(option, metavar="VALUE", help=f"{flag} of all sections; see below")
         command.add_argument("--params", metavar="'NAME=VALUE ...'", default="", help="further parameters")
         command.add_argument(
             "--results", metavar="FILE", default="", help="published, or a file of results to use instead of training"
@@ -93,7 +90,7 @@ def _help_with_parameters(command):
 
 
 def _make(options):
-    from lrlib.report.driver import make_document
+    from lrlib.report.driver import make_document, say
     from lrlib.report.publish import list_changes, read_outcome
 
     name, _, section = options.name.rpartition("/") if options.command == "section" else (options.name, "", "")
@@ -103,14 +100,13 @@ def _make(options):
         document,
         _read_texts(options),
         command=_describe(options),
-        say=_say,
         section=section,
         quick=options.quick,
         results=options.results,
         publish=options.command == "publish",
     )
     for line in [] if section else [*list_changes(before, outcome), *outcome.summarize()]:
-        _say(line)
+        say(line)
     print(*paths, sep="\n")
 
 

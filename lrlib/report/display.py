@@ -43,9 +43,17 @@ def show_figure(figure: Figure, *, label: str, caption: str, alt: str, data: pd.
     """
     _check(label, caption=caption, alt=alt)
     series = name_panels(figure)
-    bundle = {"image/svg+xml": _svg(figure, label), "text/csv": _csv(data), "text/plain": alt}
-    bundle["image/png"] = _png(figure)  # JupyterLab shows no SVG of a notebook that it has not run itself
-    bundle[MIME] = describe_panels(figure, series)
+    svg, png = io.StringIO(), io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": label, "svg.fonttype": "none"}):  # the same bytes each time
+        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(png, format="png", dpi=144, metadata={"Software": None})
+    bundle = {
+        "image/svg+xml": svg.getvalue(),
+        "text/csv": _csv(data),
+        "text/plain": alt,
+        "image/png": base64.b64encode(png.getvalue()).decode(),  # JupyterLab shows no SVG of what it has not run itself
+        MIME: describe_panels(figure, series),
+    }
     matplotlib.pyplot.close(figure)
     _display(bundle, kind="figure", label=label, caption=spell_out(caption), alt=alt)
     _show_caption("figure", label, caption)
@@ -137,20 +145,6 @@ def _check(label, **texts):
     for name, text in texts.items():
         if not text.strip():
             raise ValueError(f"{name} of {label!r} must not be empty; say what the reader sees")
-
-
-def _svg(figure, label):
-    """The figure as SVG text, the same bytes each time: no date, ids from the label, text as text."""
-    out = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": label, "svg.fonttype": "none"}):
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    return out.getvalue()
-
-
-def _png(figure):
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=144, metadata={"Software": None})
-    return base64.b64encode(out.getvalue()).decode()
 
 
 def _csv(frame):

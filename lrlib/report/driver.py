@@ -4,12 +4,13 @@ All runs of all sections are trained first, together, so that every core has wor
 the cache. A notebook does not rely on that: it trains what is missing.
 """
 
+import functools
 import json
 import os
 import shutil
+import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -26,24 +27,14 @@ from lrlib.report.page.merge import merge_notebooks
 from lrlib.report.page.pdf import export_pdf
 from lrlib.report.provenance import MAKING, Making, read_origin
 from lrlib.report.publish import Outcome, list_outputs, publish_document, read_outcome, take_outcome
-from lrlib.report.sections import (
-    Section,
-    describe_command,
-    find_sections,
-    give_values,
-    pick_section,
-    plan_section,
-    read_command,
-)
+from lrlib.report.sections import describe_command, find_sections, give_values, pick_section, plan_section, read_command
 from lrlib.runs import published
 from lrlib.runs.store import write_whole
 from lrlib.runs.trainer import train
 
 NEEDED_BYTES = 16 * 2**20  # for executed notebooks, page and PDF
 
-
-class BuildError(LrlibError):
-    """Notebooks that cannot be typeset."""
+say = functools.partial(print, file=sys.stderr, flush=True)  # about the progress
 
 
 def make_document(
@@ -51,7 +42,6 @@ def make_document(
     texts: dict[str, str],
     *,
     command: str,
-    say: Callable[[str], object],
     section: str = "",
     quick: bool = False,
     results: str = "",
@@ -65,7 +55,6 @@ def make_document(
         document: the document.
         texts: parameter name -> value as written on the command line.
         command: the command that makes this document.
-        say: called with lines about the progress.
         section: the name of the section to make, into `build_folder()/sections`; "" for the document.
         quick: whether to use the document's quick values.
         results: "published" or a file of results that are used instead of training; with "published", values that are
@@ -79,7 +68,10 @@ def make_document(
     sections = [pick_section(sections, section)] if section else sections
     sections = _settle(document, sections, texts, quick=quick, results=results)
     runs = [run for each in sections for run in plan_section(each)]
-    check_writable(build, *(document.published.parent, document.readme.parent) * publish)
+    for folder in (build, *(document.published.parent, document.readme.parent) * publish):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(NEEDED_BYTES))
     trained = train(runs)
     n_trained = trained.n_computed
     say(f"{n_trained} epochs trained, {trained.n_known - n_trained} from the cache or published results")
@@ -112,7 +104,7 @@ def make_document(
             if not section:
                 export_pdf(merged, out=folder / f"{name}.pdf")
         except ValueError as err:
-            raise BuildError(f"the notebooks cannot be typeset: {err}") from err
+            raise LrlibError(f"the notebooks cannot be typeset: {err}") from err
         kept = target / ("notebooks" if section or document.name == "report" else f"{document.name}-notebooks")
         with FileLock(build / ".lock"):
             if not section:
@@ -128,7 +120,7 @@ def make_document(
     return paths, outcome
 
 
-def _settle(document, sections, texts, *, quick, results) -> list[Section]:
+def _settle(document, sections, texts, *, quick, results):
     """Sections with their values, all with the same dataset, and the commands that make them in their metadata."""
     if results:
         os.environ[published.VARIABLE] = str(document.results if results == "published" else Path(results).absolute())
@@ -149,11 +141,3 @@ def _settle(document, sections, texts, *, quick, results) -> list[Section]:
             raise ParameterError(f"section {section.name}: {err}") from err
         section.notebook.metadata.lrlib["command"] = describe_command(document, section)
     return sections
-
-
-def check_writable(*folders: Path) -> None:
-    """Make folders, and raise OSError unless a document can be written to each."""
-    for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(NEEDED_BYTES))

@@ -20,17 +20,14 @@ from lrlib.report.sections import Section
 WRITTEN = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
 
 
-class NotebookError(LrlibError):
-    """A notebook that raised, or whose kernel died; names the cell and where the executed notebook is."""
-
-
 def execute_notebooks(sections: list[Section], folder: Path, *, failed: Path) -> list[Path]:
     """Execute sections into a folder, which is made. Returns the paths of the executed notebooks.
 
-    Raises NotebookError for the first section, in their order, that raised; its notebook goes to the folder `failed`.
+    Raises LrlibError for the first section, in their order, that raised or lost its kernel; it names the cell, and the
+    executed notebook goes to the folder `failed`.
     """
     folder.mkdir()
-    for name in ("papermill", "traitlets", "asyncio"):  # what they would say, NotebookError says
+    for name in ("papermill", "traitlets", "asyncio"):  # what they would say, the error says
         logging.getLogger(name).setLevel(logging.CRITICAL)
     own = folder.with_name("kernels")
     own.mkdir()
@@ -47,7 +44,7 @@ def execute_notebooks(sections: list[Section], folder: Path, *, failed: Path) ->
                 except (PapermillExecutionError, RuntimeError) as err:  # a RuntimeError: nbclient's, of a dead kernel
                     died = "lost its kernel, possibly out of memory"
                     what = died if isinstance(err, RuntimeError) else f"raised {err.ename}: {err.evalue}"
-                    raise NotebookError(_describe(section, folder, failed, what)) from err
+                    raise LrlibError(_describe(section, folder, failed, what)) from err
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         # Kernels have process groups of their own and do not receive Ctrl-C.

@@ -23,10 +23,6 @@ from lrlib.runs.store import Store, write_whole
 _BLOCK = re.compile(r"(<!-- (?P<name>[a-z0-9-]+) -->\n)(?P<content>.*?)(<!-- /(?P=name) -->)", re.S)
 
 
-class PublishError(LrlibError):
-    """A README that cannot be filled."""
-
-
 @dataclass(frozen=True)
 class Outcome:
     """What a document found, and what made it."""
@@ -83,10 +79,10 @@ def list_changes(before: Outcome | None, now: Outcome) -> list[str]:
 def fill_block(text: str, name: str, content: str) -> str:
     """A README's text with content, whole lines, between its lines `<!-- name -->` and `<!-- /name -->`.
 
-    Raises PublishError if it has no such lines.
+    Raises LrlibError if it has no such lines.
     """
     if not any(match["name"] == name for match in _BLOCK.finditer(text)):
-        raise PublishError(f"the README has no lines <!-- {name} --> and <!-- /{name} -->; add them")
+        raise LrlibError(f"the README has no lines <!-- {name} --> and <!-- /{name} -->; add them")
     return _BLOCK.sub(lambda found: f"{found[1]}{content}{found[4]}" if found["name"] == name else found[0], text)
 
 
@@ -96,28 +92,28 @@ def publish_document(
     """Copy a made document and its results to `report/`, and fill the blocks of its README. Returns the paths.
 
     A block `<!-- label -->` … `<!-- /label -->` holds the table, text or figure of that label, and `made` what made the
-    document. Raises PublishError for a label that the document does not have.
+    document. Raises LrlibError for a label that the document does not have.
     """
     labelled = {output.metadata.report.label: output for output in outputs if "label" in output.metadata.report}
-    folder, text, figures = document.published.parent, document.readme.read_text(encoding="utf-8"), {}
+    folder, text = document.published.parent, document.readme.read_text(encoding="utf-8")
+    files = {folder / path.name: path.read_bytes() for path in paths}
     for match in _BLOCK.finditer(text):
         name = match["name"]
         if name == "made":
             content = f"Made by `{outcome.command}` from commit `{outcome.commit}`."
         elif name not in labelled:
-            raise PublishError(f"{document.readme}: unknown output {name!r}; available: {', '.join(labelled)}")
+            raise LrlibError(f"{document.readme}: unknown output {name!r}; available: {', '.join(labelled)}")
         elif "image/svg+xml" in labelled[name].data:
-            figures[f"{name}.svg"] = labelled[name].data["image/svg+xml"]
-            place = os.path.relpath(folder / f"{name}.svg", document.readme.parent)
+            drawing = folder / f"{name}.svg"
+            files[drawing] = labelled[name].data["image/svg+xml"].encode()
+            place = os.path.relpath(drawing, document.readme.parent)
             content = f"![{' '.join(labelled[name].metadata.report.alt.split())}]({place})"
         else:
             content = re.sub(r"-{3,}", "---", labelled[name].data["text/markdown"])
         text = fill_block(text, name, f"{content}\n")
     if runs:
         write(document.results, runs, commit=outcome.commit, store=Store(store_folder()))
-    for path in paths:
-        write_whole(folder / path.name, path.read_bytes())
-    for name, svg in figures.items():
-        write_whole(folder / name, svg.encode())
-    write_whole(document.readme, text.encode())
+    files[document.readme] = text.encode()
+    for path, data in files.items():
+        write_whole(path, data)
     return [folder / path.name for path in paths]

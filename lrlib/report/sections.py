@@ -38,7 +38,7 @@ class Section:
     path: Path
     notebook: nbformat.NotebookNode = field(repr=False)
     declared: dict[str, Parameter]
-    values: dict[str, Any]
+    values: dict[str, Any] = field(default_factory=dict)  # by give_values
     given: dict[str, Any] = field(default_factory=dict)  # those of them that the user gave
 
 
@@ -57,9 +57,8 @@ def find_sections(document: Document) -> list[Section]:
     sections = sorted(found.values(), key=lambda section: [int(part) for part in section.name.split("-")])
     everything = {name: parameter for section in sections for name, parameter in section.declared.items()}
     for section in sections:
-        for name, parameter in everything.items() if section.notebook.metadata.lrlib.get("whole") else ():
-            section.declared.setdefault(name, parameter)
-            section.values.setdefault(name, parameter.default)
+        if section.notebook.metadata.lrlib.get("whole"):
+            section.declared.update(everything | section.declared)
     return sections
 
 
@@ -89,9 +88,7 @@ def _read_section(path):
         for cell in notebook.cells:
             if cell.cell_type == "code" and find_tagged(notebook, tag) is None and re.match(sign, cell.source):
                 raise ParameterError(f"{path.name}: its {tag} cell has lost the tag {tag!r}; add it in JupyterLab")
-    declared = _read_parameters(path, notebook)
-    values = {name: parameter.default for name, parameter in declared.items()}
-    return Section(number.replace(".", "-") or "0", path, notebook, declared, values)
+    return Section(number.replace(".", "-") or "0", path, notebook, _read_parameters(path, notebook))
 
 
 def find_tagged(notebook: nbformat.NotebookNode, tag: str) -> nbformat.NotebookNode | None:
@@ -142,8 +139,8 @@ def give_values(sections: list[Section], texts: dict[str, str], quick: dict[str,
     done = []
     for section in sections:
         given = {n: parse_value(section.declared[n], text) for n, text in texts.items() if n in section.declared}
-        own = {n: value for n, value in (quick or {}).items() if n in section.declared}
-        done.append(replace(section, values=section.values | own | given, given=given))
+        own = {n: (quick or {}).get(n, parameter.default) for n, parameter in section.declared.items()}
+        done.append(replace(section, values=own | given, given=given))
     for name in names:
         values = {section.name: str(section.values[name]) for section in done if name in section.values}
         usual = Counter(values.values()).most_common(1)[0][0]

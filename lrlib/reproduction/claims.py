@@ -15,17 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lrlib.reproduction import author
+from lrlib.reproduction import author, readings
 from lrlib.reproduction.design import SGD_SWEEP, Design
-from lrlib.reproduction.readings import (
-    Floats,
-    count_diverged,
-    locate_turning_points,
-    measure_roughness,
-    select_curves,
-    select_last,
-    select_run,
-)
 from lrlib.reproduction.statistics import Estimate, estimate_mean, estimate_share
 from lrlib.runs.results import Results
 from lrlib.suggest import TurningPoints
@@ -45,30 +36,31 @@ ABOUT["C6"] = ["learning_rates", "epochs"]
 Measured = tuple[dict[str, Any], str]
 
 
+@dataclass(frozen=True)
 class Tables:
     """The tables of some results, and the turning points of their range tests, each made once for all claims."""
 
-    def __init__(self, results: Results, fall_fraction: float) -> None:
-        self._results, self._fall_fraction = results, fall_fraction
+    results: Results
+    fall_fraction: float
 
     @cached_property
     def epochs(self) -> pd.DataFrame:
-        return count_diverged(self._results.epochs)
+        return readings.count_diverged(self.results.epochs)
 
     @cached_property
     def steps(self) -> pd.DataFrame:
-        return self._results.steps
+        return self.results.steps
 
     @cached_property
-    def turning_points(self) -> tuple[list[Floats], list[TurningPoints]]:
-        return locate_turning_points(self.steps, SGD_SWEEP, self._fall_fraction)
+    def turning_points(self) -> tuple[list[readings.Floats], list[TurningPoints]]:
+        return readings.locate_turning_points(self.steps, SGD_SWEEP, self.fall_fraction)
 
-    def curves(self, label: str, column: str = "test_loss") -> Floats:
+    def curves(self, label: str, column: str = "test_loss") -> readings.Floats:
         """(n_seeds, n_epochs), in their order."""
-        return select_curves(self.epochs, label, column).to_numpy()
+        return readings.select_curves(self.epochs, label, column).to_numpy()
 
-    def last(self, label: str, column: str = "test_accuracy") -> Floats:
-        return select_last(self.epochs, label, column)
+    def last(self, label: str, column: str = "test_accuracy") -> readings.Floats:
+        return readings.select_last(self.epochs, label, column)
 
 
 @dataclass(frozen=True)
@@ -225,14 +217,14 @@ def _read_second_drop(tables: Tables, design: Design, margin: float) -> Measured
 
 
 def _read_smallest_lr(tables: Tables, design: Design, margin: None) -> Measured:
-    steps = select_run(tables.steps, design.onecycle_label).sort_values(["seed", "step"])
+    steps = readings.select_run(tables.steps, design.onecycle_label).sort_values(["seed", "step"])
     lr = steps[steps["seed"] == steps["seed"].iloc[0]]["lr"].to_numpy()
     return {}, f"The smallest learning rate is {lr.min():.4g}, at step {lr.argmin() + 1:,} of {len(lr):,}"
 
 
 def _read_roughness(tables: Tables, design: Design, margin: float) -> Measured:
     labels = (design.onecycle_label, design.multistep_label)
-    one, multi = (measure_roughness(tables.curves(label)) for label in labels)
+    one, multi = (readings.measure_roughness(tables.curves(label)) for label in labels)
     shown = f"mean roughness {one.mean():.4f} (OneCycle), {multi.mean():.4f} (MultiStep)"
     with np.errstate(divide="ignore", invalid="ignore"):  # a curve without any rise has no ratio: inconclusive
         return {"log ratio": np.log(one / multi)}, shown

@@ -86,9 +86,7 @@ class Design:
         if self.seeds > MAX_SEEDS:
             raise ValueError(f"seeds must be at most {MAX_SEEDS}, got {self.seeds}; it is their number, not a seed")
         if not 0 < self.fall_fraction < 1:
-            raise ValueError(
-                f"fall_fraction must be between 0 and 1, got {self.fall_fraction!r}; it is a share of the fall"
-            )
+            raise ValueError(f"fall_fraction must be between 0 and 1, a share of the fall, got {self.fall_fraction!r}")
         for name in ("learning_rates", "turning_points", "milestones"):
             values = tuple(getattr(self, name))
             if not values or len(set(values)) != len(values):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator
+from matplotlib.ticker import LogLocator
 
 from lrlib.report.page.figures import GRID, INK, PAPER
 
@@ -17,27 +17,20 @@ NARROW = 4.4  # inches: of a single panel, which stays legible on a phone
 N_BINS = 180  # points of a curve over steps
 
 STYLE: dict[Any, Any] = {
-    "axes.edgecolor": INK,
     "axes.facecolor": "none",
     "axes.grid": True,
-    "axes.labelcolor": INK,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
     "axes.titlesize": "medium",
     "axes.titlelocation": "left",
     "figure.facecolor": PAPER,
     "font.size": 9,
     "grid.color": GRID,
     "grid.linewidth": 0.6,
-    "legend.fontsize": 8,
     "legend.frameon": False,
     "lines.linewidth": 1.4,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
 }
+STYLE |= dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color"), INK)
+STYLE |= dict.fromkeys(("axes.spines.right", "axes.spines.top"), False)
+STYLE |= dict.fromkeys(("legend.fontsize", "xtick.labelsize", "ytick.labelsize"), 8)
 
 
 @contextlib.contextmanager
@@ -89,10 +82,10 @@ def log_axis(axes: Axes, which: str, minor: bool = False) -> None:
     """A logarithmic x or y axis with plain numbers such as 0.01, at 2 and 5 too with `minor`."""
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
     axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
+    axis.set_major_formatter(lambda value, _: plain(value))
     if minor:
         axis.set_minor_locator(LogLocator(subs=(2, 5)))
-        axis.set_minor_formatter(FuncFormatter(lambda value, _: plain(value)))
+        axis.set_minor_formatter(lambda value, _: plain(value))
         axis.set_tick_params(which="minor", labelsize=7.5)
 
 

@@ -210,8 +210,7 @@ def _draw_originals(axes, originals, x, y, colors=None):
     rows = []
     for name, curve in originals.items():
         label, color = ", ".join(filter(None, (ORIGINAL, name))), (colors or {}).get(name, INK)
-        style = {"linestyle": (0, (1, 1.2)), "marker": ".", "markersize": 3.5}
-        axes.plot(curve[x], curve[y], color=color, label=label, **style)
+        axes.plot(curve[x], curve[y], color=color, label=label, linestyle=(0, (1, 1.2)), marker=".", markersize=3.5)
         rows.append(curve.assign(run=label, split="test", loss=curve[y]))
     return rows
 

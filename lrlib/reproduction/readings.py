@@ -24,9 +24,8 @@ def select_run(frame: pd.DataFrame, label: str) -> pd.DataFrame:
     """The rows of a results table that belong to the run of that label. Raises ValueError if there are none."""
     selected = frame[frame["run"] == label]
     if selected.empty:
-        raise ValueError(
-            f"the results have no run {label!r}, only {', '.join(frame['run'].unique())}; train it with them"
-        )
+        others = ", ".join(frame["run"].unique())
+        raise ValueError(f"the results have no run {label!r}, only {others}; train it with them")
     return selected
 
 
@@ -46,9 +45,8 @@ def locate_turning_points(steps: pd.DataFrame, label: str, fraction: float) -> t
     Args:
         fraction: share of the fall that counts as its start.
     """
-    sweeps = [
-        (group["lr"].to_numpy(), group["loss"].to_numpy()) for _, group in select_run(steps, label).groupby("seed")
-    ]
+    groups = [group for _, group in select_run(steps, label).groupby("seed")]
+    sweeps = [(group["lr"].to_numpy(), group["loss"].to_numpy()) for group in groups]
     return [smooth(*sweep) for sweep in sweeps], [turning_points(*sweep, fraction=fraction) for sweep in sweeps]
 
 

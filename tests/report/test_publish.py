@@ -10,6 +10,7 @@ from made_documents import SVG, figure, shows, table, words
 from nbformat.v4 import new_output
 
 from lrlib import Run
+from lrlib.errors import LrlibError
 from lrlib.report import publish, stored
 from lrlib.report.documents import Document, list_documents
 from lrlib.runs import published
@@ -53,7 +54,7 @@ def test_publishing_copies_the_files_and_fills_the_readme(made, tmp_path):
 def test_a_readme_that_names_an_unknown_output_is_refused_before_anything_is_copied(made, tmp_path):
     document = made[0]
     document.readme.write_text("<!-- none -->\n<!-- /none -->")
-    with pytest.raises(publish.PublishError, match="'none'.*accuracies, curve"):
+    with pytest.raises(LrlibError, match="'none'.*accuracies, curve"):
         publish.publish_document(*made)
     assert list((tmp_path / "report").iterdir()) == []
 
@@ -61,7 +62,7 @@ def test_a_readme_that_names_an_unknown_output_is_refused_before_anything_is_cop
 def test_a_block_is_filled_as_it_is():
     text = "a\n<!-- x -->\nold\n<!-- /x -->\n<!-- y -->\n<!-- /y -->\n"
     assert publish.fill_block(text, "x", "\\1 new\n") == text.replace("old", "\\1 new")
-    with pytest.raises(publish.PublishError):
+    with pytest.raises(LrlibError):
         publish.fill_block(text, "z", "")
 
 

@@ -56,7 +56,7 @@ def test_sections_stand_in_order_with_their_parameters(document):
     assert declared["milestones"] == Parameter("milestones", "list[int]", [15, 25], "after which")
     assert declared["lr"].inferred_type_name == "float" and declared["word"].default == "aa"
     assert declared["schedules"].default == ["OneCycle(0.1, pct_start=0.2)"]
-    assert {"seeds", "other", "epochs"} <= found[0].values.keys()
+    assert {"seeds", "other", "epochs"} <= found[0].declared.keys()
 
 
 def test_a_value_reaches_every_section_that_declares_it_and_its_runs(document):

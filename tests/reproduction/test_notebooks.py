@@ -3,7 +3,7 @@
 import re
 from dataclasses import replace
 
-import matplotlib
+import matplotlib.figure
 import nbformat
 import numpy as np
 import pandas as pd
@@ -48,8 +48,7 @@ def execute(path, monkeypatch, *, is_mnist=True, outcome=None, **values):
     """What a notebook displays: bundles with their metadata."""
     shown = []
     monkeypatch.setattr(display, "display", lambda data, metadata, raw: shown.append((data, metadata["report"])))
-    for draw in ("_svg", "_png"):
-        monkeypatch.setattr(display, draw, lambda *_: "")
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda *_, **__: None)
     monkeypatch.setattr(designs.Design, "is_mnist", property(lambda self: is_mnist))
     monkeypatch.setattr("lrlib.train", lambda runs: MadeUp(runs, **(outcome or {})), raising=False)
     found = MadeUp if values.get("trainers") else lambda runs: None

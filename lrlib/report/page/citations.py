@@ -21,9 +21,6 @@ PREFIXES = {"figure": "fig", "table": "tbl"}
 
 # The first alternative is code, which stays as it is.
 _SHORT = re.compile(r"(`+).+?\1|(?<![\w\\])@(?P<target>(?:fig|tbl|sec)-[\w-]*\w)", re.S)
-_LINK = re.compile(
-    r"(?P<code>(`+).+?\2)|\[(?P<words>[^\[\]]*)\]\((?P<url>https?://[^()\s]+(?:\([^()\s]*\)[^()\s]*)*)\)", re.S
-)
 _SHOWN = re.compile(r"\bshow_(figure|table|verdicts)\(.*?\blabel=[\"']([a-z0-9-]+)[\"']", re.S)
 
 
@@ -79,15 +76,11 @@ def spell_out(markdown: str) -> str:
     return _SHORT.sub(replace, markdown)
 
 
-def link_citations(markdown: str) -> str:
-    """Markdown whose links to works of the bibliography lead to the list of references."""
-
-    def replace(match):
-        if match["code"] or match["url"] not in read_bibliography():
-            return match[0]
-        key, year = read_bibliography()[match["url"]]
-        if year not in match["words"]:
-            raise ValueError(f"a link to {match['url']} says {match['words']!r}; that work is {key}, of {year}")
-        return f"[{match['words']}](#ref-{key})"
-
-    return _LINK.sub(replace, markdown)
+def link_citation(words: str, url: str) -> str:
+    """A link that leads to the list of references if its work is there. Raises ValueError if it says another year."""
+    if url not in read_bibliography():
+        return f"[{words}]({url})"
+    key, year = read_bibliography()[url]
+    if year not in words:
+        raise ValueError(f"a link to {url} says {words!r}; that work is {key}, of {year}")
+    return f"[{words}](#ref-{key})"

@@ -16,7 +16,7 @@ import nbformat
 from nbformat import NotebookNode
 from PIL import Image
 
-from lrlib.report.page.citations import NOUNS, PREFIXES, link_citations, name_section, slug
+from lrlib.report.page.citations import NOUNS, PREFIXES, link_citation, name_section, slug
 from lrlib.report.publish import list_outputs
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -29,7 +29,8 @@ NOT_SHOWN = {"parameters", "injected-parameters", "hide"}  # tags of cells whose
 _HEADING = re.compile(r"^(```+|~~~+).*?^\1|^(?P<marks>#{1,6})[ \t]+(?P<title>[^\n]+?)(?:[ \t]+#+)?[ \t]*$", re.M | re.S)
 _REFERENCE = re.compile(
     r"(?P<code>(`+).+?\2)|(?<![\w\\])@(?P<short>(?:fig|tbl|sec)-[a-z0-9-]*[a-z0-9])|"
-    r"(?<!\\)\[(?P<words>[^\[\]]*)\]\((?:[\w.-]+\.ipynb)?#(?P<linked>(?:fig|tbl|sec|claim)-[a-z0-9-]*[a-z0-9])\)",
+    r"(?<!\\)\[(?P<words>[^\[\]]*)\]\((?:(?P<url>https?://[^()\s]+(?:\([^()\s]*\)[^()\s]*)*)|"
+    r"(?:[\w.-]+\.ipynb)?#(?P<linked>(?:fig|tbl|sec|claim)-[a-z0-9-]*[a-z0-9]))\)",
     re.S,
 )
 
@@ -50,7 +51,7 @@ def merge_notebooks(paths: Sequence[Path], *, partial: bool = False) -> Notebook
     cells = []
     for name, section in sections.items():
         for holder, key in markdown_pieces(section.cells):
-            holder[key] = link_citations(_resolve_references(holder[key], name, targets, partial))
+            holder[key] = _resolve_references(holder[key], name, targets, partial)
         about = section.metadata.lrlib
         silent = [cell.source for cell in section.cells if cell.cell_type == "code" and not cell.outputs]
         for index, cell in enumerate(section.cells):
@@ -194,6 +195,8 @@ def _place_headings(sections, targets) -> None:
 def _resolve_references(text, name, targets, partial) -> str:
     def resolve(match):
         target = match["short"] or match["linked"]
+        if match["url"]:
+            return link_citation(match["words"], match["url"])
         if target is None:
             return match[0]
         if target in targets:
