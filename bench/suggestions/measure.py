@@ -1,6 +1,6 @@
 """Measure cells: train each for a grid of learning rates, and run range tests on it.
 
-`python -m bench.suggestions.measure trainings --half held-out --seeds 2` appends what is missing to
+`python -m bench.suggestions.measure trainings --half held-out --seeds 5` appends what is missing to
 results/trainings.csv. `... longer` adds the default learning rate for the steps of three sweeps more. `... sweeps`
 appends to sweeps.csv and suggestions.csv, `... tuning-free` to tuning_free.csv.
 One core; a command that was stopped resumes with the next cell.
