@@ -111,10 +111,12 @@ def _make(options):
 
 
 def _store(options):
-    from lrlib.report.stored import list_published_runs, list_store, prune_store
+    from lrlib.report.stored import list_store, prune_store
+    from lrlib.runs import published
     from lrlib.runs.store import Store
 
-    store, runs = Store(store_folder()), list_published_runs()
+    paths = [document.results for document in list_documents() if document.results.exists()]
+    store, runs = Store(store_folder()), [run for path in paths for run in published.read(path).runs]
     print(list_store(store, runs) if options.what == "list" else prune_store(store, runs, options.dry_run))
 
 

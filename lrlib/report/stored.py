@@ -6,18 +6,10 @@ counts as not needed.
 
 import time
 
-from lrlib.report.documents import list_documents
-from lrlib.runs import published
 from lrlib.runs.plan import Run, plan_epochs
 from lrlib.runs.store import Store, StoreError
 
 SPARED_SECONDS = 3600  # younger files may be of a training that runs now
-
-
-def list_published_runs() -> list[Run]:
-    """The Runs of the published documents' results."""
-    paths = [document.results for document in list_documents() if document.results.exists()]
-    return list(dict.fromkeys(run for path in paths for run in published.read(path).runs))
 
 
 def list_store(store: Store, runs: list[Run]) -> str:
