@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import lrlib.finder.sweeps as sweeps
+from lrlib.finder.restorers import of_dict
 from lrlib.finder.result import RangeTestResult
 
 
@@ -31,11 +32,9 @@ def range_test(
 @contextmanager
 def restored(accelerator: Any) -> Iterator[None]:
     """Restore which loader the accelerator is in, and let it synchronise gradients meanwhile."""
-    state = accelerator.gradient_state
-    loaders, synchronised = list(state.dataloader_references), state.sync_gradients
-    state._set_sync_gradients(True)
+    restore = of_dict(vars(accelerator.gradient_state))
+    accelerator.gradient_state._set_sync_gradients(True)
     try:
         yield
     finally:
-        state.dataloader_references = loaders
-        state._set_sync_gradients(synchronised)
+        restore()

@@ -4,7 +4,6 @@ The range test calls training_step, backward, the batch hooks and configure_grad
 nothing, and other hooks are not called. Training afterwards is bit-identical to training without it.
 """
 
-import importlib
 import importlib.util
 import inspect
 import sys
@@ -101,7 +100,7 @@ class Tuner(pl.tuner.Tuner):  # type: ignore[misc]
         held = tree_leaves([train_dataloaders, dict(vars(model)), vars(datamodule) if datamodule else None])
         for _ in range(2):  # what a loader holds, and what its sampler does
             held += [value for owner in held for value in getattr(owner, "__dict__", {}).values()]
-        drawn: list[Any] = [restorers.of(each) for each in held if isinstance(each, restorers.GENERATORS)]
+        drawn: list[Any] = [restorers.of(each) for each in held if isinstance(each, restorers.Generator)]
         drawn += restorers.of_random_state()
         try:
             trainer.fit(model, train_dataloaders, val_dataloaders, datamodule)

@@ -1,6 +1,6 @@
 """Range tests that another tool ran, or that a file holds, as results of lrlib."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+from torch.utils._pytree import tree_map
 
 from lrlib.finder.checks import group_momenta
 from lrlib.finder.result import RangeTestResult, Sweep
@@ -16,8 +17,7 @@ from lrlib.peers import tables, undoing
 from lrlib.smoothing import Floats
 
 BETA = 0.98  # Lightning's; fastai keeps its own
-# The means, and the settings of read that each of them has.
-MEANS = {"running": {"smooth_f"}, "corrected": {"beta", "first_step"}, "epoch": {"epoch_steps"}}
+MEANS = {"running": {"smooth_f"}, "corrected": {"beta", "first_step"}, "epoch": {"epoch_steps"}}  # and their settings
 
 
 class _History(NamedTuple):
@@ -108,9 +108,8 @@ def read(
     return RangeTestResult((Sweep(None, lr, losses, none, none, None, "; ".join(notes)),), settings, {})
 
 
-def together(results: Iterable[RangeTestResult]) -> RangeTestResult:
+def together(results: Sequence[RangeTestResult]) -> RangeTestResult:
     """Return the sweeps of several results as one result, with the settings of the first."""
-    results = list(results)
     sweeps = tuple(sweep for result in results for sweep in result.sweeps)
     longest = max(result.settings.num_iter for result in results)
     return replace(results[0], sweeps=sweeps, settings=replace(results[0].settings, num_iter=longest))
@@ -128,8 +127,7 @@ def _find(history: Any, loss: Any, columns: Sequence[str] | None) -> _History:
     if hasattr(history, "columns") or isinstance(history, Mapping):
         return _History("a table", *tables.read_table(history, columns))
     if not isinstance(history, (tuple, list)) or len(history) != 2:
-        readable = "a finder after its sweep, arrays lr and loss, a table with columns lr and loss, or the path of one"
-        raise TypeError(f"history must be {readable}, got {type(history).__name__}")
+        raise TypeError(f"history must be a finder, two arrays, a table or a path, got {type(history).__name__}")
     if all(isinstance(part, (str, PathLike)) for part in history):
         return _History("TensorBoard", *tables.read_tensorboard([Path(part) for part in history]))
     return _History("two arrays", *history)
@@ -153,7 +151,7 @@ def _of_lightning(finder: Any) -> _History:
     kept = getattr(finder, "results", None) or {"lr": [], "loss": []}
     # Lightning counts the batches of the training: more than the sweep's if it began later.
     from_the_start = getattr(finder, "_total_batch_idx", 0) < len(kept["lr"])
-    first_step = undoing.find_first_step(kept["loss"], beta=BETA) or (2 if from_the_start else None)
+    first_step = undoing.find_first_step(_numbers(kept["loss"]), beta=BETA) or (2 if from_the_start else None)
     return _History("Lightning's history", kept["lr"], kept["loss"], kind="corrected", first_step=first_step)
 
 
@@ -187,8 +185,7 @@ def _undo(found: _History, loss: Floats, given: Mapping[str, Any]) -> tuple[Floa
     if kind is None and not smooth_f:
         first_step = undoing.find_first_step(loss, beta=BETA)
     if epoch_steps is not None:
-        losses = undoing.undo_epoch_mean(loss, epoch_steps=epoch_steps)
-        return losses, f"mean over epochs of {epoch_steps} steps undone"
+        return undoing.undo_epoch_mean(loss, epoch_steps=epoch_steps), f"mean over epochs of {epoch_steps} steps undone"
     if kind == "running" or smooth_f:
         if smooth_f is None:
             raise ValueError(f"{found.source} does not show its smooth_f; pass smooth_f as the finder got it")
@@ -217,8 +214,5 @@ def _one_loss_a_rate(source: str, lr: Floats, loss: Floats) -> tuple[Floats, Flo
 
 def _numbers(values: Any) -> Floats:
     """float64, also of tensors on any device, and of lists of them or of lists."""
-    if hasattr(values, "tolist"):
-        values = values.tolist()
-    elif isinstance(values, Iterable):
-        values = [_numbers(value) for value in values]
-    return np.array(values, dtype=np.float64)
+    plain = tree_map(lambda each: each.tolist() if hasattr(each, "tolist") else each, values)
+    return np.array(plain, dtype=np.float64)

@@ -143,8 +143,7 @@ def _number(cell: str, is_comma_decimal: bool) -> float:
     """A cell's number. With a comma and a point, the last of them is the decimal sign: 1,234.5 and 1.234,5."""
     if cell.lower() in MISSING:
         return np.nan
-    is_comma = cell.rfind(",") > cell.rfind(".")
-    if not is_comma_decimal and re.fullmatch(r"-?[1-9]\d{0,2}(,\d{3})+", cell):
-        is_comma = False
+    is_grouped = not is_comma_decimal and re.fullmatch(r"-?[1-9]\d{0,2}(,\d{3})+", cell)
+    is_comma = cell.rfind(",") > cell.rfind(".") and not is_grouped
     thousands, decimal = (".", ",") if is_comma else (",", ".")
     return float(cell.replace(thousands, "").replace(decimal, "."))

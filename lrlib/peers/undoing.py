@@ -5,7 +5,7 @@ suggestions from it come out up to half a decade too high.
 """
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from lrlib.smoothing import Floats
 
@@ -17,18 +17,17 @@ SHORTEST_EPOCH = 8  # steps, below which a restarting mean cannot be told from n
 SAWTOOTH = -4.2  # t statistic of the noise's fall within an epoch; raw losses reach it in 1 of 500 histories
 
 
-def undo_running_mean(means: ArrayLike, *, smooth_f: float) -> Floats:
+def undo_running_mean(means: Floats, *, smooth_f: float) -> Floats:
     """Return the losses l of s_1 = l_1, s_t = smooth_f * l_t + (1 - smooth_f) * s_(t-1), (n,): torch-lr-finder's mean.
 
     NaN from the second value on that is not finite, since this mean never recovers. smooth_f = 0 is no mean.
     """
     if not 0 <= smooth_f < 1:
         raise ValueError(f"smooth_f must be in [0, 1), got {smooth_f}; pass the value that the finder was given")
-    means = np.array(means, dtype=np.float64)
     return means if smooth_f == 0 else _running(means, np.array([smooth_f]))[0]
 
 
-def undo_corrected_mean(means: ArrayLike, *, beta: float, first_step: int = 1) -> Floats:
+def undo_corrected_mean(means: Floats, *, beta: float, first_step: int = 1) -> Floats:
     """Return the losses l of v_t = beta * v_(t-1) + (1 - beta) * l_t, s_t = v_t / (1 - beta ** t), (n,): fastai's mean.
 
     first_step: t of the first value, 2 for Lightning. If earlier values are missing, only the first loss is wrong. A
@@ -36,7 +35,7 @@ def undo_corrected_mean(means: ArrayLike, *, beta: float, first_step: int = 1) -
     """
     if not 0 <= beta < 1 or first_step < 1:
         raise ValueError(f"beta must be in [0, 1), first_step at least 1, got {beta} and {first_step}; see lrlib.read")
-    sums = np.array(means, dtype=np.float64) * (1 - beta ** (first_step + np.arange(np.size(means))))
+    sums = means * (1 - beta ** (first_step + np.arange(len(means))))
     losses, before = np.full(sums.shape, np.nan), 0.0
     for step, value in enumerate(sums):
         if np.isfinite(value):
@@ -44,31 +43,24 @@ def undo_corrected_mean(means: ArrayLike, *, beta: float, first_step: int = 1) -
     return losses
 
 
-def undo_epoch_mean(means: ArrayLike, *, epoch_steps: int) -> Floats:
+def undo_epoch_mean(means: Floats, *, epoch_steps: int) -> Floats:
     """Return the losses of a mean that restarts every epoch_steps steps, (n,): Keras's logs["loss"]."""
     if epoch_steps < 1:
         raise ValueError(f"epoch_steps must be at least 1, got {epoch_steps}; it is the number of steps per epoch")
-    means = np.array(means, dtype=np.float64)
     k = np.arange(len(means)) % epoch_steps
     return (k + 1) * means - k * np.append(0.0, means[:-1])
 
 
-def find_smooth_f(means: ArrayLike) -> float | None:
-    """Return the smooth_f of a running mean, 0 for raw losses, or None if the history does not show it.
-
-    Losses are float32 numbers in nearly every training, and tools average them in float64. Only the right weight
-    gives float32 numbers back. Looked for are the weights with up to three decimals.
-    """
-    means = np.array(means, dtype=np.float64)
+def find_smooth_f(means: Floats) -> float | None:
+    """Return the smooth_f of a running mean, 0 for raw losses, or None: only the right one gives float32 losses."""
     if _on_grid(means[None], np.zeros((1, len(means))))[0]:
         return 0.0
     found = WEIGHTS[_on_grid(_running(means, WEIGHTS), _rounding(means) / WEIGHTS[:, None])]
     return float(found[0]) if len(found) == 1 else None
 
 
-def find_first_step(means: ArrayLike, *, beta: float) -> int | None:
+def find_first_step(means: Floats, *, beta: float) -> int | None:
     """Return the first_step of a corrected mean, or None if the history does not show it (see find_smooth_f)."""
-    means = np.array(means, dtype=np.float64)
     sums = means * (1 - beta ** (FIRST_STEPS[:, None] + np.arange(len(means))))
     with np.errstate(invalid="ignore"):
         losses = (sums - beta * np.pad(sums, ((0, 0), (1, 0)))[:, :-1]) / (1 - beta)
@@ -76,14 +68,13 @@ def find_first_step(means: ArrayLike, *, beta: float) -> int | None:
     return int(found[0]) if len(found) else None
 
 
-def find_epoch_steps(means: ArrayLike) -> int | None:
+def find_epoch_steps(means: Floats) -> int | None:
     """Return about how many steps apart a mean restarts, or None if it does not look like one that does.
 
     Within an epoch the noise of a mean over k losses falls as 1/k, and restarts with it. The likeliest period is that
     whose undone losses are smoothest, with the Jacobian of the undoing.
     """
-    values: Floats = np.array(means, dtype=np.float64)
-    values = values[np.isfinite(values)]
+    values = means[np.isfinite(means)]
     n = len(values)
     if n < 5 * SHORTEST_EPOCH:
         return None

@@ -67,13 +67,13 @@ def test_a_step_without_a_loss_takes_part_in_the_exponent_alone():
     for step, loss in enumerate(raw[7:], 8):
         mean = 0.98 * mean + 0.02 * loss
         kept.append(mean / (1 - 0.98**step))
-    found = undo_corrected_mean(kept, beta=0.98)
+    found = undo_corrected_mean(np.array(kept), beta=0.98)
     assert np.isnan(found[6])
     assert np.allclose(np.delete(found, 6), np.delete(raw, 6), rtol=0, atol=1e-12)
 
 
 def test_after_a_loss_that_is_not_finite_nothing_is_made_up():
-    means = [2.0, 1.9, np.nan, np.nan]
+    means = np.array([2.0, 1.9, np.nan, np.nan])
     for found in (undo_running_mean(means, smooth_f=0.05), undo_corrected_mean(means, beta=0.98)):
         assert np.isfinite(found[:2]).all() and not np.isfinite(found[2:]).any()
 
@@ -112,7 +112,7 @@ def test_raw_losses_are_not_taken_for_a_mean_that_restarts(noise):
 
 
 def test_what_is_too_short_or_constant_shows_nothing():
-    for means in ([], [1.0, 2.0], [0.1] * 50):
+    for means in map(np.array, ([], [1.0, 2.0], [0.1] * 50)):
         assert find_smooth_f(means) is None
         assert find_first_step(means, beta=0.98) is None
         assert find_epoch_steps(means) is None
