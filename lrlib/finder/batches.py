@@ -13,9 +13,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 def without_end(loader: Any, *, epoch: int, epochs_apart: int) -> Iterator[Any]:
     """The loader's batches, restarted when exhausted; every pass has an epoch of its own, where one can be set."""
-    batch_sampler = getattr(loader, "batch_sampler", None)
-    owners = [loader, getattr(loader, "dataset", None), getattr(loader, "sampler", None), batch_sampler]
-    owners.append(getattr(batch_sampler, "sampler", None))
+    owners = [loader, *(getattr(loader, name, None) for name in ("dataset", "sampler", "batch_sampler"))]
+    owners.append(getattr(owners[-1], "sampler", None))
     counting = {id(owner): owner for owner in owners if callable(getattr(owner, "set_epoch", None))}
     for n_passes in itertools.count():
         for owner in counting.values():
@@ -29,9 +28,8 @@ def without_end(loader: Any, *, epoch: int, epochs_apart: int) -> Iterator[Any]:
         if is_empty:
             kind = type(loader).__name__
             raise TypeError(f"loader must be re-iterable, got a {kind} whose second pass was empty; pass a DataLoader")
-        reset = getattr(loader, "reset", None)
-        if isinstance(loader, Iterator) and callable(reset):
-            reset()  # NVIDIA DALI restarts only after this
+        if isinstance(loader, Iterator) and hasattr(loader, "reset"):
+            loader.reset()  # NVIDIA DALI restarts only after this
 
 
 def inputs_and_targets(batch: Any) -> tuple[Any, Any]:

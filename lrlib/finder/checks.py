@@ -49,8 +49,7 @@ def check_loader(name: str, loader: Any) -> None:
     """Raise TypeError for samples instead of batches, and for what can be iterated only once."""
     is_dataset = isinstance(loader, Dataset) and not isinstance(loader, IterableDataset)
     if is_dataset or isinstance(loader, Sampler) or type(loader).__module__.partition(".")[0] == "datasets":
-        how = "DataLoader(dataset, batch_size=32, shuffle=True)"
-        raise TypeError(f"{name} must yield batches, got {_kind(loader)}, which yields samples; pass {how}")
+        raise TypeError(f"{name} must yield batches, got {_kind(loader)}, which yields samples; pass a DataLoader")
     is_iterable = hasattr(loader, "__iter__") or hasattr(loader, "__getitem__")
     if not is_iterable or isinstance(loader, (type, str, Mapping)):
         raise TypeError(f"{name} must be an iterable of batches, got {_kind(loader)}; pass one DataLoader")
@@ -80,8 +79,7 @@ def check_gradients(model: nn.Module, optimizer: Any, *, scaler: Any, clip_norm:
         raise ValueError(f"clip_norm would clip scaled gradients, got {_kind(optimizer)} with its own scaler; omit it")
     scales = isinstance(scaler, torch.amp.GradScaler) and scaler.is_enabled()
     if scales and type(scaler).__name__ != "ShardedGradScaler" and sharded_root(model) is not None:
-        kind = "torch.distributed.fsdp.sharded_grad_scaler.ShardedGradScaler"
-        raise ValueError(f"FullyShardedDataParallel needs another scaler, got {_kind(scaler)}; pass a {kind}")
+        raise ValueError(f"FullyShardedDataParallel needs torch's ShardedGradScaler, got {_kind(scaler)}; pass one")
 
 
 def check_accuracy(outputs: Any, targets: Any) -> None:
@@ -126,10 +124,8 @@ def group_momenta(optimizer: Any) -> tuple[float, ...]:
 
 def sharded_root(model: nn.Module) -> Any:
     """The outermost FullyShardedDataParallel of a model, or None; known by name, since importing it is slow."""
-    for module in model.modules():
-        if any(cls.__name__ == "FullyShardedDataParallel" for cls in type(module).__mro__):
-            return module
-    return None
+    classes = ((module, [cls.__name__ for cls in type(module).__mro__]) for module in model.modules())
+    return next((module for module, names in classes if "FullyShardedDataParallel" in names), None)
 
 
 def _kind(thing: Any) -> str:

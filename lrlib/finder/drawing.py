@@ -74,8 +74,7 @@ def log(result: "RangeTestResult", writer: Any) -> None:
         if figure is not None:
             writer.add_figure("range_test/curves", figure)
     elif hasattr(writer, "log_metric"):  # MLflow
-        for name, number in numbers.items():
-            writer.log_metric(name, number)
+        writer.log_metrics(numbers)
         if figure is not None:
             writer.log_figure(figure, "range_test/curves.png")
     else:
@@ -101,9 +100,7 @@ def _figure_of(shown: Any) -> Any:
 
 def frame(ax: "Axes", results: "Sequence[RangeTestResult]", title: str) -> None:
     """Scale, frame and name the axes."""
-    ax.set_xscale("log")
-    ax.set_xlabel("learning rate")
-    ax.set_ylabel(results[0].objective)
+    ax.set(xscale="log", xlabel="learning rate", ylabel=results[0].objective)
     ax.set_title(title, fontsize="medium")
     levels = np.concatenate([result.median_curve.loss for result in results])
     sweeps = [sweep for result in results for sweep in result.sweeps]

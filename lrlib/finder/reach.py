@@ -1,10 +1,7 @@
 """Find everything that is reachable from the arguments of a range test, and how to restore each thing.
 
 A thing that can change is copied shallowly (a list: its items; an object: its attributes), and then everything that it
-holds. So afterwards every object is the same object, with its former values.
-
-A user's data is only watched: of loaders, samplers and datasets the attributes, containers, orders (integer tensors and
-arrays of at most one dimension) and random generators are kept; the samples are not copied.
+holds. So afterwards every object is the same object, with its former values. Samples are only watched.
 """
 
 import collections
@@ -29,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from lrlib.finder import restorers
-from lrlib.finder.restorers import GENERATORS, Generator, KeptTensor, Restore, slots_of
+from lrlib.finder.restorers import Generator, KeptTensor, Restore, slots_of
 
 # Not entered: these packages hold a program's loggers, queues and connections, not the state of a training.
 LEFT_ALONE = sys.stdlib_module_names | {"IPython", "PIL", "accelerate", "comet_ml", "deepspeed", "fastai", "fastcore"}
@@ -41,7 +38,7 @@ ENTERED += ("torch.amp", "torch.utils.data", "torch.cuda.amp", "torch.distributi
 MANY = 1000  # items: longer containers of samples are kept, but not looked through
 ORDER = 2**27  # bytes of the longest order of samples that is copied
 OF_DATA = (Dataset, DataLoader, Sampler)
-OF_TRAINING = (nn.Module, torch.optim.Optimizer, LRScheduler, *GENERATORS)
+OF_TRAINING = (nn.Module, torch.optim.Optimizer, LRScheduler, Generator)
 FUNCTIONS = (types.FunctionType, types.MethodType, partial)
 CONTAINERS = (dict, list, tuple, set, frozenset, collections.deque)
 ATOMS = (bool, int, float, complex, str, bytes, type(None), type, types.ModuleType, np.generic)
@@ -49,18 +46,14 @@ Children = Iterable[tuple[str, Any]]
 
 
 class Reach:
-    """What has been found so far, and how to restore it.
-
-    tensors: those to restore. parts: (name, function that restores it). data_generators: the random generators of
-    loaders, samplers and datasets. watched: (name, tensor, version) of tensors that are not copied.
-    """
+    """What has been found so far, and how to restore it."""
 
     def __init__(self) -> None:
         self.tensors: list[KeptTensor] = []
         self.parts: list[tuple[str, Restore]] = []
-        self.data_generators: list[Generator] = []
+        self.data_generators: list[Generator] = []  # of loaders, samplers and datasets
         self.loaders: list[DataLoader[Any]] = []
-        self.watched: list[tuple[str, Tensor, int]] = []
+        self.watched: list[tuple[str, Tensor, int]] = []  # with their versions, instead of copies
         self._seen: dict[int, Any] = {}  # holds what it has seen, so that no id is given twice
         self._roots: set[int] = set()  # what was passed is entered, whatever it is
 
@@ -94,7 +87,7 @@ class Reach:
             return ()
         if isinstance(thing, DataLoader):
             self.loaders.append(thing)
-        if data and isinstance(thing, GENERATORS):
+        if data and isinstance(thing, Generator):
             self.data_generators.append(thing)
         restore, is_container = restorers.of(thing), isinstance(thing, CONTAINERS)
         if restore is not None:

@@ -37,15 +37,11 @@ class Held(NamedTuple):
 
 
 def first_lr(lr: Floats, loss: Floats) -> float:
-    """The first learning rate to hold: a third of the lowest point's, but at most where the fall slows.
-
-    If the fall does not exceed its noise, neither is known. Then it is between a thirtieth and a third of the last lr
-    at which a running median of the loss is not above its start.
-    """
+    """The first learning rate to hold: a third of the lowest point's, but at most where the fall slows."""
     finite = np.isfinite(loss)
     lr, loss = lr[finite], loss[finite]
     first = min(turning_points(lr, loss).lowest / 3, smith_bounds(lr, loss).lr)
-    if not read_curve(lr, loss).falls():
+    if not read_curve(lr, loss).falls():  # then neither is known; where the loss rises is
         n_start = max(10, len(loss) // 4)
         start = np.median(loss[:n_start])
         scatter = 1.4826 * np.median(np.abs(loss[:n_start] - start))
@@ -57,10 +53,7 @@ def first_lr(lr: Floats, loss: Floats) -> float:
 
 
 def next_exponent(scored: dict[int, float], start: float) -> int | None:
-    """The power of FACTOR to hold next: beside the best, lower if all diverged, beyond a close neighbour, or None.
-
-    start: the loss before training. A neighbour is close if its loss is within 2 % of what the best gains over it.
-    """
+    """The power of FACTOR to hold next: beside the best, lower if all diverged, beyond a close neighbour, or None."""
     if not scored:
         return 0
     best = min(scored, key=lambda exponent: scored[exponent])

@@ -17,8 +17,7 @@ from lrlib.finder.restorers import of_random_state
 class Snapshot:
     """A copy of everything that training changes: taken when made, restored bit for bit when its `with` block ends.
 
-    That is also after an exception or Ctrl-C; a Ctrl-C during the restoration takes effect after it. restore() may be
-    called in between.
+    That is also after an exception or Ctrl-C; a Ctrl-C during the restoration takes effect after it.
 
     Restored are the same objects with the same values: of model, optimizer, scaler, loss_fn and extra_state the
     parameters, gradients, buffers, modes and extra state, optimizer state and groups, and every attribute that is a
@@ -55,7 +54,7 @@ class Snapshot:
             reach.keep(name, loader, data=True)
         for function in functions:
             reach.keep(getattr(function, "__name__", "a function"), function)
-        self._random_state = [("the random state", restore) for restore in of_random_state()]
+        reach.parts += [("the random state", restore) for restore in of_random_state()]
 
     def __enter__(self) -> "Snapshot":
         self._interrupts = _Interrupts()
@@ -76,16 +75,12 @@ class Snapshot:
                 self._interrupts.release()
 
     def restore(self, *, finally_: bool = False) -> None:
-        """Restore everything but the gradients and workers from before; with finally_ these too.
-
-        Raises RuntimeError, after all else, if a part cannot be restored or samples have been changed.
-        """
+        """Restore all but the gradients and workers from before, with finally_ these too; then raise what failed."""
         self._interrupts.are_held_back = True
         failed: list[tuple[str, BaseException]] = []
         workers = [(loader, loader._iterator) for loader in self._reach.loaders]  # those of the sweeps go on
-        parts = [*self._reach.parts, *self._random_state]
-        parts += [(each.name, partial(each.restore, gradient=finally_)) for each in self._reach.tensors]
-        for name, restore in parts:
+        tensors: list[Any] = [(each.name, partial(each.restore, gradient=finally_)) for each in self._reach.tensors]
+        for name, restore in (*self._reach.parts, *tensors):
             try:
                 restore()
             except BaseException as err:  # whatever it is, the other parts come first
@@ -124,10 +119,9 @@ class _Interrupts:
 
     def __init__(self) -> None:
         self.are_held_back, self._pending = False, list[Any]()
-        handler = signal.getsignal(signal.SIGINT)
         is_main = threading.current_thread() is threading.main_thread()
-        self._handler: Any = handler if is_main and callable(handler) else None
-        if self._handler is not None:
+        self._handler: Any = signal.getsignal(signal.SIGINT) if is_main else None
+        if callable(self._handler):
             signal.signal(signal.SIGINT, self._receive)
 
     def let_through(self) -> None:
@@ -136,10 +130,9 @@ class _Interrupts:
             self._receive(*self._pending.pop())
 
     def release(self) -> None:
-        if self._handler is not None:
+        if callable(self._handler):
             signal.signal(signal.SIGINT, self._handler)
-        if self._pending:
-            self._handler(*self._pending[-1])
+        self.let_through()
 
     def _receive(self, *received: Any) -> None:
         if self.are_held_back:

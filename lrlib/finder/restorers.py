@@ -15,7 +15,6 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 Restore = Callable[[], Any]
 Generator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
-GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 
 
 class KeptTensor:

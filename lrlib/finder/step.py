@@ -31,7 +31,7 @@ class Training:
         self.device = next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))
         self.ranks = Ranks(self.device)
         self.batch: Any = None  # the last one, for the note of an exception
-        self.loss: Tensor | None = None  # of the update under way, as soon as it is known
+        self.loss: Any = None  # of the update under way, as soon as it is known
         self.first_batches: list[Any] = []  # of the first update
         self.n_skipped = 0  # updates that the scaler left out
         self._outputs: list[Tensor] = []
@@ -89,7 +89,6 @@ class Training:
         self._step_optimizer()
         if self._finite_outputs is None:
             self._finite_outputs = _are_finite(self._outputs)
-        assert self.loss is not None
         return self.ranks.reduce(float(self.loss))[0] / self.ranks.n
 
     def validate(self, batches: Sequence[Any]) -> float:
@@ -138,10 +137,8 @@ class Training:
         self._is_checked = True
         used, swept = float(self.optimizer.param_groups[0]["lr"]), self._lr * self.settings.group_ratios[0]
         if not math.isclose(used, swept, rel_tol=1e-5):
-            kind, got = self.settings.optimizer, f"{used:.3g} instead of {swept:.3g}"
-            raise ValueError(
-                f"{kind}.step() must use the learning rate of the sweep, got {got}; pass another optimizer"
-            )
+            what = f"{self.settings.optimizer}.step() must use the learning rate of the sweep"
+            raise ValueError(f"{what}, got {used:.3g} instead of {swept:.3g}; pass another optimizer")
 
     def _step_optimizer(self) -> None:
         is_scaled = hasattr(self.scaler, "unscale_")
@@ -180,11 +177,7 @@ class Training:
 
 
 class Ranks:
-    """The processes of torch.distributed's default group; one where it is not initialised.
-
-    Every process calls every method at the same place, since each waits for the others. Where one has raised, the
-    others end as torch has them end: by the group's timeout.
-    """
+    """The processes of torch.distributed's default group, or one: all call reduce at the same place, since it waits."""
 
     def __init__(self, device: torch.device) -> None:
         joined = distributed.is_available() and distributed.is_initialized()

@@ -211,8 +211,7 @@ class Runner:
         self.state.restore()
         seed_everything(seed, self.state.generators)
         batches = without_end(self.loader, epoch=seed % 2**31, epochs_apart=settings.repeats)
-        watch, losses = Watch(settings.diverge_th), list[float]()
-        val_step, val = list[int](), list[float]()
+        watch, losses, val = Watch(settings.diverge_th), list[float](), dict[int, float]()
         with training.watched():
             for step, lr in enumerate(lrs):
                 is_last = step + 1 == len(lrs)
@@ -222,18 +221,16 @@ class Runner:
                     self.bar.update()
                     reason = watch.stop_reason(losses[-1], lr)
                     if self.val_subset and reason is None and (is_last or (step + 1) % settings.val_every == 0):
-                        val.append(training.validate(self.val_subset))
-                        val_step.append(step)
-                        if not math.isfinite(val[-1]):
-                            reason = f"the validation {settings.val_metric} was {val[-1]} at lr {lr:.3g}"
+                        val[step] = training.validate(self.val_subset)
+                        if not math.isfinite(val[step]):
+                            reason = f"the validation {settings.val_metric} was {val[step]} at lr {lr:.3g}"
                 except Exception as err:
                     reason = self._divergence(err, step, lr)
                     self.errors.append(err)
                     if len(losses) == step:
                         losses.append(math.nan)
                     else:  # it was raised in the validation
-                        val_step.append(step)
-                        val.append(math.nan)
+                        val[step] = math.nan
                 if reason is None and self.deadline < math.inf and not is_last:
                     self.is_late = training.ranks.reduce(time.perf_counter() > self.deadline)[0] > 0
                     reason = f"max_seconds ended it at lr {lr:.3g}" if self.is_late else None
@@ -246,7 +243,7 @@ class Runner:
             fault = "the GradScaler skipped every update, so nothing was trained: lower its init_scale"
         elif self.is_late:
             fault = "max_seconds ended the sweep: allow more seconds, or lower num_iter"
-        used, loss, steps, values = (np.array(each) for each in (lrs[: len(losses)], losses, val_step, val))
+        used, loss, steps, values = (np.array(each) for each in (lrs[: len(losses)], losses, [*val], [*val.values()]))
         reason = reason or f"{REACHED_END} {lrs[-1]:.3g}"
         return Sweep(seed, used, loss, steps, values, settings.val_metric, reason, fault)
 
@@ -322,8 +319,7 @@ def _check_effect(training: Training, state: Snapshot) -> None:
                 return
         found.append(norms())
     if found[0] == found[1] != before:
-        same = f"its first update is the same at lr {settings.start_lr:g} and {settings.end_lr:g}"
-        raise ValueError(f"the learning rate has no effect on {settings.optimizer}: {same}; turn off its own schedule")
+        raise ValueError(f"the learning rate has no effect on {settings.optimizer}'s step(); turn off its own schedule")
 
 
 def _passes(loader: Any, num_iter: int, accumulation_steps: int) -> float:
