@@ -49,7 +49,8 @@ IS_MADE := $(IS_READY) if __import__("os").path.islink(".venv") else None; from 
 	sys.exit(Path(".venv/installed").read_text().strip() != hashlib.sha256(Path("requirements.lock").read_bytes()).hexdigest())
 ENVIRONMENT := $(if $(shell $(ASK) .venv/bin/python -c '$(IS_MADE)' 2>/dev/null && echo yes),,environment-made)
 endif
-INSTALL = -m pip install --quiet --disable-pip-version-check
+# Python compiles a module when it is first imported; compiling all of them here takes minutes.
+INSTALL = -m pip install --quiet --disable-pip-version-check --no-compile
 
 help:
 	@echo 'make report       train every experiment and make report/build/report.html and report.pdf'

@@ -1,6 +1,5 @@
 """Problems by name: the package's own, and any other as "module:name"."""
 
-import difflib
 import importlib
 from dataclasses import replace
 from functools import lru_cache
@@ -18,11 +17,7 @@ def find_module(name: str) -> str:
     if name in NAMES:
         return "lrlib.problems.lenet"
     if not attribute:
-        nearest = difflib.get_close_matches(module, NAMES, n=1, cutoff=0)[0]
-        raise ValueError(
-            f"problem must be one of {', '.join(NAMES)}, or 'module:name' of a Problem, got {name!r}; "
-            f"the nearest is {nearest!r}"
-        )
+        raise ValueError(f"problem must be one of {', '.join(NAMES)}, or 'module:name' of a Problem, got {name!r}")
     return module
 
 
