@@ -30,7 +30,7 @@ with warnings.catch_warnings():
 
 VAL_BATCHES = 8
 SMOOTH_F = 0.05  # weight of the newest loss in the running mean that tells divergence
-N_START = 20  # losses from which the noise is estimated; none of the first half of them ends a sweep
+N_START = 20  # losses from which the noise is estimated; none of them ends a sweep
 
 
 def range_test(
@@ -290,7 +290,7 @@ class Watch:
         if len(self.losses) == 1:
             self.first = self.best = corrected
         self.best = min(self.best, corrected)
-        if self.diverge_th is None or len(self.losses) <= N_START // 2:
+        if self.diverge_th is None or len(self.losses) < N_START:
             return None
         # The scale of the loss: its lowest value; near or below zero what it has fallen by, or its noise at the start.
         noise = float(np.median(np.abs(np.diff(self.losses[:N_START])))) * 1.4826 / math.sqrt(2)
