@@ -127,10 +127,7 @@ def pick_section(sections: list[Section], name: str) -> Section:
 def give_values(sections: list[Section], texts: dict[str, str], quick: dict[str, Any] | None = None) -> list[Section]:
     """Sections with each value given to every section that declares its name; warns where their own values differ.
 
-    Args:
-        sections: the sections.
-        texts: name -> value as written on the command line.
-        quick: name -> value that replaces the notebooks' own.
+    texts: name -> value as written on the command line. quick: name -> value that replaces the notebooks' own.
     """
     names = sorted({name for section in sections for name in section.declared})
     for name in texts:

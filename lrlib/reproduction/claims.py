@@ -80,11 +80,9 @@ class Verdict:
 
 
 def judge(results: Results, design: Design, section: str = "") -> list[Verdict]:
-    """Verdicts on the claims, in order.
+    """Verdicts on the claims of a section of the original, such as "2.1", in order; of all claims for "".
 
-    Args:
-        results: of the runs that the claims are about: the section's, or `design.all_runs()`.
-        section: of the original, such as "2.1"; "" for all claims.
+    results: of the runs that they are about: the section's, or `design.all_runs()`.
     """
     tables = Tables(results, design.fall_fraction)
     return [judge_claim(id, tables, design) for id, rule in RULES.items() if section in ("", rule["section"])]

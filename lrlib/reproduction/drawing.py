@@ -46,9 +46,7 @@ def open_panels(
 def draw_median(axes: Axes, data: pd.DataFrame, x: str, y: str, name: str, color: str, **style: Any) -> None:
     """The median over seeds as a line, with a band from their min to their max.
 
-    Args:
-        data: a row per seed and x; a value that is not finite counts as infinite.
-        name: of the series, in the legend.
+    data: a row per seed and x; a value that is not finite counts as infinite. name: of the series, in the legend.
     """
     by_x = data.assign(**{y: data[y].fillna(np.inf)}).groupby(x)[y]
     line = by_x.median().replace(np.inf, np.nan)
@@ -104,9 +102,8 @@ def plain(value: float) -> str:
 def bin_steps(steps: pd.DataFrame) -> pd.DataFrame:
     """Means over neighbouring steps, so that each run and seed keeps at most N_BINS rows.
 
-    Args:
-        steps: run, seed, step, lr and loss, and smoothed if it is wanted. The loss of a bin in which a run diverged is
-            NaN; the learning rate is that of the first seed, because in others it differs by rounding.
+    steps: run, seed, step, lr and loss, and smoothed if it is wanted. The loss of a bin in which a run diverged is NaN;
+    the learning rate is that of the first seed, because in others it differs by rounding.
     """
     width = -(-int(steps["step"].max() + 1) // N_BINS)
     columns = [name for name in ("step", "lr", "loss", "smoothed") if name in steps]

@@ -22,11 +22,7 @@ ORIGINAL = "original"
 
 
 def draw_schedules(runs: Sequence[Run]) -> Drawn:
-    """Learning rate and momentum of each schedule over the steps, which need no training.
-
-    Args:
-        runs: those with seed 0 are drawn.
-    """
+    """Learning rate and momentum over the steps of the runs with seed 0; it needs no training."""
     frames = []
     with drawing.open_panels(2, height=1.6) as (figure, panels):
         styles = itertools.product(("-", "--", ":"), COLORS)
@@ -49,8 +45,7 @@ def draw_range_test(
 ) -> Drawn:
     """The original's Figure 1: test loss after each epoch and training loss at each step of a range test.
 
-    Args:
-        originals: name -> step and test_loss of a curve of the original.
+    originals: name -> step and test_loss of a curve of the original.
     """
     steps, test = select_run(steps, label), select_run(count_diverged(epochs), label)
     binned, lr = drawing.bin_steps(steps), np.log10(steps.query("seed == 0")["lr"].to_numpy())
@@ -109,10 +104,8 @@ def draw_losses(
 ) -> Drawn:
     """The original's Figures 3, 4 and 5(b): test loss over the epochs, beside the training loss or the last epochs.
 
-    Args:
-        labels: the runs. originals: name -> epoch and test_loss of a curve of the original; one that has a run's label
-            has its colour.
-        steps: of the runs, for (b) the training loss; without them (b) is the test loss of the last ten epochs.
+    labels: the runs. originals: name -> epoch and test_loss of a curve of the original; one that has a run's label has
+    its colour. steps: of the runs, for (b) the training loss; without them (b) is the test loss of the last ten epochs.
     """
     test = count_diverged(epochs[epochs["run"].isin(labels)])
     colors = dict(zip(labels, COLORS * 9, strict=False))

@@ -40,11 +40,7 @@ def select_last(epochs: pd.DataFrame, label: str, column: str) -> Floats:
 
 
 def locate_turning_points(steps: pd.DataFrame, label: str, fraction: float) -> tuple[list[Floats], list[TurningPoints]]:
-    """Smoothed losses (n_steps,) and turning points of a range test, one of each a seed.
-
-    Args:
-        fraction: share of the fall that counts as its start.
-    """
+    """Smoothed losses (n_steps,) and turning points of a range test, one a seed; fraction: as in turning_points."""
     groups = [group for _, group in select_run(steps, label).groupby("seed")]
     sweeps = [(group["lr"].to_numpy(), group["loss"].to_numpy()) for group in groups]
     return [smooth(*sweep) for sweep in sweeps], [turning_points(*sweep, fraction=fraction) for sweep in sweeps]

@@ -43,11 +43,7 @@ class Estimate:
 
 
 def estimate_mean(values: npt.ArrayLike) -> Estimate:
-    """Mean with Student's t interval.
-
-    Args:
-        values: (n,) one a seed; for a difference, one a pair of runs with the same seed.
-    """
+    """Mean of values (n,), one a seed or a pair of runs with the same seed, with Student's t interval."""
     values = np.asarray(values, dtype=float)
     n, mean = len(values), float(values.mean())
     if n == 1 or not np.isfinite(values).all():
@@ -57,11 +53,7 @@ def estimate_mean(values: npt.ArrayLike) -> Estimate:
 
 
 def estimate_share(held: npt.ArrayLike) -> Estimate:
-    """Share of seeds in which something holds, with the exact binomial interval (Clopper and Pearson 1934).
-
-    Args:
-        held: (n,) one truth value a seed.
-    """
+    """Share of seeds for which something held, (n,), with the exact binomial interval (Clopper and Pearson 1934)."""
     held = np.asarray(held, dtype=bool)
     n, k = len(held), int(held.sum())
     if n == 1:
@@ -71,11 +63,7 @@ def estimate_share(held: npt.ArrayLike) -> Estimate:
 
 
 def predict_one(values: npt.ArrayLike) -> tuple[float, float]:
-    """95 % prediction interval for the value of one further seed, by Student's t; NaN for fewer than two values.
-
-    Args:
-        values: (n,) one a seed.
-    """
+    """95 % prediction interval of one further seed, by Student's t of values (n,); NaN for fewer than two."""
     found = estimate_mean(values)
     half = (found.high - found.mean) * math.sqrt(found.n + 1)  # s √(1 + 1/n) in place of s / √n
     return found.mean - half, found.mean + half

@@ -22,11 +22,9 @@ TASKS_PER_WORKER = 2  # one is computed while the next is ready
 
 
 class LocalWorkers:
-    """Processes that compute tasks, as `lrlib.runs.engine` has them; a killed one costs the epochs being computed.
+    """n processes that compute tasks, as `lrlib.runs.engine` has them; a killed one costs the epochs being computed.
 
-    Args:
-        n: How many.
-        data: What `lrlib.runs.engine.receive_data` takes.
+    data: What `lrlib.runs.engine.receive_data` takes.
     """
 
     def __init__(self, n: int, data: bytes) -> None:

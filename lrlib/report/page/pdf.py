@@ -1,5 +1,6 @@
 """A merged notebook as a PDF, typeset by Typst."""
 
+import json
 import re
 from pathlib import Path
 
@@ -38,5 +39,5 @@ def typst_width(svg: str) -> str:
 
 
 def typst_string(text: str) -> str:
-    """Text as a string literal of Typst."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+    """Text as a string literal of Typst, which escapes as JSON does."""
+    return json.dumps(text, ensure_ascii=False)
