@@ -2,9 +2,6 @@
 
 
 class LrlibError(Exception):
-    """Something that a person can put right; its text says what, in one sentence.
+    """Something that a person can put right; its text says what, in one sentence."""
 
-    status: what the command line then ends with: 1, or 2 where what was typed is at fault.
-    """
-
-    status = 1
+    status = 1  # what the command line then ends with; 2 where what was typed is at fault

@@ -92,7 +92,7 @@ class Tuner(pl.tuner.Tuner):  # type: ignore[misc]
     ) -> FoundLR | None:  # fmt: skip
         """Run the range test before training; arguments as Lightning's, settings are LearningRateFinder's."""
         trainer, finder = self._trainer, LearningRateFinder(min_lr, max_lr, num_training, **settings)
-        others = [each for each in trainer.callbacks if isinstance(each, pl.callbacks.LearningRateFinder)]
+        others = [c for each in trainer.callbacks for c in type(each).__mro__ if c.__name__ == "LearningRateFinder"]
         if method != "fit" or dataloaders is not None or others:
             raise ValueError("lr_find needs method='fit', train_dataloaders, and no LearningRateFinder in the trainer")
         finder._early_exit, trainer.callbacks = True, [finder, *trainer.callbacks]

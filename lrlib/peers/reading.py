@@ -1,6 +1,6 @@
 """Range tests that another tool ran, or that a file holds, as results of lrlib."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from torch.utils._pytree import tree_map
 
 from lrlib.finder.checks import group_momenta
 from lrlib.finder.result import RangeTestResult, Sweep
@@ -213,6 +212,9 @@ def _one_loss_a_rate(source: str, lr: Floats, loss: Floats) -> tuple[Floats, Flo
 
 
 def _numbers(values: Any) -> Floats:
-    """float64, also of tensors on any device, and of lists of them or of lists."""
-    plain = tree_map(lambda each: each.tolist() if hasattr(each, "tolist") else each, values)
-    return np.array(plain, dtype=np.float64)
+    """float64, also of tensors on any device, and of iterables of them or of iterables."""
+    if hasattr(values, "tolist"):
+        values = values.tolist()
+    elif isinstance(values, Iterable):
+        values = [_numbers(value) for value in values]
+    return np.array(values, dtype=np.float64)

@@ -5,7 +5,7 @@ suggestions from it come out up to half a decade too high.
 """
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lrlib.smoothing import Floats
 
@@ -17,17 +17,18 @@ SHORTEST_EPOCH = 8  # steps, below which a restarting mean cannot be told from n
 SAWTOOTH = -4.2  # t statistic of the noise's fall within an epoch; raw losses reach it in 1 of 500 histories
 
 
-def undo_running_mean(means: Floats, *, smooth_f: float) -> Floats:
+def undo_running_mean(means: ArrayLike, *, smooth_f: float) -> Floats:
     """Return the losses l of s_1 = l_1, s_t = smooth_f * l_t + (1 - smooth_f) * s_(t-1), (n,): torch-lr-finder's mean.
 
     NaN from the second value on that is not finite, since this mean never recovers. smooth_f = 0 is no mean.
     """
     if not 0 <= smooth_f < 1:
         raise ValueError(f"smooth_f must be in [0, 1), got {smooth_f}; pass the value that the finder was given")
-    return means if smooth_f == 0 else _running(means, np.array([smooth_f]))[0]
+    values = np.array(means, dtype=np.float64)
+    return values if smooth_f == 0 else _running(values, np.array([smooth_f]))[0]
 
 
-def undo_corrected_mean(means: Floats, *, beta: float, first_step: int = 1) -> Floats:
+def undo_corrected_mean(means: ArrayLike, *, beta: float, first_step: int = 1) -> Floats:
     """Return the losses l of v_t = beta * v_(t-1) + (1 - beta) * l_t, s_t = v_t / (1 - beta ** t), (n,): fastai's mean.
 
     first_step: t of the first value, 2 for Lightning. If earlier values are missing, only the first loss is wrong. A
@@ -35,7 +36,7 @@ def undo_corrected_mean(means: Floats, *, beta: float, first_step: int = 1) -> F
     """
     if not 0 <= beta < 1 or first_step < 1:
         raise ValueError(f"beta must be in [0, 1), first_step at least 1, got {beta} and {first_step}; see lrlib.read")
-    sums = means * (1 - beta ** (first_step + np.arange(len(means))))
+    sums = np.array(means, dtype=np.float64) * (1 - beta ** (first_step + np.arange(np.size(means))))
     losses, before = np.full(sums.shape, np.nan), 0.0
     for step, value in enumerate(sums):
         if np.isfinite(value):
@@ -43,12 +44,13 @@ def undo_corrected_mean(means: Floats, *, beta: float, first_step: int = 1) -> F
     return losses
 
 
-def undo_epoch_mean(means: Floats, *, epoch_steps: int) -> Floats:
+def undo_epoch_mean(means: ArrayLike, *, epoch_steps: int) -> Floats:
     """Return the losses of a mean that restarts every epoch_steps steps, (n,): Keras's logs["loss"]."""
     if epoch_steps < 1:
         raise ValueError(f"epoch_steps must be at least 1, got {epoch_steps}; it is the number of steps per epoch")
-    k = np.arange(len(means)) % epoch_steps
-    return (k + 1) * means - k * np.append(0.0, means[:-1])
+    values = np.array(means, dtype=np.float64)
+    k = np.arange(len(values)) % epoch_steps
+    return (k + 1) * values - k * np.append(0.0, values[:-1])
 
 
 def find_smooth_f(means: Floats) -> float | None:

@@ -1,6 +1,4 @@
-"""The environments of what a command starts: documents are made with known variables only, so that a user's settings do
-not change them; JupyterLab has the user's own.
-"""
+"""The environments of processes: a document's has known variables only, not a user's settings; JupyterLab's has all."""
 
 import argparse
 import os

@@ -82,9 +82,7 @@ class Making:
 def tabulate_provenance(results, design) -> pd.DataFrame:
     """What made the results and this document: a row per item, with columns item and value.
 
-    Args:
-        results: Results of the document's runs.
-        design: what names their `dataset`, `backend`, `processes` and `seeds`.
+    results: Results of the document's runs. design: what names their `dataset`, `backend`, `processes` and `seeds`.
     """
     if MAKING in os.environ:
         making = Making(**json.loads(os.environ[MAKING]))

@@ -29,5 +29,4 @@ def show_verdicts(verdicts: Sequence[Verdict], label: str) -> None:
 
 def list_verdicts(verdicts: Sequence[Verdict]) -> str:
     """Each claim in words with its verdict, as a Markdown list whose items lead to the evidence."""
-    lines = [f"- {sign_verdict(v.verdict)}: [{v.id}. {v.claim}](#claim-{v.id.lower()})" for v in verdicts]
-    return "\n".join(lines)
+    return "\n".join(f"- {sign_verdict(v.verdict)}: [{v.id}. {v.claim}](#claim-{v.id.lower()})" for v in verdicts)

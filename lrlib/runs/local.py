@@ -22,10 +22,7 @@ TASKS_PER_WORKER = 2  # one is computed while the next is ready
 
 
 class LocalWorkers:
-    """n processes that compute tasks, as `lrlib.runs.engine` has them; a killed one costs the epochs being computed.
-
-    data: What `lrlib.runs.engine.receive_data` takes.
-    """
+    """n workers as `lrlib.runs.engine` has them, with data that `receive_data` takes; a killed one costs its epochs."""
 
     def __init__(self, n: int, data: bytes) -> None:
         self._n = n

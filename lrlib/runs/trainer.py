@@ -78,10 +78,7 @@ def train(
 
 
 def find_results(runs: Iterable[Run], *, store: Store | None = None) -> Results | None:
-    """Return the results of runs that are all in the cache, or in the published results that $LRLIB_RESULTS asks for.
-
-    Returns:
-        Results; None if an epoch is missing.
+    """Return the results of runs that are in the cache or among the published results of $LRLIB_RESULTS, else None.
 
     Raises:
         DatasetError, StoreError, PublishedError: As `train`.

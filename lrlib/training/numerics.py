@@ -4,12 +4,13 @@ import ast
 import contextlib
 import hashlib
 import importlib.util
-import sys
+import sysconfig
 import threading
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -86,10 +87,12 @@ def _find_spec(name):
         above = _find_spec(package)
         folders = above and above.submodule_search_locations
         return PathFinder.find_spec(name, folders) if folders else None
-    if name in ("__main__", *sys.stdlib_module_names) or (spec := importlib.util.find_spec(name)) is None:
+    if name == "__main__" or (spec := importlib.util.find_spec(name)) is None:
         return None
+    stdlib = tuple(sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib"))
     places = spec.submodule_search_locations or [spec.origin or ""]
-    is_installed = any({"site-packages", "dist-packages"} & set(Path(place).parts) for place in places)
+    installed = {"site-packages", "dist-packages"}
+    is_installed = any(place.startswith(stdlib) or installed & set(Path(place).parts) for place in places)
     return spec if name == "lrlib" or not is_installed else None
 
 
@@ -98,19 +101,24 @@ def normalize_code(source: str) -> str:
 
     That is layout, comments, docstrings and what is raised. Every version of Python gives the same text.
     """
-    return ascii(_describe(ast.parse(source)))
-
-
-def _describe(node):
-    if isinstance(node, list):
-        return [_describe(each) for each in node if not isinstance(each, ast.Raise)]
-    if not isinstance(node, ast.AST):
-        return node
-    fields = dict(ast.iter_fields(node))
-    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
-        fields["body"] = node.body[1:]
-    if isinstance(node, ast.JoinedStr):  # early versions of Python 3.12 add empty strings
-        fields["values"] = [each for each in node.values if not (isinstance(each, ast.Constant) and each.value == "")]
-    # Empty fields are left out, since later versions add fields that earlier code leaves empty.
-    return type(node).__name__, {name: _describe(value) for name, value in fields.items() if value or name == "value"}
+    written, waiting = list[str](), list[Any]([ast.parse(source)])
+    while waiting:  # not by recursion: a long chain of `elif` is a deep tree
+        node = waiting.pop()
+        if isinstance(node, list):
+            written.append(f"list {len(node)}")
+            waiting += reversed(node)
+        elif isinstance(node, ast.Raise):
+            written.append("Raise")
+        elif isinstance(node, ast.AST):
+            # Empty fields are left out, since later versions add fields that earlier code leaves empty.
+            fields = {name: value for name, value in ast.iter_fields(node) if value or name == "value"}
+            documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+            if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
+                fields["body"] = node.body[1:]
+            if isinstance(node, ast.JoinedStr):  # early versions of Python 3.12 add empty strings
+                fields["values"] = [each for each in node.values if getattr(each, "value", None) != ""]
+            written.append(" ".join([type(node).__name__, *fields]))
+            waiting += reversed(fields.values())
+        else:
+            written.append(ascii(node))
+    return "\n".join(written)

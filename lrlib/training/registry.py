@@ -92,7 +92,7 @@ def _take_fingerprint(problem, batch_size, data):
                         parameter -= 0.01 * parameter.grad
         with torch.inference_mode():
             losses = find_losses(model.eval()(inputs), targets)
-    digest = hashlib.sha256(losses.numpy())
+    digest = hashlib.sha256(losses.double().contiguous().numpy())
     for _, tensor in sorted(model.state_dict().items()):
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()[:16]

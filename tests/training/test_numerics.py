@@ -22,12 +22,25 @@ def test_a_digest_ignores_layout_comments_docstrings_and_what_is_raised_and_noth
     changed += [code.replace("\n\n#", "\n#"), code.replace("    raise", "    if x: raise")]
     assert len({normalize_code(each) for each in [code, *changed]}) == 9
     assert normalize_code('x = f(""); raise E("ä"); y = 1') != normalize_code('x = f(""); raise E("ä"); y = 2')
-    assert normalize_code("if x: raise E\ny = 1\n") != normalize_code("if x: y = 1\n")
+    try_it = "try:\n a()\nexcept E:\n "
+    places = [
+        "if x: raise E\ny = 1\n",
+        "if x: y = 1\n",
+        "if x:\n y = 1\nraise A\n",
+        "if x:\n raise A\ny = 1\nraise A\n",
+    ]
+    places += [f"{try_it}b()\n raise\n", f"{try_it}b()\n", f"{try_it}raise\n"]
+    assert len({normalize_code(each) for each in places}) == len(places)
+
+
+def test_long_chains_have_a_digest():
+    for deep in ("x = " + "a + " * 2000 + "a", "if a: b\n" + "elif a: b\n" * 900):
+        assert len(normalize_code(deep)) > 2000
 
 
 def test_code_has_one_digest_in_every_version():
     source = 'class A:\n    def f(self, y, w):\n        return f"ä{{b}} {y!r:>{w}}" f"""{f\'{y}\'}"""\n'
-    assert hashlib.sha256(normalize_code(source).encode()).hexdigest()[:16] == "a051a00c2f44d56f"
+    assert hashlib.sha256(normalize_code(source).encode()).hexdigest()[:16] == "dbb9b1f98117c778"
 
 
 def test_the_import_closure_follows_every_import_and_leaves_out_what_is_installed(tmp_path, monkeypatch):

@@ -70,8 +70,9 @@ def spell_out(markdown: str) -> str:
     """Markdown whose short references are links to the working folder's notebooks; one to nothing is left as it is."""
 
     def replace(match):
-        words, notebook = find_numbers(Path.cwd()).get(match["target"], (None, None))
-        return f"[{words}]({notebook}#{match['target']})" if words else match[0]
+        target = match["target"]
+        words, notebook = find_numbers(Path.cwd()).get(target, (None, None)) if target else (None, None)
+        return f"[{words}]({notebook}#{target})" if words else match[0]
 
     return _SHORT.sub(replace, markdown)
 

@@ -5,6 +5,7 @@ artist's gid if it has one, else its label; artists without either are scenery.
 """
 
 import numpy as np
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator
@@ -19,7 +20,8 @@ def name_panels(figure):
     for i, axes in enumerate(figure.axes):
         series = {}
         lines = [line for line in axes.get_lines() if line.get_transform() == axes.transData and len(line.get_xdata())]
-        for artist in (*lines, *axes.collections):
+        bands = [each for each in axes.collections if isinstance(each, PolyCollection | LineCollection)]
+        for artist in lines + bands:
             name = str(artist.get_gid() or artist.get_label())
             if name and not name.startswith("_"):
                 series.setdefault(name, []).append(artist)

@@ -1,6 +1,5 @@
 """A merged notebook as a PDF, typeset by Typst."""
 
-import json
 import re
 from pathlib import Path
 
@@ -39,5 +38,5 @@ def typst_width(svg: str) -> str:
 
 
 def typst_string(text: str) -> str:
-    """Text as a string literal of Typst, which escapes as JSON does."""
-    return json.dumps(text, ensure_ascii=False)
+    """Text as a string literal of Typst."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
