@@ -30,7 +30,7 @@ with warnings.catch_warnings():
 
 VAL_BATCHES = 8
 SMOOTH_F = 0.05  # weight of the newest loss in the running mean that tells divergence
-N_START = 20  # losses from which the noise is estimated; before the last of them only one that is not finite ends a sweep
+N_START = 20  # losses from which the noise is estimated; with fewer, a sweep ends only if one is not finite
 
 
 def range_test(
