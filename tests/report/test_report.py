@@ -53,7 +53,7 @@ def project(tmp_path_factory):
 
 def make(project, *arguments):
     """Run make as a person does, also where make runs the tests."""
-    apart = ("LRLIB_", "PYTHONPATH", "MAKE", "MFLAGS")
+    apart = ("LRLIB_STORE", "LRLIB_DATA", "LRLIB_BUILD", "PYTHONPATH", "MAKE", "MFLAGS")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(apart)}
     command = ["make", *arguments, f"PYTHON={sys.executable}"]
     options = {"capture_output": True, "text": True, "timeout": 3 * DONE_WITHIN}

@@ -73,6 +73,7 @@ def test_a_process_that_cannot_join_is_an_error_and_none_is_left(monkeypatch):
 
 
 @needs_colossalai
+@pytest.mark.faults
 def test_one_process_trains_what_plain_pytorch_trains_to_the_bit_and_prints_nothing(capfd):
     for optimizer in ("sgd", "adam"):
         assert_equal(train_by("colossalai", optimizer=optimizer), train_by("torch", optimizer=optimizer))
@@ -83,6 +84,7 @@ def test_one_process_trains_what_plain_pytorch_trains_to_the_bit_and_prints_noth
 
 
 @needs_colossalai
+@pytest.mark.faults
 @pytest.mark.parametrize("n", DATA)
 def test_two_processes_train_as_one_does_but_for_the_order_of_sums(n):
     state, losses = found = train_by("colossalai", processes=2, n=n)
@@ -95,6 +97,7 @@ def test_two_processes_train_as_one_does_but_for_the_order_of_sums(n):
 
 
 @needs_colossalai
+@pytest.mark.faults
 def test_one_image_in_another_s_place_shows_in_the_losses_of_two_processes():
     def swap(seed, epoch, n):
         order = epoch_order(seed, epoch, n)
@@ -107,6 +110,7 @@ def test_one_image_in_another_s_place_shows_in_the_losses_of_two_processes():
 
 
 @needs_colossalai
+@pytest.mark.faults
 def test_a_loss_that_is_not_finite_ends_the_epoch_of_all_processes_at_the_same_step():
     settings = {"data": DATA[69], "schedule": Constant(1e30), "epochs": 1, "batch_size": 4}
     _, losses = train("colossalai", processes=2, **settings)
