@@ -92,10 +92,10 @@ docs: $(ENVIRONMENT)
 		--HTMLExporter.mathjax_url= --HTMLExporter.require_js_url= notebooks/guide-*.ipynb
 
 test: $(ENVIRONMENT)
-	$(RUN) -m pytest -n 2 --dist loadfile
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: $(ENVIRONMENT)
-	$(RUN) -m pytest -n 2 --dist loadfile -m ''
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m ''
 
 # The range test alone, in an environment of the oldest versions that it takes and without what the report needs.
 test-oldest: .venv-oldest/installed
