@@ -22,6 +22,11 @@ os.environ.setdefault("LRLIB_KERNELS", str(ROOT / ".lrlib" / "kernels"))  # comp
 DONE_WITHIN = 300  # seconds; far more than a quick report takes, so that a hanging command fails
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the whole documents, which take longest."""
+    items.sort(key=lambda item: item.path.name != "test_report.py")
+
+
 def __getattr__(name):
     """RUNS: of two seeds, so that they share no epoch: one run keeps one worker busy, both keep two."""
     if name != "RUNS":
