@@ -72,8 +72,11 @@ def add_legend(figure: Figure, panels: Sequence[Axes]) -> None:
     for axes in panels:
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(name, handle)
-    columns = 4 if max(map(len, found)) < 16 else 3
-    figure.legend(list(found.values()), list(found), loc="outside upper left", ncols=min(columns, len(found)))  # type: ignore[call-overload]
+    for columns in range(min(4 if max(map(len, found)) < 16 else 3, len(found)), 0, -1):
+        legend = figure.legend(list(found.values()), list(found), loc="outside upper left", ncols=columns)  # type: ignore[call-overload]
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def log_axis(axes: Axes, which: str, minor: bool = False) -> None:
@@ -112,5 +115,4 @@ def bin_steps(steps: pd.DataFrame) -> pd.DataFrame:
     means = grouped[columns].mean()
     means["loss"] = means["loss"].where(grouped["loss"].count() == grouped.size())
     means = means.reset_index(["run", "seed"]).reset_index(drop=True)
-    means["lr"] = means.groupby(["run", "step"])["lr"].transform("first")
-    return means
+    return means.assign(lr=means.groupby(["run", "step"])["lr"].transform("first"))

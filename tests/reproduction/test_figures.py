@@ -7,11 +7,20 @@ from made_up import FakeResults, constants, curve, drops, make_design, schedules
 
 from lrlib.reproduction import author, claims, figures
 from lrlib.reproduction.design import SGD_SWEEP, Design
-from lrlib.reproduction.drawing import bin_steps, swarm
+from lrlib.reproduction.drawing import add_legend, bin_steps, open_panels, swarm
 
 
 def names(panel):
     return panel.get_legend_handles_labels()[1]
+
+
+def test_a_legend_is_not_cut_off_by_the_figure_s_edge():
+    with open_panels(1, width=4.4) as (figure, [axes]):
+        for name in ("seed 0, binned", "reproduction, smoothed", "original, one point a decade"):
+            axes.plot([1, 2], label=name)
+        add_legend(figure, [axes])
+    [legend] = figure.legends
+    assert legend.get_window_extent().width <= figure.bbox.width and len(legend.get_texts()) == 3
 
 
 @pytest.mark.parametrize("n_seeds", [1, 3])
